@@ -1,0 +1,1 @@
+"""Order: the Prefect flows, top to bottom like the algorithm, and the command line."""

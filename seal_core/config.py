@@ -1,0 +1,247 @@
+"""The configuration of a run: one section per stage, validated before anything starts.
+
+Every section except `run` and `execution` bears identity: its values enter the digest of the
+stages that use them. `execution` says where and how fast the work is done (paths, devices,
+batch and shard sizes), never what comes out. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+EMBEDDED = "minilm"
+"""Name of the model and of the data source that ship with the package."""
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunSection(Section):
+    """The run as a whole.
+
+    Attributes:
+        rounds: Turns of ReST-EM; 0 evaluates the base policy only.
+        seed: Everything random in the run derives from it and from ids.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
+    rounds: NonNegativeInt = 2
+    seed: NonNegativeInt = 0
+
+
+class DataSection(Section):
+    """Where problems come from.
+
+    Attributes:
+        source: `minilm` (the embedded world), `squad` (a JSON, JSONL or Parquet file in SQuAD
+            form) or `dataset` (a `datasets` name, or a folder saved by `datasets`).
+        path: File, folder or data set name; not used by `minilm`.
+        subset, dataset_split: Configuration and split of a `datasets` name.
+        limit: Use at most this many problems of `path`; for `minilm`, how many to make.
+        heldout_path: Problems never trained on. Without it, the last `heldout_share` of the
+            problems of `path` are held out. Not used by `minilm`, which has its own.
+        heldout_limit: At most this many held-out problems.
+        max_questions: At most this many questions per problem; None for all.
+    """
+
+    source: Literal["minilm", "squad", "dataset"] = "minilm"
+    path: str | None = None
+    subset: str | None = None
+    dataset_split: str = "train"
+    limit: PositiveInt | None = None
+    heldout_path: str | None = None
+    heldout_split: str | None = None
+    heldout_limit: PositiveInt | None = None
+    heldout_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
+    max_questions: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _path_fits_source(self) -> DataSection:
+        if self.source == EMBEDDED and (self.path or self.heldout_path):
+            raise ValueError("data.path is set, but data.source is 'minilm', which has its own "
+                             "problems: set data.source to 'squad' or 'dataset'")
+        if self.source != EMBEDDED and not self.path:
+            raise ValueError(f"data.source is {self.source!r}, which needs data.path")
+        return self
+
+
+class ModelSection(Section):
+    """The base model: `minilm`, a Hugging Face folder, or a hub id."""
+
+    path: str = EMBEDDED
+    revision: str | None = None
+
+
+class SampleSection(Section):
+    """How self-edits are sampled.
+
+    Attributes:
+        edits_per_problem: K of best-of-K.
+        prompt: Versioned prompt id, see `seal_core.domains.prompts`.
+        max_tokens: Upper bound of a self-edit's length.
+    """
+
+    edits_per_problem: PositiveInt = 5
+    prompt: str = "implications@1"
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    max_tokens: PositiveInt = 8192
+
+
+class RowsSection(Section):
+    """How a self-edit becomes training rows (paper, section 3.1).
+
+    Attributes:
+        split_lines: One row per non-empty line, instead of one row for the whole text.
+        title_prefix: Put the passage's title and a line break before each row.
+        add_passage: Append the passage itself as the last row.
+        variant: `base` trains plain text; `instruct` shapes each row as a chat reply.
+    """
+
+    split_lines: bool = True
+    title_prefix: bool = True
+    add_passage: bool = True
+    variant: Literal["base", "instruct"] = "base"
+
+
+class LoraSection(Section):
+    """LoRA and optimizer settings; see `seal_core.engines.base.LoraSettings`."""
+
+    rank: PositiveInt = 32
+    alpha: PositiveFloat = 64.0
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    targets: tuple[str, ...] = ("all-linear",)
+    lr: PositiveFloat = 1e-3
+    schedule: Literal["linear", "constant"] = "linear"
+    warmup_steps: NonNegativeInt = 0
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 1
+    clip: Annotated[float, Field(ge=0.0)] = 1.0
+    max_length: PositiveInt = 2048
+
+
+class FinetuneSection(LoraSection):
+    """The inner loop: one adapter per self-edit and repeat.
+
+    Attributes:
+        repeats: Times each training self-edit is fine-tuned, with different seeds.
+    """
+
+    repeats: PositiveInt = 1
+
+
+class EvaluateSection(Section):
+    """How questions are asked and graded.
+
+    Attributes:
+        prompt: Versioned id of the closed-book answer prompt.
+        context_prompt: Versioned id of the prompt with the passage in view.
+        max_tokens: Upper bound of an answer's length.
+        grader: The verdict that counts; all built-in gradings are stored beside it.
+    """
+
+    prompt: str = "answer@1"
+    context_prompt: str = "answer-in-context@1"
+    max_tokens: PositiveInt = 32
+    grader: str = "exact_match"
+
+
+class FilterSection(Section):
+    """Which self-edits the policy learns from.
+
+    Attributes:
+        rule: `best_of_k` keeps the best self-edit of each problem by mean reward over its
+            repeats, ties to the earlier sample.
+        min_gain: Keep only self-edits whose gain is above this; None for no such limit.
+            The paper's positive-gain filter is `min_gain = 0.0`.
+        keep_fraction: Of the problems' best self-edits, the share with the largest reward.
+    """
+
+    rule: Literal["best_of_k"] = "best_of_k"
+    min_gain: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
+    keep_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+
+
+class UpdateSection(LoraSection):
+    """The outer update: supervised fine-tuning on prompt and kept self-edit, with TRL."""
+
+    lr: PositiveFloat = 3e-4
+    epochs: PositiveInt = 2
+    batch_size: PositiveInt = 10
+    max_length: PositiveInt = 4096
+
+
+class HeldoutSection(Section):
+    """What is reported on problems that were never trained on.
+
+    Attributes:
+        every_round: Evaluate every round's policy; otherwise the first and the last only.
+        controls: Also measure `input_only`, `input_only_matched` and `in_context`.
+        edits_per_problem: Self-edits sampled per held-out problem and policy.
+        repeats: Fine-tunings per held-out self-edit.
+    """
+
+    every_round: bool = True
+    controls: bool = True
+    edits_per_problem: PositiveInt = 1
+    repeats: PositiveInt = 1
+
+
+class ExecutionSection(Section):
+    """Where and how fast; changes no result and enters no identity.
+
+    Attributes:
+        store: Folder of the store.
+        engine: Which engine generates and trains.
+        workers: Engine processes that work at once.
+        threads: CPU threads of each engine process.
+        shard_size: Problems per shard; a kill loses at most the shards in flight.
+        shard_retries: Times a shard is tried again after an engine died.
+        shard_timeout: Seconds after which a shard's engine call is ended.
+        max_error_share: A stage fails when more than this share of its units has an error.
+    """
+
+    store: str = "seal-store"
+    engine: Literal["transformers"] = "transformers"
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    workers: PositiveInt = 1
+    threads: PositiveInt = 1
+    shard_size: PositiveInt = 10
+    shard_retries: NonNegativeInt = 2
+    shard_timeout: PositiveFloat = 3600.0
+    max_batch_tokens: PositiveInt = 16384
+    max_error_share: Share = 0.2
+
+
+class Config(Section):
+    """A whole run."""
+
+    run: RunSection = RunSection()
+    data: DataSection = DataSection()
+    model: ModelSection = ModelSection()
+    sample: SampleSection = SampleSection()
+    rows: RowsSection = RowsSection()
+    finetune: FinetuneSection = FinetuneSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    filter: FilterSection = FilterSection()
+    update: UpdateSection = UpdateSection()
+    heldout: HeldoutSection = HeldoutSection()
+    execution: ExecutionSection = ExecutionSection()
+
+    def identity(self) -> dict[str, Any]:
+        """All values that may change a result, as plain JSON types."""
+        plain = self.model_dump(mode="json", exclude={"execution"})
+        plain["run"].pop("name")
+        return plain

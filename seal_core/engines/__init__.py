@@ -1,0 +1,1 @@
+"""Engines: the only place that imports torch, transformers, peft, trl and vLLM."""

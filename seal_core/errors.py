@@ -1,0 +1,37 @@
+"""The error model and its small hierarchy.
+
+Three things can go wrong, and each has one place to go:
+
+1. The user asked for something impossible (a missing file, K = 0, a used run name). That is
+   an `InputError`: raised before work starts, shown as one line, exit code 2, nothing written.
+2. One unit of work failed (a self-edit without text, an adapter whose loss became NaN, a
+   question the engine could not answer). That is data: the unit's row carries `error` and no
+   verdict. It is never scored as a wrong answer.
+3. The machinery failed (a dead engine, a full disk, too many failed units). That is a
+   `StageError` or an `EngineError`: the shard is retried, then the run stops; what is done
+   stays done, and the same command resumes.
+
+Messages say what, which id, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class SealError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class InputError(SealError):
+    """Wrong input by the user; the message names the thing and the fix."""
+
+
+class EngineError(SealError):
+    """A generator or trainer died, hung, or could not start; retried, never scored."""
+
+
+class StageError(SealError):
+    """A stage could not finish, for example because too many of its units failed."""
+
+
+class StoreError(SealError):
+    """A stored part or adapter is missing or damaged."""

@@ -1,0 +1,1 @@
+"""Rewards: graders, aggregation over repeats, selection and the statistics of a run."""

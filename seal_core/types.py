@@ -1,0 +1,266 @@
+"""The nouns of the pipeline, frozen; this docstring is the glossary.
+
+Problem     A passage with questions about it. The paper calls the pair (context, evaluation).
+Question    One question with its accepted (gold) answers.
+Policy      The model that writes self-edits: the base model, or an adapter on it.
+Self-edit   Text the policy writes about a problem's passage, to be trained on.
+Adapter     The LoRA weights that one training run on one self-edit produced.
+Repeat      The same self-edit trained again with another seed; measures the noise of a reward.
+Answer      What a model (an adapter on its policy, or the policy alone) said to one question.
+Baseline    Answers of the policy without any adapter.
+Score       A self-edit's reward: its adapters' mean accuracy, and the gain over the baseline.
+Selection   The verdict of the filter on one self-edit: kept or not, by which rule, and why.
+Condition   How a held-out problem was prepared for: see `Condition`.
+Round       One turn of ReST-EM: sample, fine-tune, evaluate, filter, update (Singh et al. 2023).
+
+Ids are digests of what made the row (see `fingerprint`), so the same work has the same id.
+Nested lists say their shape by suffix: `_P` problems, `_E` self-edits per problem,
+`_R` repeats, `_Q` questions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "heldout"]
+
+NO_ADAPTATION = "no_adaptation"
+IN_CONTEXT = "in_context"
+INPUT_ONLY = "input_only"
+INPUT_ONLY_MATCHED = "input_only_matched"
+
+CONTROL_ROUND = -1
+"""Partition of the rows that belong to no policy's round: baselines and controls."""
+
+
+def round_condition(round_index: int) -> str:
+    """Name of the condition "passage plus self-edits of the policy of this round"."""
+    return f"round_{round_index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question about a passage.
+
+    Attributes:
+        question_id: Digest of the problem, the question's place in it, its text and golds.
+        prompt: The bare question, without any template.
+        gold: Accepted answers; at least one, none of them blank.
+    """
+
+    question_id: str
+    prompt: str
+    gold: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A passage and the questions that test whether it was learnt."""
+
+    problem_id: str
+    domain: str
+    split: Split
+    title: str
+    context: str
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SelfEdit:
+    """What the policy wrote for one problem.
+
+    Attributes:
+        self_edit_id: Digest of problem, policy, prompt, sampling settings and sample index.
+        condition: `round_k`, or the control that this row stands for.
+        sample_index: 0-based place among the samples of its problem; ties go to the lowest.
+        prompt_id: Versioned name of the prompt, e.g. `implications@1`.
+        text: The raw completion; empty for the controls that train on the passage alone.
+        n_tokens: Tokens generated.
+        logprob: Sum of the log-probabilities of the generated tokens, nats; None for controls.
+        finish_reason: `stop`, `length`, or `none` for controls.
+        seed: Sampling seed, derived from ids.
+        error: None, or why there is no usable text; such a row is never trained on.
+    """
+
+    self_edit_id: str
+    problem_id: str
+    split: Split
+    condition: str
+    policy_id: str
+    sample_index: int
+    prompt_id: str
+    text: str
+    n_tokens: int
+    logprob: float | None
+    finish_reason: str
+    seed: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRow:
+    """One training text.
+
+    Attributes:
+        prompt: Part that is shown but not trained on; empty for plain text.
+        text: Part that is trained on; the end token follows it.
+        chat: Put `prompt` through the chat template as a user message, `text` as the reply.
+    """
+
+    text: str
+    prompt: str = ""
+    chat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """LoRA weights trained on one self-edit, and how the training went.
+
+    Attributes:
+        repeat: 0-based index of the training repeat.
+        uri: Folder of the weights relative to the store's root; None on error.
+        sha256: Digest of the weights file; None on error.
+        n_rows: Training rows (texts) per epoch.
+        n_steps: Optimizer steps taken.
+        n_tokens: Tokens trained on, all epochs, padding not counted.
+        first_loss, final_loss: Mean loss per token over the first and last epoch, nats.
+        seconds: Wall time of this adapter's training.
+    """
+
+    adapter_id: str
+    self_edit_id: str
+    problem_id: str
+    split: Split
+    condition: str
+    policy_id: str
+    repeat: int
+    uri: str | None
+    sha256: str | None
+    rank: int
+    n_rows: int
+    n_steps: int
+    n_tokens: int
+    first_loss: float | None
+    final_loss: float | None
+    seed: int
+    seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer to one question, graded.
+
+    Attributes:
+        answer_id: Digest of adapter (or policy), question, condition and evaluation settings.
+        adapter_id, self_edit_id: None for a baseline and for `in_context`.
+        correct: Verdict of `grader`; None when `error` is set, never False for a failure.
+        exact_match, f1, contains: The three built-in gradings in [0, 1]; None on error.
+        logprob: Sum of the log-probabilities of the answer's tokens, nats.
+    """
+
+    answer_id: str
+    problem_id: str
+    question_id: str
+    split: Split
+    condition: str
+    policy_id: str
+    adapter_id: str | None
+    self_edit_id: str | None
+    repeat: int
+    text: str | None
+    correct: bool | None
+    exact_match: float | None
+    f1: float | None
+    contains: float | None
+    logprob: float | None
+    n_tokens: int
+    grader: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The reward of one self-edit.
+
+    Attributes:
+        baseline_accuracy: The policy's accuracy on the problem without an adapter, [0, 1].
+        adapter_accuracy: Mean over repeats and questions, [0, 1]; None if nothing was graded.
+        gain: `adapter_accuracy - baseline_accuracy`.
+        uncertainty: Standard error of `adapter_accuracy` over repeats; None below two repeats.
+        n_answers, n_errors: Graded answers and answers lost to errors.
+    """
+
+    self_edit_id: str
+    problem_id: str
+    split: Split
+    condition: str
+    policy_id: str
+    sample_index: int
+    baseline_accuracy: float | None
+    adapter_accuracy: float | None
+    gain: float | None
+    uncertainty: float | None
+    n_repeats: int
+    n_answers: int
+    n_errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The filter's verdict on one self-edit.
+
+    Attributes:
+        rank_in_problem: 0 for the best self-edit of its problem; None if it has no reward.
+        rule: The rule that decided, with its settings, e.g. `best_of_k(min_gain=None)`.
+        reason: One sentence that a person can read.
+    """
+
+    self_edit_id: str
+    problem_id: str
+    policy_id: str
+    kept: bool
+    rank_in_problem: int | None
+    reward: float | None
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A model that writes self-edits.
+
+    Attributes:
+        parent: The policy it was trained from; None for the base model.
+        base_model: Path or hub id, as the user gave it.
+        model_digest: Digest of the base model's files, or its hub commit.
+        uri, sha256: Adapter on the base, relative to the store; None for the base itself.
+        n_examples, n_steps: Size of the update that made it; 0 for the base.
+    """
+
+    policy_id: str
+    parent: str | None
+    base_model: str
+    model_digest: str
+    uri: str | None
+    sha256: str | None
+    n_examples: int
+    n_steps: int
+    final_loss: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TableRef:
+    """A pointer to one Parquet part; the only thing that stages hand to one another.
+
+    Attributes:
+        path: Relative to the store's root, so that a store can be moved.
+        sha256: Digest of the part's bytes.
+    """
+
+    table: str
+    path: str
+    sha256: str
+    rows: int

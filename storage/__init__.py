@@ -1,0 +1,1 @@
+"""Persistence: Parquet tables, adapter files, the DuckDB catalog and named queries."""

@@ -1,0 +1,1 @@
+"""Glue: one Prefect task per stage, with caching, sharding, retries and limits."""
