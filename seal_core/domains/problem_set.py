@@ -1,0 +1,84 @@
+"""Turns parsed passages into problems with content ids, and splits them into two sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seal_core.config import DataSection
+from seal_core.domains.base import ProblemSet
+from seal_core.domains.records import RawProblem, context_key
+from seal_core.errors import InputError
+from seal_core.fingerprint import make_id
+from seal_core.rewards.graders import validate_question
+from seal_core.types import Problem, Question, Split
+
+
+def build_problem_set(
+    train: Sequence[RawProblem],
+    heldout: Sequence[RawProblem] | None,
+    data: DataSection,
+    domain: str,
+    notes: tuple[str, ...] = (),
+) -> ProblemSet:
+    """Applies limits and the held-out share, and checks that no passage is in both sets.
+
+    Args:
+        train: All passages of the training source, `data.limit` not yet applied.
+        heldout: All passages of the held-out source; None splits `train`.
+
+    Raises:
+        InputError: one problem only and no held-out source, or a passage in both sets.
+    """
+    train = train[: data.limit]
+    if heldout is None:
+        train, heldout = _split(train, data)
+    heldout = heldout[: data.heldout_limit]
+    _refuse_overlap(train, heldout)
+    return ProblemSet(
+        tuple(make_problem(raw, domain, "train", data.max_questions) for raw in train),
+        tuple(make_problem(raw, domain, "heldout", data.max_questions) for raw in heldout),
+        notes,
+    )
+
+
+def make_problem(
+    raw: RawProblem, domain: str, split: Split, max_questions: int | None = None
+) -> Problem:
+    """One problem; its ids depend on content only, so a moved file keeps them.
+
+    The id leaves the split out: the same passage with the same questions is the same problem.
+    """
+    asked = raw.questions[:max_questions]
+    content = [[question.text, list(question.golds)] for question in asked]
+    problem_id = make_id("problem", domain, raw.title, raw.context, content)
+    questions = tuple(
+        Question(make_id("question", problem_id, i, *pair), question.text, question.golds)
+        for i, (question, pair) in enumerate(zip(asked, content, strict=True))
+    )
+    for question in questions:
+        validate_question(question)
+    return Problem(problem_id, domain, split, raw.title, raw.context, questions)
+
+
+def _split(
+    raws: Sequence[RawProblem], data: DataSection
+) -> tuple[Sequence[RawProblem], Sequence[RawProblem]]:
+    """The last share is held out: at least one problem, and never all of them."""
+    if len(raws) < 2:
+        raise InputError(
+            f"{data.path}: only one problem is used, so none can be held out: "
+            "set data.heldout_path, or give more problems"
+        )
+    n_heldout = min(max(1, round(len(raws) * data.heldout_share)), len(raws) - 1)
+    return raws[:-n_heldout], raws[-n_heldout:]
+
+
+def _refuse_overlap(train: Sequence[RawProblem], heldout: Sequence[RawProblem]) -> None:
+    seen = {context_key(raw.context): raw.where for raw in train}
+    for raw in heldout:
+        where = seen.get(context_key(raw.context))
+        if where is not None:
+            raise InputError(
+                f"{raw.where}: this held-out passage is also a training passage ({where}): "
+                "remove it from one of them"
+            )

@@ -1,0 +1,244 @@
+"""Parses rows of question data, in any of the known forms, into passages with questions.
+
+Forms: *flat* (`title, context, questions: [{question, answer}]`), *article* (official SQuAD:
+`title, paragraphs: [{context, qas}]`) and *question* (Hugging Face `squad`: one question per
+row). A row's form is told by its fields, so one parser serves files and data sets alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from seal_core.errors import InputError
+
+_FORMS = (
+    "give each row 'title', 'context' and 'questions' (a list of {question, answer}), "
+    "or use SQuAD's own form (see docs/data.md)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RawQuestion:
+    """A question and its accepted answers, in the order of the source, without repeats."""
+
+    text: str
+    golds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawProblem:
+    """A passage with its questions, and `where` it stands, for messages."""
+
+    where: str
+    title: str
+    context: str
+    questions: tuple[RawQuestion, ...]
+    mergeable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a source holds.
+
+    Attributes:
+        problems: At least one.
+        n_impossible: Questions that SQuAD 2 marks as unanswerable, left out.
+        n_emptied: Passages left out because all their questions were unanswerable.
+    """
+
+    problems: tuple[RawProblem, ...]
+    n_impossible: int = 0
+    n_emptied: int = 0
+
+    def notes(self, source: str) -> tuple[str, ...]:
+        """One sentence on what was left out, or nothing."""
+        if not self.n_impossible:
+            return ()
+        return (
+            f"{source}: left out {self.n_impossible} questions without an answer"
+            f" and {self.n_emptied} passages with no other question",
+        )
+
+
+def parse_records(source: str, rows: Iterable[tuple[str, Any]]) -> Parsed:
+    """Parses all rows of a source.
+
+    Args:
+        source: Name of the source, for messages.
+        rows: Position ("train.json: row 3") and value of each row.
+
+    Raises:
+        InputError: for the first bad row; names position, field and fix.
+    """
+    by_context: dict[str, RawProblem] = {}
+    n_impossible = 0
+    for where, row in rows:
+        for piece, skipped in _pieces(where, row):
+            n_impossible += skipped
+            key = context_key(piece.context)
+            first = by_context.get(key)
+            by_context[key] = piece if first is None else _merge(first, piece)
+    if not by_context:
+        raise InputError(f"{source}: there are no rows: {_FORMS}")
+    problems = tuple(problem for problem in by_context.values() if problem.questions)
+    if not problems:
+        raise InputError(f"{source}: none of its questions has an answer: use SQuAD 1.1")
+    return Parsed(problems, n_impossible, len(by_context) - len(problems))
+
+
+def context_key(context: str) -> str:
+    """A passage's text up to whitespace: equal keys mean the same passage."""
+    return " ".join(context.split())
+
+
+def _pieces(where: str, row: Any) -> Iterator[tuple[RawProblem, int]]:
+    """The passages of one row, each with the number of unanswerable questions left out."""
+    if not isinstance(row, Mapping):
+        raise InputError(f"{where}: it is a {type(row).__name__}, not an object: {_FORMS}")
+    if "paragraphs" in row:
+        yield from _article(where, row)
+    elif "questions" in row:
+        yield _flat(where, row)
+    elif "question" in row:
+        yield _single(where, row)
+    else:
+        fields = ", ".join(map(repr, row)) or "none"
+        raise InputError(f"{where}: 'questions' is missing (it has {fields}): {_FORMS}")
+
+
+def _flat(where: str, row: Mapping[str, Any]) -> tuple[RawProblem, int]:
+    items = _list(where, "questions", _rows_of_columns(row["questions"]))
+    questions, skipped = _questions(where, "questions", items)
+    title = _title(where, row)
+    return RawProblem(where, title, _text(where, "context", row.get("context")), questions), skipped
+
+
+def _article(where: str, row: Mapping[str, Any]) -> Iterator[tuple[RawProblem, int]]:
+    title = _wiki_title(where, row)
+    for i, paragraph in enumerate(_list(where, "paragraphs", row["paragraphs"]), start=1):
+        place = f"{where}, paragraph {i}"
+        if not isinstance(paragraph, Mapping):
+            raise InputError(f"{place}: it is not an object: {_FORMS}")
+        context = _text(place, "context", paragraph.get("context"))
+        items = _list(place, "qas", paragraph.get("qas"))
+        questions, skipped = _questions(place, "qas", items)
+        yield RawProblem(place, title, context, questions, mergeable=True), skipped
+
+
+def _single(where: str, row: Mapping[str, Any]) -> tuple[RawProblem, int]:
+    context = _text(where, "context", row.get("context"))
+    answers = row.get("answers")
+    # The hub's squad_v2 has no 'is_impossible': no answer text is how it says so.
+    if isinstance(answers, Mapping) and not answers.get("text"):
+        questions: tuple[RawQuestion, ...] = ()
+        skipped = 1
+    else:
+        questions, skipped = _questions(where, None, [row])
+    return RawProblem(where, _wiki_title(where, row), context, questions, mergeable=True), skipped
+
+
+def _questions(
+    where: str, field: str | None, items: list[Any]
+) -> tuple[tuple[RawQuestion, ...], int]:
+    kept: dict[str, RawQuestion] = {}
+    skipped = 0
+    for i, item in enumerate(items, start=1):
+        place = f"{where}: {field}[{i}]" if field else where
+        if not isinstance(item, Mapping):
+            raise InputError(f"{place}: it is not an object with 'question' and 'answer'")
+        if item.get("is_impossible") is True:
+            skipped += 1
+            continue
+        question = RawQuestion(
+            _text(place, "question", item.get("question")).strip(), _golds(place, item)
+        )
+        kept[question.text] = _unite(kept.get(question.text), question)
+    return tuple(kept.values()), skipped
+
+
+def _golds(where: str, item: Mapping[str, Any]) -> tuple[str, ...]:
+    field = "answer" if item.get("answers") is None else "answers"
+    value = item.get(field)
+    if isinstance(value, Mapping):
+        value = value.get("text")
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        raise InputError(
+            f"{where}: {field!r} is {_kind(value)}: give a text, a list of texts, "
+            "or SQuAD's {'text': [...]}"
+        )
+    if not value:
+        raise InputError(f"{where}: {field!r} is empty: give at least one accepted answer")
+    texts = [v.get("text") if isinstance(v, Mapping) else v for v in value]
+    return tuple(dict.fromkeys(_text(where, field, text).strip() for text in texts))
+
+
+def _merge(first: RawProblem, other: RawProblem) -> RawProblem:
+    """Joins questions about one passage; refuses it where the form has one row per passage."""
+    if not (first.mergeable and other.mergeable):
+        same = first.questions == other.questions
+        fix = "remove one of them" if same else "put all its questions into one row"
+        raise InputError(f"{other.where}: it has the same passage as {first.where}: {fix}")
+    kept = {question.text: question for question in first.questions}
+    for question in other.questions:
+        kept[question.text] = _unite(kept.get(question.text), question)
+    return replace(first, questions=tuple(kept.values()))
+
+
+def _unite(first: RawQuestion | None, other: RawQuestion) -> RawQuestion:
+    """The same question asked twice is one question that accepts both answers."""
+    if first is None:
+        return other
+    return replace(first, golds=tuple(dict.fromkeys(first.golds + other.golds)))
+
+
+def _rows_of_columns(value: Any) -> Any:
+    """Undoes `datasets`' storage of a list of objects as an object of lists of one length."""
+    if not isinstance(value, Mapping) or not all(isinstance(v, list) for v in value.values()):
+        return value
+    if len({len(column) for column in value.values()}) != 1:
+        return value
+    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
+def _list(where: str, field: str, value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"{where}: {field!r} is {_kind(value)}: it must be a list")
+    if not value:
+        raise InputError(
+            f"{where}: {field!r} is empty: give at least one question, or remove the row"
+        )
+    return list(value)
+
+
+def _wiki_title(where: str, row: Mapping[str, Any]) -> str:
+    """SQuAD's titles are Wikipedia page names, which have underscores for spaces."""
+    return _title(where, row).replace("_", " ")
+
+
+def _title(where: str, row: Mapping[str, Any]) -> str:
+    """A passage may have no title."""
+    value = row.get("title")
+    return "" if value is None else _text(where, "title", value, blank=True)
+
+
+def _text(where: str, field: str, value: Any, blank: bool = False) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {field!r} is {_kind(value)}: it must be a text")
+    if not blank and not value.strip():
+        raise InputError(f"{where}: {field!r} is blank: fill it in, or remove the row")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{where}: {field!r} has a broken character (half of a surrogate pair): "
+            "save the file as UTF-8 again"
+        ) from None
+    return value
+
+
+def _kind(value: Any) -> str:
+    return "missing" if value is None else f"of type {type(value).__name__}"
