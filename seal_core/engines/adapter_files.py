@@ -1,0 +1,142 @@
+"""Reads and writes LoRA adapters as folders in PEFT's format."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from seal_core.errors import InputError
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_UNSUPPORTED = ("use_dora", "modules_to_save", "trainable_token_indices", "fan_in_fan_out")
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPair:
+    """The low-rank delta of one linear layer, `scale * b @ a`.
+
+    Attributes:
+        a: `[rank, in]`.
+        b: `[out, rank]`.
+    """
+
+    a: torch.Tensor
+    b: torch.Tensor
+    scale: float
+
+
+def read_adapter(path: str | Path) -> dict[str, LoraPair]:
+    """The pairs of an adapter by the full name of the module in the base model.
+
+    Raises:
+        InputError: No readable adapter is there, or it is of a kind that is not plain LoRA.
+    """
+    folder = Path(path)
+    config = _read_config(folder)
+    try:
+        tensors = load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"adapter {folder}: cannot read {WEIGHTS_FILE}: {error}") from error
+    halves: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        module, _, half = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
+        if half not in ("lora_A", "lora_B"):
+            raise InputError(f"adapter {folder} holds {key}: only LoRA on linear layers is read")
+        halves.setdefault(module, {})[half] = tensor
+    pairs = {}
+    for module, half in halves.items():
+        if len(half) != 2 or half["lora_A"].shape[0] != half["lora_B"].shape[1]:
+            raise InputError(f"adapter {folder}: A and B of {module} do not fit each other")
+        pairs[module] = LoraPair(
+            half["lora_A"], half["lora_B"], _scale(config, module, half["lora_A"].shape[0])
+        )
+    return pairs
+
+
+def write_adapter(
+    path: Path,
+    weights: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+    alpha: float,
+    dropout: float,
+    base_model: str,
+) -> None:
+    """Writes a folder that PEFT and vLLM load; the same weights give the same bytes.
+
+    The folder appears whole or not at all: it is written beside its place and renamed.
+
+    Args:
+        weights: `(A [rank, in], B [out, rank])` by module name, all of one rank.
+        base_model: The model's name, without any machine's path.
+    """
+    rank = next(iter(weights.values()))[0].shape[0]
+    config = {
+        "base_model_name_or_path": base_model,
+        "bias": "none",
+        "inference_mode": True,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "peft_type": "LORA",
+        "r": rank,
+        # Last names only: vLLM knows modules by them.
+        "target_modules": sorted({module.rpartition(".")[2] for module in weights}),
+        "task_type": "CAUSAL_LM",
+    }
+    tensors = {}
+    for module, (a, b) in sorted(weights.items()):
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = a.detach().cpu().contiguous()
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = b.detach().cpu().contiguous()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+    (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    if path.exists():
+        shutil.rmtree(path)
+    os.rename(temporary, path)
+
+
+def adapter_stamp(path: str | Path) -> tuple[int, int]:
+    """Size in bytes and modification time of an adapter's weights; zeros if there are none."""
+    try:
+        stat = (Path(path) / WEIGHTS_FILE).stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"adapter {folder}: cannot read {CONFIG_FILE}: {error}") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise InputError(f"adapter {folder} is not a LoRA adapter in PEFT's format")
+    odd = [name for name in _UNSUPPORTED if config.get(name)]
+    if config.get("bias", "none") != "none":
+        odd.append("bias")
+    if odd:
+        raise InputError(f"adapter {folder} uses {', '.join(odd)}: only plain LoRA is served")
+    return config
+
+
+def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """alpha / r of the module; alpha / sqrt(r) for rank-stabilised LoRA (arXiv 2312.03732)."""
+    alpha = config["lora_alpha"]
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", module):
+            alpha = value
+            break
+    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank

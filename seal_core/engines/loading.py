@@ -1,0 +1,113 @@
+"""Loads a causal language model and its tokenizer, safely and ready for batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from seal_core.engines.model_files import check_model_folder
+from seal_core.errors import InputError
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A frozen model in evaluation mode with what engines need to know about it.
+
+    Attributes:
+        name: Hub id or folder name, without any machine's path.
+        eos_id: The token that ends a training text.
+        stop_ids: Tokens that end a completion; `eos_id` is among them.
+        context: Longest sequence in tokens; None if the config does not say.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    eos_id: int
+    pad_id: int
+    stop_ids: tuple[int, ...]
+    context: int | None
+    device: torch.device
+
+
+def load_model(
+    path: str, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> LoadedModel:
+    """Loads from a local folder or a hub id; only safetensors, never remote code.
+
+    Args:
+        device: A torch device, or `auto` for the first GPU if there is one.
+        dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto` for the checkpoint's own
+            on a GPU and float32 on a CPU, where half precision is slow.
+
+    Raises:
+        InputError: Files are missing or cannot be loaded, or an option is unknown.
+    """
+    check_model_folder(path)
+    place = _device(device)
+    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=_dtype(dtype, place), use_safetensors=True, **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot load the model {path}: {error}") from error
+    model.to(place).eval().requires_grad_(False)
+    eos_id, stop_ids = _end_tokens(model, tokenizer, path)
+    pad_id = tokenizer.pad_token_id
+    if pad_id is None or pad_id >= model.get_input_embeddings().weight.shape[0]:
+        # Padding is masked everywhere, so any token that the model has serves. The library
+        # may invent a pad token for a family of models that a small vocabulary lacks.
+        tokenizer.pad_token_id = pad_id = eos_id
+    tokenizer.padding_side = "left"
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=Path(path).name if Path(path).expanduser().is_dir() else path,
+        eos_id=eos_id,
+        pad_id=pad_id,
+        stop_ids=stop_ids,
+        context=getattr(model.config, "max_position_embeddings", None),
+        device=place,
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name!r} is no device: use auto, cpu, cuda or cuda:1") from error
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype | str:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    if name not in _DTYPES:
+        raise InputError(f"{name!r} is no dtype: use auto, {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _end_tokens(model: Any, tokenizer: Any, path: str) -> tuple[int, tuple[int, ...]]:
+    """The tokenizer's end token, and all that the model's generation config adds to it."""
+    listed = getattr(model.generation_config, "eos_token_id", None)
+    ids = [] if listed is None else [listed] if isinstance(listed, int) else list(listed)
+    eos_id = tokenizer.eos_token_id
+    if eos_id is None:
+        if not ids:
+            raise InputError(f"the tokenizer of {path} has no end token: set its eos_token")
+        eos_id = ids[0]
+    return eos_id, tuple(sorted({eos_id, *ids}))

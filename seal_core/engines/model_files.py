@@ -1,0 +1,163 @@
+"""Checks and digests a model's files without importing torch.
+
+The digest is the model's part of every stage's identity, so it covers what changes answers
+(weights, config, tokenizer) and nothing else (a README, the folder's place on the disk).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from seal_core.errors import InputError
+from seal_core.fingerprint import digest
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_IDENTITY_FILES = frozenset(
+    (
+        *_TOKENIZER_FILES,
+        "config.json",
+        "generation_config.json",
+        "model.safetensors.index.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "merges.txt",
+        "chat_template.jinja",
+        "chat_template.json",
+    )
+)
+_WEIGHTS_INDEX = "model.safetensors.index.json"
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHUNK = 1 << 22
+
+
+def check_model_folder(path: str) -> None:
+    """Checks cheaply that a model's files can be loaded, before anything expensive starts.
+
+    Args:
+        path: A local folder, or a hub id, about which nothing is known before it is loaded.
+
+    Raises:
+        InputError: The folder lacks its config, tokenizer or safetensors weights; or the path
+            is neither a folder nor shaped like a hub id.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        if folder.exists() or not is_hub_id(path):
+            raise InputError(f"{path} is no model folder and no hub id: give one of the two")
+        return
+    if not (folder / "config.json").is_file():
+        raise InputError(f"model folder {path} has no config.json: save the model there first")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise InputError(
+            f"model folder {path} has no tokenizer (for example tokenizer.json): "
+            f"save it there with tokenizer.save_pretrained({path!r})"
+        )
+    _check_weights(folder, path)
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether the text could name a model on the hub: `name` or `organisation/name`."""
+    return _HUB_ID.fullmatch(path) is not None and not path.startswith(".")
+
+
+def model_digest(path: str, revision: str | None = None, cache_path: Path | None = None) -> str:
+    """What the model's answers depend on, as one text that is stable between machines.
+
+    Args:
+        path: A local folder or a hub id.
+        revision: Branch, tag or commit of a hub id; None for `main`.
+        cache_path: JSON file that remembers file digests by path, size and mtime, so that
+            15 GB of weights are hashed once; None to hash every time.
+
+    Returns:
+        A SHA-256 over names and contents of the folder's weights, config and tokenizer, or the
+        hub commit that the local cache holds.
+
+    Raises:
+        InputError: The model is incomplete, or a hub id is not in the local cache.
+    """
+    check_model_folder(path)
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return _hub_commit(path, revision)
+    names = sorted(
+        name
+        for name in os.listdir(folder)
+        if name in _IDENTITY_FILES or name.endswith(".safetensors")
+    )
+    known = _read_cache(cache_path)
+    hashes = {name: _file_digest(folder / name, known) for name in names}
+    _write_cache(cache_path, known)
+    return digest(hashes)
+
+
+def _check_weights(folder: Path, path: str) -> None:
+    index = folder / _WEIGHTS_INDEX
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise InputError(f"{index} is not a weights index: {error!r}") from error
+        missing = sorted(name for name in shards if not (folder / name).is_file())
+        if missing:
+            raise InputError(f"model folder {path} lacks the weights {', '.join(missing)}")
+    elif not (folder / "model.safetensors").is_file():
+        raise InputError(
+            f"model folder {path} has no model.safetensors: only safetensors weights are "
+            "loaded, since other formats can run code; convert them with save_pretrained"
+        )
+
+
+def _hub_commit(path: str, revision: str | None) -> str:
+    repo = Path(constants.HF_HUB_CACHE) / f"models--{path.replace('/', '--')}"
+    wanted = revision or "main"
+    ref = repo / "refs" / wanted
+    commit = ref.read_text().strip() if ref.is_file() else wanted
+    if _COMMIT.fullmatch(commit) and (repo / "snapshots" / commit).is_dir():
+        return commit
+    raise InputError(
+        f"there is no folder {path}, and the hub model {path} at {wanted} is not in the local "
+        f"cache {constants.HF_HUB_CACHE}: check the path, or run `hf download {path}`"
+    )
+
+
+def _file_digest(file: Path, known: dict[str, list[object]]) -> str:
+    key = str(file.resolve())
+    stat = file.stat()
+    stamp: list[object] = [stat.st_size, stat.st_mtime_ns]
+    entry = known.get(key)
+    if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3:
+        return str(entry[2])
+    hasher = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            hasher.update(chunk)
+    known[key] = [*stamp, hasher.hexdigest()]
+    return hasher.hexdigest()
+
+
+def _read_cache(cache_path: Path | None) -> dict[str, list[object]]:
+    if cache_path is None or not cache_path.is_file():
+        return {}
+    try:
+        known = json.loads(cache_path.read_text())
+    except ValueError:
+        return {}  # A damaged cache costs one hashing, never a run.
+    return known if isinstance(known, dict) else {}
+
+
+def _write_cache(cache_path: Path | None, known: dict[str, list[object]]) -> None:
+    if cache_path is None:
+        return
+    cache_path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = cache_path.with_name(f".{cache_path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(known, sort_keys=True))
+    os.replace(temporary, cache_path)

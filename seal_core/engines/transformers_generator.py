@@ -1,0 +1,234 @@
+"""Answers requests with their own adapters in shared batches, on the transformers library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from seal_core.engines.adapter_files import adapter_stamp
+from seal_core.engines.base import (
+    GenerateRequest,
+    Generation,
+    Progress,
+    Scored,
+    ScoreRequest,
+)
+from seal_core.engines.batching import Item, pack
+from seal_core.engines.decoding import DecodeRow, decode, pad_left, positions_of
+from seal_core.engines.loading import LoadedModel
+from seal_core.engines.lora_bank import LoraBank, Stack
+from seal_core.engines.stopping import StopFinder
+from seal_core.engines.tokens import encode_completion, encode_prompt
+from seal_core.errors import InputError
+
+_ADAPTER_BYTES = {"cpu": 1 << 30, "cuda": 16 << 30}
+"""Memory for the adapters of one batch, and as much again for those read lately."""
+
+
+class TransformersGenerator:
+    """The embedded Generator; see `base.Generator`.
+
+    Args:
+        max_batch_tokens: Rows times padded length of one batch; bounds memory, changes no
+            result beyond floating-point ties.
+    """
+
+    def __init__(self, loaded: LoadedModel, max_batch_tokens: int = 32768) -> None:
+        if max_batch_tokens < 1:
+            raise InputError(f"max_batch_tokens is {max_batch_tokens}: it must be positive")
+        self._loaded = loaded
+        self._max_batch_tokens = max_batch_tokens
+        self._adapter_bytes = _ADAPTER_BYTES.get(loaded.device.type, _ADAPTER_BYTES["cpu"])
+        self._bank = LoraBank(loaded.model, self._adapter_bytes)
+        self._finder = StopFinder(loaded.tokenizer)
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], progress: Progress | None = None
+    ) -> list[Generation]:
+        """One result per request, in the order of the requests."""
+        results: dict[int, Generation] = {}
+        items, rows = [], {}
+        for index, request in enumerate(requests):
+            try:
+                rows[index] = self._decode_row(index, request)
+                items.append(
+                    _item(index, len(rows[index].prompt), rows[index].limit, request.adapters)
+                )
+            except InputError as error:
+                results[index] = _failed_generation(request, error)
+        _report(progress, len(results))
+        for batch in pack(items, self._max_batch_tokens, self._adapter_bytes):
+            ready, stacks = self._load_stacks(
+                [item.index for item in batch],
+                lambda index: requests[index].adapters,
+                lambda index, error: results.update(
+                    {index: _failed_generation(requests[index], error)}
+                ),
+            )
+            chosen = [rows[index] for index in ready]
+            if chosen:
+                self._with_stacks(stacks, lambda chosen=chosen: self._decode(chosen))
+            for row in chosen:
+                results[row.index] = self._generation(row)
+            _report(progress, len(batch))
+        return [results[index] for index in range(len(requests))]
+
+    def score(
+        self, requests: Sequence[ScoreRequest], progress: Progress | None = None
+    ) -> list[Scored]:
+        """One result per request, in the order of the requests."""
+        results: dict[int, Scored] = {}
+        items, texts = [], {}
+        for index, request in enumerate(requests):
+            try:
+                texts[index] = self._score_text(request)
+                items.append(_item(index, len(texts[index][0]), 0, request.adapters))
+            except InputError as error:
+                results[index] = Scored(request.request_id, None, 0, str(error))
+        _report(progress, len(results))
+        for batch in pack(items, self._max_batch_tokens, self._adapter_bytes):
+            ready, stacks = self._load_stacks(
+                [item.index for item in batch],
+                lambda index: requests[index].adapters,
+                lambda index, error: results.update(
+                    {index: Scored(requests[index].request_id, None, 0, str(error))}
+                ),
+            )
+            chosen = [texts[index] for index in ready]
+            sums = self._with_stacks(stacks, lambda chosen=chosen: self._logprobs(chosen))
+            for index, logprob in zip(ready, sums, strict=True):
+                results[index] = _scored(requests[index].request_id, logprob, texts[index][1])
+            _report(progress, len(batch))
+        return [results[index] for index in range(len(requests))]
+
+    def close(self) -> None:
+        """Frees the model; the generator cannot be used afterwards."""
+        del self._loaded, self._bank, self._finder
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _decode_row(self, index: int, request: GenerateRequest) -> DecodeRow:
+        _check_request(request)
+        prompt = encode_prompt(self._loaded.tokenizer, request.prompt, request.chat)
+        context = self._loaded.context
+        if context is not None and len(prompt) >= context:
+            raise InputError(
+                f"the prompt has {len(prompt)} tokens and the model's context is {context}"
+            )
+        room = request.max_tokens if context is None else context - len(prompt)
+        return DecodeRow(index, request, prompt, min(request.max_tokens, room))
+
+    def _decode(self, rows: Sequence[DecodeRow]) -> None:
+        decode(self._loaded, self._bank, self._finder, rows)
+
+    def _generation(self, row: DecodeRow) -> Generation:
+        request = row.request
+        if not math.isfinite(row.logprob):
+            error = InputError("the model's answer is not finite: the adapter holds NaN or inf")
+            return _failed_generation(request, error)
+        return Generation(
+            request_id=request.request_id,
+            text=self._finder.cut(self._finder.decode(row.ids), request.stop),
+            n_prompt_tokens=len(row.prompt),
+            n_tokens=len(row.ids),
+            logprob=row.logprob,
+            finish_reason=row.finish_reason,
+        )
+
+    def _score_text(self, request: ScoreRequest) -> tuple[list[int], int]:
+        """All ids of the text, and how many of them, at its end, are scored."""
+        tokenizer = self._loaded.tokenizer
+        prompt = encode_prompt(tokenizer, request.prompt, request.chat)
+        completion = encode_completion(tokenizer, request.completion)
+        if not completion:
+            raise InputError("the completion has no tokens")
+        length, context = len(prompt) + len(completion), self._loaded.context
+        if context is not None and length > context:
+            raise InputError(f"the text has {length} tokens and the model's context is {context}")
+        return prompt + completion, len(completion)
+
+    @torch.inference_mode()
+    def _logprobs(self, texts: Sequence[tuple[list[int], int]]) -> list[float]:
+        """Sums of the log-probabilities of each text's last `n` tokens."""
+        if not texts:
+            return []
+        ids, mask = pad_left([text for text, _ in texts], self._loaded)
+        longest = max(n for _, n in texts)
+        output = self._loaded.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions_of(mask),
+            use_cache=False,
+            logits_to_keep=longest + 1,
+        )
+        logits = output.logits[:, :-1]
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        targets = ids[:, -longest:]
+        picked = logits.gather(2, targets[:, :, None])[:, :, 0] - logits.logsumexp(dim=-1)
+        counts = torch.tensor([n for _, n in texts], device=ids.device)
+        place = torch.arange(longest, 0, -1, device=ids.device)
+        return picked.masked_fill(place > counts[:, None], 0.0).double().sum(dim=1).tolist()
+
+    def _load_stacks(
+        self,
+        indices: Sequence[int],
+        adapters: Callable[[int], tuple[str, ...]],
+        fail: Callable[[int, InputError], object],
+    ) -> tuple[list[int], list[Stack | None]]:
+        """Loads what the requests of a batch need; those whose adapters are bad drop out."""
+        ready: list[int] = []
+        stacks: list[Stack | None] = []
+        for index in indices:
+            paths = adapters(index)
+            try:
+                stack = self._bank.load(paths) if paths else None
+            except InputError as error:
+                fail(index, error)
+                continue
+            ready.append(index)
+            stacks.append(stack)
+        return ready, stacks
+
+    def _with_stacks(self, stacks: Sequence[Stack | None], work: Callable[[], Any]) -> Any:
+        """Runs one batch; the model is the plain base again afterwards, whatever happens."""
+        self._bank.activate(stacks)
+        try:
+            return work()
+        finally:
+            self._bank.deactivate()
+
+
+def _check_request(request: GenerateRequest) -> None:
+    if request.max_tokens < 1:
+        raise InputError(f"max_tokens is {request.max_tokens}: it must be positive")
+    if not 0 <= request.temperature < math.inf:
+        raise InputError(f"temperature is {request.temperature}: it must be 0 or positive")
+    if not 0 < request.top_p <= 1:
+        raise InputError(f"top_p is {request.top_p}: it must be in (0, 1]")
+    if "" in request.stop:
+        raise InputError("a stop string is empty")
+    if request.seed < 0:
+        raise InputError(f"the seed is {request.seed}: it must not be negative")
+
+
+def _item(index: int, prefill: int, growth: int, adapters: tuple[str, ...]) -> Item:
+    n_bytes = sum(adapter_stamp(path)[0] for path in adapters)
+    return Item(index, prefill, growth, adapters, n_bytes)
+
+
+def _failed_generation(request: GenerateRequest, error: InputError) -> Generation:
+    return Generation(request.request_id, None, 0, 0, None, "error", str(error))
+
+
+def _scored(request_id: str, logprob: float, n_tokens: int) -> Scored:
+    if not math.isfinite(logprob):
+        return Scored(request_id, None, n_tokens, "the log-probability is not finite")
+    return Scored(request_id, logprob, n_tokens)
+
+
+def _report(progress: Progress | None, n: int) -> None:
+    if progress is not None and n:
+        progress(n)
