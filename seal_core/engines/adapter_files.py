@@ -7,7 +7,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ def write_adapter(
     alpha: float,
     dropout: float,
     base_model: str,
+    targets: Sequence[str],
 ) -> None:
     """Writes a folder that PEFT and vLLM load; the same weights give the same bytes.
 
@@ -80,6 +81,7 @@ def write_adapter(
     Args:
         weights: `(A [rank, in], B [out, rank])` by module name, all of one rank.
         base_model: The model's name, without any machine's path.
+        targets: Names that select the modules in `weights`, full or last parts.
     """
     rank = next(iter(weights.values()))[0].shape[0]
     config = {
@@ -90,8 +92,7 @@ def write_adapter(
         "lora_dropout": dropout,
         "peft_type": "LORA",
         "r": rank,
-        # Last names only: vLLM knows modules by them.
-        "target_modules": sorted({module.rpartition(".")[2] for module in weights}),
+        "target_modules": sorted(targets),
         "task_type": "CAUSAL_LM",
     }
     tensors = {}

@@ -59,7 +59,7 @@ def load_model(
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             path, dtype=_dtype(dtype, place), use_safetensors=True, **options
         )
     except (OSError, ValueError, KeyError) as error:
