@@ -16,6 +16,9 @@ Round       One turn of ReST-EM: sample, fine-tune, evaluate, filter, update (Si
 Ids are digests of what made the row (see `fingerprint`), so the same work has the same id.
 Nested lists say their shape by suffix: `_P` problems, `_E` self-edits per problem,
 `_R` repeats, `_Q` questions.
+
+Rows of the method carry no time and no place: the same work gives the same rows, and so the
+same digests. How long it took, and where, is in the rows of the stage executions.
 """
 
 from __future__ import annotations
@@ -125,7 +128,6 @@ class Adapter:
         n_steps: Optimizer steps taken.
         n_tokens: Tokens trained on, all epochs, padding not counted.
         first_loss, final_loss: Mean loss per token over the first and last epoch, nats.
-        seconds: Wall time of this adapter's training.
     """
 
     adapter_id: str
@@ -144,7 +146,6 @@ class Adapter:
     first_loss: float | None
     final_loss: float | None
     seed: int
-    seconds: float
     error: str | None
 
 
@@ -185,7 +186,8 @@ class Score:
     """The reward of one self-edit.
 
     Attributes:
-        baseline_accuracy: The policy's accuracy on the problem without an adapter, [0, 1].
+        baseline_accuracy: Accuracy on the problem without an adapter, [0, 1]: of the policy
+            that wrote the self-edit in training, of the base policy on held-out problems.
         adapter_accuracy: Mean over repeats and questions, [0, 1]; None if nothing was graded.
         gain: `adapter_accuracy - baseline_accuracy`.
         uncertainty: Standard error of `adapter_accuracy` over repeats; None below two repeats.
@@ -248,7 +250,6 @@ class Policy:
     n_examples: int
     n_steps: int
     final_loss: float | None
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,53 @@
+"""The `seal` command: parses arguments, hands over, and turns errors into one line."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from flows.commands import doctor, minilm, results, run, show, sql, status
+from seal_core import __version__
+from seal_core.errors import InputError, SealError
+
+app = typer.Typer(
+    name="seal",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Self-adapting language models: run the loop, resume it, ask its history.",
+)
+app.command("run")(run.run)
+app.command("results")(results.results)
+app.command("status")(status.status)
+app.command("sql")(sql.sql)
+app.command("show")(show.show)
+app.command("doctor")(doctor.doctor)
+app.add_typer(minilm.app, name="minilm")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 the work failed, 2 wrong input, 130 interrupted."""
+    try:
+        app()
+    except InputError as error:
+        _say(str(error))
+        sys.exit(2)
+    except SealError as error:
+        _say(str(error))
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"seal: {message}", markup=False)

@@ -1,0 +1,14 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+STORE = "seal-store"
+
+StoreOption = Annotated[
+    str, typer.Option("--store", help="Folder of the store.", envvar="SEAL_STORE")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

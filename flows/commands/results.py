@@ -1,0 +1,28 @@
+"""`seal results`: held-out accuracy by condition, with intervals and paired differences."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.commands.options import STORE, JsonOption, StoreOption
+from flows.results import held_out_results, print_results
+from storage.catalog import Catalog
+from storage.store import Store
+
+
+def results(
+    name: Annotated[str, typer.Argument(help="Name of the run.")],
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Prints the held-out accuracy of each condition of a run."""
+    with Catalog(Store.open(store, create=False)) as catalog:
+        report = held_out_results(catalog, name)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        print_results(report, Console(highlight=False))

@@ -1,0 +1,29 @@
+"""`seal show`: one problem, self-edit or adapter, told in full."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.commands.options import STORE, JsonOption, StoreOption
+from flows.showing import explain, print_explanation
+from storage.catalog import Catalog
+from storage.store import Store
+
+
+def show(
+    item: Annotated[str, typer.Argument(metavar="ID", help="Id of a problem, edit or adapter.")],
+    run: Annotated[str | None, typer.Option(help="Only this run.")] = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Shows text, training rows, answers before and after, reward, kept or not and why."""
+    with Catalog(Store.open(store, create=False)) as catalog:
+        explanation = explain(catalog, item, run)
+    if as_json:
+        typer.echo(json.dumps(explanation, indent=2, ensure_ascii=False))
+    else:
+        print_explanation(explanation, Console(highlight=False, soft_wrap=True))

@@ -1,0 +1,28 @@
+"""Settings that Prefect reads at import: where its state lives, and how much it says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def prepare_prefect(store: str) -> None:
+    """Sets Prefect up for a run from the command line; settings of the user win.
+
+    Without a server of the user's (`PREFECT_API_URL`), Prefect starts its own for the length of
+    the run, and keeps its database beside the store. Has to run before Prefect is imported.
+    """
+    home = Path(store).resolve() / "_prefect"
+    defaults = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if "PREFECT_API_URL" in os.environ or "PREFECT_PROFILE" in os.environ:
+        defaults.pop("PREFECT_HOME")
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

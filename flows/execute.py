@@ -1,0 +1,36 @@
+"""Runs the `seal` flow for the command line, and prints what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import typer
+from rich.console import Console
+
+from flows.loading import load_config
+from flows.results import held_out_results, print_results
+from flows.seal import seal
+from storage.catalog import Catalog
+from storage.store import Store
+from tasks.opening import preflight
+
+
+def execute(
+    config: str, name: str | None, overrides: Sequence[str], *, as_json: bool = False
+) -> None:
+    """Checks the input, runs the flow to its end, prints the held-out results.
+
+    Raises:
+        InputError: wrong input; nothing was written.
+        StageError, EngineError: the work failed; what is done is kept.
+    """
+    loaded = load_config(config, overrides)
+    preflight(loaded, name)
+    run = seal(config, name, list(overrides))
+    with Catalog(Store.open(loaded.execution.store)) as catalog:
+        results = held_out_results(catalog, run)
+    if as_json:
+        typer.echo(json.dumps(results.to_json(), indent=2))
+    else:
+        print_results(results, Console(highlight=False))

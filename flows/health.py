@@ -1,0 +1,152 @@
+"""The checks behind `seal doctor`: what is found, whether it will do, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from seal_core.minilm import weights_path
+
+State = Literal["ok", "warn", "fail"]
+_DISTRIBUTION = "seal-pipeline"
+_LOW_DISK_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Attributes:
+        state: `fail` would stop a run; `warn` would not.
+        fix: What to do; None when all is well.
+    """
+
+    name: str
+    state: State
+    found: str
+    fix: str | None = None
+
+
+def all_checks(store: str, vllm: str | None = None) -> list[Check]:
+    """Every check, in the order in which a new user needs them."""
+    checks = [
+        *version_checks(),
+        device_check(),
+        model_check(),
+        store_check(store),
+        disk_check(store),
+    ]
+    checks.append(prefect_check())
+    if vllm is not None:
+        checks.append(vllm_check(vllm))
+    return checks
+
+
+def version_checks() -> list[Check]:
+    """Installed versions against the pins of this package."""
+    pins = [Requirement(text) for text in requires(_DISTRIBUTION) or []]
+    return [_version_check(pin) for pin in pins if pin.marker is None or pin.marker.evaluate()]
+
+
+def _version_check(pin: Requirement) -> Check:
+    fix = f'pip install -c constraints.txt "{pin}"'
+    try:
+        found = version(pin.name)
+    except PackageNotFoundError:
+        return Check(pin.name, "fail", "not installed", fix)
+    if pin.specifier.contains(re.sub(r"\+.*", "", found), prereleases=True):
+        return Check(pin.name, "ok", found)
+    return Check(pin.name, "fail", f"{found}, but {pin.specifier} is needed", fix)
+
+
+def device_check() -> Check:
+    """Where tensors will live."""
+    # torch takes seconds to import, and most commands do without it.
+    import torch  # noqa: PLC0415
+
+    if torch.cuda.is_available():
+        return Check("device", "ok", f"cuda: {torch.cuda.get_device_name()}")
+    found = f"cpu, {os.cpu_count()} cores"
+    return Check("device", "warn", found, "for models above 1B parameters, install a CUDA torch")
+
+
+def model_check() -> Check:
+    """The embedded default model."""
+    folder = weights_path()
+    if (folder / "model.safetensors").is_file():
+        return Check("embedded model", "ok", "packaged weights found")
+    return Check(
+        "embedded model",
+        "fail",
+        "weights are missing",
+        "reinstall the package, or rebuild them with `seal minilm build`",
+    )
+
+
+def store_check(store: str) -> Check:
+    """Whether the store's folder can be written."""
+    folder = Path(store)
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return Check("store", "ok", f"{store} is writable")
+    except OSError as error:
+        return Check(
+            "store",
+            "fail",
+            f"{store}: {error.strerror}",
+            "choose another --store, or mend the folder's permissions",
+        )
+
+
+def disk_check(store: str) -> Check:
+    """Free space where the store lives."""
+    folder = Path(store).resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**30:.0f} GiB free"
+    if free < _LOW_DISK_BYTES:
+        return Check("disk", "warn", found, "free some space: adapters and Parquet need it")
+    return Check("disk", "ok", found)
+
+
+def prefect_check() -> Check:
+    """The Prefect server, if one is configured; without one each run starts its own."""
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return Check(
+            "prefect server",
+            "warn",
+            "none configured: each run starts its own (10-20 s)",
+            "`prefect server start`, then set PREFECT_API_URL",
+        )
+    return _http_check(
+        "prefect server",
+        f"{url.rstrip('/')}/health",
+        "start it with `prefect server start`, or unset PREFECT_API_URL",
+    )
+
+
+def vllm_check(url: str) -> Check:
+    """A vLLM server's health."""
+    return _http_check("vllm server", f"{url.rstrip('/')}/health", "start it with `vllm serve`")
+
+
+def _http_check(name: str, url: str, fix: str) -> Check:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return Check(name, "ok", f"{url} answers {response.status}")
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        return Check(name, "fail", f"{url}: {error}", fix)

@@ -1,0 +1,88 @@
+"""Reads a run's TOML file, applies `--set` overrides, and explains what is wrong in one line."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from seal_core.config import Config
+from seal_core.errors import InputError
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The validated configuration of a TOML file with overrides applied.
+
+    Raises:
+        InputError: naming the file, the key and the fix.
+    """
+    plain = _read_toml(Path(path))
+    for override in overrides:
+        _apply(plain, override)
+    try:
+        return Config.model_validate(plain)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_explain(error)}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such config file; `configs/` has examples")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from error
+
+
+def _apply(plain: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not sign or not dot or not section or not name:
+        raise InputError(f"--set {override!r}: write it as section.key=value")
+    plain.setdefault(section, {})
+    if not isinstance(plain[section], dict):
+        raise InputError(f"--set {override!r}: {section!r} is not a section")
+    plain[section][name] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """A TOML value, or plain text where it is none (paths and names need no quotes)."""
+    if text.lower() in ("none", "null"):
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(_explain_one(item) for item in error.errors())
+
+
+def _explain_one(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {where!r}{_suggestion(where)}"
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    return f"{where} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _suggestion(where: str) -> str:
+    known = list(_known_keys())
+    section, dot, name = where.rpartition(".")
+    close = [key for key in known if dot and key.startswith(f"{section}.{name}")]
+    close += difflib.get_close_matches(where, known, n=1, cutoff=0.6)
+    return f": did you mean {close[0]!r}?" if close else ": see docs/configuration.md"
+
+
+def _known_keys() -> Iterator[str]:
+    for section, field in Config.model_fields.items():
+        yield section
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            yield from (f"{section}.{name}" for name in model.model_fields)

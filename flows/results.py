@@ -1,0 +1,184 @@
+"""The held-out report: accuracy by condition with intervals, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from seal_core.errors import InputError
+from seal_core.rewards.stats import Estimate, mean_interval, paired_difference
+from seal_core.types import IN_CONTEXT, INPUT_ONLY, INPUT_ONLY_MATCHED, NO_ADAPTATION
+from storage.catalog import Catalog
+
+_ACCURACY = """
+SELECT condition, problem_id, avg(correct::DOUBLE) AS accuracy, count(*) FILTER (error IS NOT NULL)
+FROM answers WHERE run = $run AND split = 'heldout' AND ({where})
+GROUP BY condition, problem_id ORDER BY condition, problem_id
+"""
+_REPORTED = "round = -1 OR starts_with(condition, 'round_')"
+_COST = """
+SELECT condition, avg(n_steps), avg(n_tokens) FROM adapters
+WHERE run = $run AND split = 'heldout' AND error IS NULL GROUP BY condition
+"""
+_LENGTH = """
+SELECT condition, avg(n_tokens), avg(len(list_filter(string_split(text, chr(10)),
+       lambda line: trim(line) <> '')))
+FROM self_edits WHERE run = $run AND split = 'heldout' AND error IS NULL GROUP BY condition
+"""
+
+
+@dataclass(frozen=True)
+class ConditionResult:
+    """Held-out accuracy of one condition.
+
+    Attributes:
+        steps, tokens: Mean per adapter; None where nothing is trained.
+        edit_tokens, edit_lines: Mean length of the self-edits; None where there are none.
+        n_errors: Answers lost to errors; they are in no mean.
+    """
+
+    condition: str
+    accuracy: Estimate
+    steps: float | None
+    tokens: float | None
+    edit_tokens: float | None
+    edit_lines: float | None
+    n_errors: int
+
+
+@dataclass(frozen=True)
+class Results:
+    """The held-out report of one run."""
+
+    run: str
+    conditions: list[ConditionResult]
+    paired: list[tuple[str, str, Estimate]]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `seal results --json` prints."""
+        return {
+            "run": self.run,
+            "conditions": [_condition_json(result) for result in self.conditions],
+            "paired": [
+                {"a": a, "b": b, "n": e.n, "mean": e.mean, "se": e.se, "low": e.low, "high": e.high}
+                for a, b, e in self.paired
+            ],
+        }
+
+
+def held_out_results(catalog: Catalog, run: str) -> Results:
+    """Reads a run's held-out answers and compares the conditions.
+
+    Raises:
+        InputError: the store has no run of this name, or it has no held-out answer yet.
+    """
+    if not catalog.fetch("SELECT 1 FROM runs WHERE run = $run", run=run):
+        names = [row[0] for row in catalog.fetch("SELECT DISTINCT run FROM runs ORDER BY run")]
+        raise InputError(f"no run {run!r} in this store; it has: {', '.join(names) or 'no run'}")
+    accuracy: dict[str, dict[str, float]] = {}
+    errors: dict[str, int] = {}
+    for condition, problem, mean, lost in catalog.fetch(_ACCURACY.format(where=_REPORTED), run=run):
+        errors[condition] = errors.get(condition, 0) + lost
+        if mean is not None:
+            accuracy.setdefault(condition, {})[problem] = mean
+    if not accuracy:
+        raise InputError(f"run {run!r} has no held-out answers yet; `seal status` shows its stages")
+    cost = {row[0]: row[1:] for row in catalog.fetch(_COST, run=run)}
+    length = {row[0]: row[1:] for row in catalog.fetch(_LENGTH, run=run)}
+    order = sorted(accuracy, key=_place)
+    conditions = [
+        ConditionResult(
+            name,
+            mean_interval(accuracy[name].values()),
+            *cost.get(name, (None, None)),
+            *(length.get(name, (None, None)) if _is_round(name) else (None, None)),
+            n_errors=errors.get(name, 0),
+        )
+        for name in order
+    ]
+    return Results(run, conditions, _paired(order, accuracy))
+
+
+def print_results(results: Results, console: Console) -> None:
+    """The two tables of a run."""
+    table = Table(title=f"Held-out accuracy, run {results.run}", title_justify="left")
+    for name in ("condition", "n", "accuracy", "95% interval", "steps", "tokens", "edit lines"):
+        table.add_column(name, justify="left" if name == "condition" else "right")
+    for row in results.conditions:
+        table.add_row(
+            row.condition,
+            str(row.accuracy.n),
+            _number(row.accuracy.mean),
+            _interval(row.accuracy),
+            _number(row.steps, 1),
+            _number(row.tokens, 0),
+            _number(row.edit_lines, 1),
+        )
+    console.print(table)
+    pairs = Table(title="Paired differences over problems", title_justify="left")
+    for name in ("a", "b", "a − b", "standard error", "95% interval"):
+        pairs.add_column(name, justify="left" if name in "ab" else "right")
+    for a, b, estimate in results.paired:
+        pairs.add_row(a, b, _signed(estimate.mean), _number(estimate.se), _interval(estimate))
+    console.print(pairs)
+    lost = sum(row.n_errors for row in results.conditions)
+    if lost:
+        console.print(f"{lost} answers were lost to errors and are in no mean: see the view errors")
+
+
+def _condition_json(result: ConditionResult) -> dict[str, Any]:
+    return {
+        "condition": result.condition,
+        "n": result.accuracy.n,
+        "mean": result.accuracy.mean,
+        "low": result.accuracy.low,
+        "high": result.accuracy.high,
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "edit_tokens": result.edit_tokens,
+        "edit_lines": result.edit_lines,
+        "n_errors": result.n_errors,
+    }
+
+
+def _paired(
+    order: Sequence[str], accuracy: Mapping[str, Mapping[str, float]]
+) -> list[tuple[str, str, Estimate]]:
+    """Each round against the one before, the last against the first and every control."""
+    rounds = [name for name in order if _is_round(name)]
+    pairs = list(zip(rounds[1:], rounds, strict=False))
+    if len(rounds) > 2:
+        pairs.append((rounds[-1], rounds[0]))
+    controls = (INPUT_ONLY, INPUT_ONLY_MATCHED, NO_ADAPTATION, IN_CONTEXT)
+    pairs += [(rounds[-1], name) for name in controls if rounds and name in accuracy]
+    return [(a, b, paired_difference(accuracy[a], accuracy[b])) for a, b in pairs]
+
+
+def _place(condition: str) -> tuple[int, int]:
+    """Order of the table: unadapted, the passage alone, the rounds, the ceiling."""
+    if _is_round(condition):
+        return 3, int(condition.removeprefix("round_"))
+    fixed = {NO_ADAPTATION: 0, INPUT_ONLY: 1, INPUT_ONLY_MATCHED: 2}
+    return fixed.get(condition, 4), 0
+
+
+def _is_round(condition: str) -> bool:
+    return condition.startswith("round_")
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "–"
+    return f"[{estimate.low:.3f}, {estimate.high:.3f}]"

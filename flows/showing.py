@@ -1,0 +1,200 @@
+"""Collects everything the store knows of one id, and prints it for a person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from seal_core.config import RowsSection
+from seal_core.domains.rows import build_rows
+from seal_core.errors import InputError
+from seal_core.types import Problem
+from storage.catalog import Catalog
+
+_KINDS = {
+    "edit": ("self_edits", "self_edit_id"),
+    "adapter": ("adapters", "adapter_id"),
+    "problem": ("problems", "problem_id"),
+}
+
+
+def explain(catalog: Catalog, item: str, run: str | None = None) -> dict[str, Any]:
+    """All about one problem, self-edit or adapter, as plain JSON types.
+
+    Raises:
+        InputError: the id is of no known kind, or it is not in the store.
+    """
+    kind = item.partition("-")[0]
+    if kind not in _KINDS:
+        kinds = ", ".join(f"{name}-…" for name in _KINDS)
+        raise InputError(f"{item!r} is no id that can be shown: ids look like {kinds}")
+    table, key = _KINDS[kind]
+    (row,) = _rows(catalog, table, key, item, run)[:1] or (None,)
+    if row is None:
+        where = f"run {run!r}" if run else "this store"
+        raise InputError(f"{where} has no {kind} {item!r}: look for ids with `seal sql {table}`")
+    found: dict[str, Any] = {"kind": kind, kind: row}
+    run = row["run"]
+    if kind != "problem":
+        found["problem"] = _rows(catalog, "problems", "problem_id", row["problem_id"], run)[0]
+    if kind == "edit":
+        found.update(_about_edit(catalog, row, found["problem"]))
+    elif kind == "adapter":
+        found["answers"] = _answers(catalog, "adapter_id", item, run)
+    else:
+        found["questions"] = _rows(catalog, "questions", "problem_id", item, run)
+        found["self_edits"] = _edits_of(catalog, item, run)
+    return found
+
+
+def _about_edit(catalog: Catalog, edit: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
+    item, run = edit["self_edit_id"], edit["run"]
+    (config,) = catalog.fetch("SELECT config_json FROM runs WHERE run = $run", run=run)[0]
+    rows = RowsSection.model_validate(json.loads(config)["rows"])
+    passage = Problem(
+        problem["problem_id"],
+        problem["domain"],
+        problem["split"],
+        problem["title"],
+        problem["context"],
+        (),
+    )
+    return {
+        "training_rows": [row.text for row in build_rows(passage, edit["text"], rows)],
+        "adapters": _rows(catalog, "adapters", "self_edit_id", item, run),
+        "answers": _answers(catalog, "self_edit_id", item, run),
+        "baseline": _baseline(catalog, edit),
+        "score": next(iter(_rows(catalog, "scores", "self_edit_id", item, run)), None),
+        "selection": next(iter(_rows(catalog, "selections", "self_edit_id", item, run)), None),
+    }
+
+
+def print_explanation(found: dict[str, Any], console: Console) -> None:
+    """Prints what `explain` found, section by section."""
+    row = found[found["kind"]]
+    problem = found["problem"]
+    console.print(f"[bold]{found['kind']} {row[_KINDS[found['kind']][1]]}[/] of run {row['run']}")
+    _section(console, f"Passage: {problem['title']}", [problem["context"]])
+    if found["kind"] == "problem":
+        _section(
+            console,
+            "Questions",
+            [f"{q['prompt']}  →  {' | '.join(q['gold'])}" for q in found["questions"]],
+        )
+        _section(console, "Self-edits", [_edit_line(edit) for edit in found["self_edits"]])
+        return
+    if found["kind"] == "edit":
+        _print_edit(console, found)
+    else:
+        _section(console, "Training", [_adapter_line(row)])
+    _section(console, "Answers after training", _answer_lines(found))
+
+
+def _print_edit(console: Console, found: dict[str, Any]) -> None:
+    edit, score, selection = found["edit"], found["score"], found["selection"]
+    head = f"Self-edit ({edit['condition']}, {edit['split']}, sample {edit['sample_index']})"
+    _section(console, head, [edit["text"] or f"(none: {edit['error'] or edit['prompt_id']})"])
+    _section(console, "Training rows", found["training_rows"])
+    _section(console, "Adapters", [_adapter_line(row) for row in found["adapters"]])
+    if score:
+        _section(
+            console,
+            "Reward",
+            [
+                f"accuracy {_percent(score['baseline_accuracy'])} before, "
+                f"{_percent(score['adapter_accuracy'])} after: gain {_signed(score['gain'])} "
+                f"({score['n_answers']} answers, {score['n_errors']} lost to errors)"
+            ],
+        )
+    if selection:
+        verdict = "kept" if selection["kept"] else "rejected"
+        _section(console, "Verdict", [f"{verdict} by {selection['rule']}: {selection['reason']}"])
+
+
+def _rows(
+    catalog: Catalog, table: str, key: str, value: str, run: str | None
+) -> list[dict[str, Any]]:
+    where = f"{key} = $value" + (" AND run = $run" if run else "")
+    parameters = {"value": value, **({"run": run} if run else {})}
+    return catalog.records(f"SELECT * FROM {table} WHERE {where} ORDER BY run, round", **parameters)
+
+
+def _answers(catalog: Catalog, key: str, value: str, run: str) -> list[dict[str, Any]]:
+    return catalog.records(
+        f"""SELECT a.*, q.prompt, q.gold FROM answers a JOIN questions q USING (run, question_id)
+        WHERE a.{key} = $value AND a.run = $run ORDER BY a.repeat, q.question_index""",
+        value=value,
+        run=run,
+    )
+
+
+def _baseline(catalog: Catalog, edit: dict[str, Any]) -> dict[str, Any]:
+    """Answers of the model without an adapter, by question; the ones the gain is measured from."""
+    rounds = edit["round"] if edit["split"] == "train" else -1
+    rows = catalog.records(
+        """SELECT question_id, text, correct FROM answers WHERE run = $run AND round = $round
+        AND problem_id = $problem AND condition = 'no_adaptation'""",
+        run=edit["run"],
+        round=rounds,
+        problem=edit["problem_id"],
+    )
+    return {row["question_id"]: row for row in rows}
+
+
+def _edits_of(catalog: Catalog, problem: str, run: str) -> list[dict[str, Any]]:
+    return catalog.records(
+        """SELECT e.self_edit_id, e.condition, e.sample_index, s.gain, x.kept
+        FROM self_edits e LEFT JOIN scores s USING (run, self_edit_id)
+        LEFT JOIN selections x USING (run, self_edit_id)
+        WHERE e.problem_id = $problem AND e.run = $run
+        ORDER BY e.round, e.condition, e.sample_index""",
+        problem=problem,
+        run=run,
+    )
+
+
+def _section(console: Console, title: str, lines: Sequence[str]) -> None:
+    console.print(f"\n[bold]{escape(title)}[/]")
+    for line in lines or ["(nothing)"]:
+        console.print(f"  {escape(line)}".replace("\n", "\n  "))
+
+
+def _edit_line(edit: dict[str, Any]) -> str:
+    kept = {True: "kept", False: "rejected", None: ""}[edit["kept"]]
+    return (
+        f"{edit['self_edit_id']}  {edit['condition']} sample {edit['sample_index']}  "
+        f"gain {_signed(edit['gain'])}  {kept}"
+    )
+
+
+def _adapter_line(row: dict[str, Any]) -> str:
+    if row["error"]:
+        return f"{row['adapter_id']}  failed: {row['error']}"
+    return (
+        f"{row['adapter_id']}  rank {row['rank']}, {row['n_rows']} rows, {row['n_steps']} steps, "
+        f"{row['n_tokens']} tokens, loss {row['first_loss']:.3f} → {row['final_loss']:.3f}"
+    )
+
+
+def _answer_lines(found: dict[str, Any]) -> list[str]:
+    before = found.get("baseline", {})
+    return [_answer_line(answer, before.get(answer["question_id"])) for answer in found["answers"]]
+
+
+def _answer_line(answer: dict[str, Any], before: dict[str, Any] | None) -> str:
+    mark = {True: "right", False: "wrong", None: "error"}[answer["correct"]]
+    said = answer["text"] if answer["text"] is not None else answer["error"]
+    was = f"  (before: {before['text']!r})" if before else ""
+    return f"{mark:<5}  {answer['prompt']}  →  {said!r}; gold {' | '.join(answer['gold'])}{was}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"

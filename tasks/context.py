@@ -1,0 +1,82 @@
+"""The run that tasks work for: its store, config, engines and progress, found by context."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from seal_core.config import Config
+from seal_core.domains.base import Domain
+from seal_core.engines.process import EnginePool
+from storage.store import Store
+
+
+class Progress(Protocol):
+    """Where the work's progress is shown; see `flows.progress` for the terminal's bars."""
+
+    def expect(self, shards: Mapping[str, int]) -> None:
+        """Shards of the whole run by stage, for the estimate of the time left."""
+        ...
+
+    def stage(self, stage: str, label: str, shards: int) -> None:
+        """A stage begins."""
+        ...
+
+    def advance(self) -> None:
+        """One more shard of the current stage is done."""
+        ...
+
+    def finish(self, label: str, cached: int, shards: int) -> None:
+        """The stage ended; `cached` of its `shards` were already in the store."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Something the user should know, one line."""
+        ...
+
+
+@dataclass
+class RunContext:
+    """Everything a task needs that is not part of its identity.
+
+    Prefect hashes and stores task parameters, so engines and the store are found here instead.
+    """
+
+    name: str
+    config: Config
+    model_path: str
+    model_digest: str
+    domain: Domain
+    store: Store
+    pool: EnginePool
+    progress: Progress
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+
+_current: ContextVar[RunContext | None] = ContextVar("seal_run", default=None)
+
+
+def current() -> RunContext:
+    """The run of this task.
+
+    Raises:
+        RuntimeError: outside of `use`; tasks only make sense inside a SEAL flow.
+    """
+    context = _current.get()
+    if context is None:
+        raise RuntimeError("no SEAL run is active: call SEAL tasks from the `seal` flow")
+    return context
+
+
+@contextmanager
+def use(context: RunContext) -> Iterator[RunContext]:
+    """Makes a run current; Prefect copies it into the threads of its tasks."""
+    token = _current.set(context)
+    try:
+        yield context
+    finally:
+        _current.reset(token)

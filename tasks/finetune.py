@@ -1,0 +1,169 @@
+"""The finetune stage: one LoRA adapter per self-edit and repeat, all on the same policy."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from seal_core.config import LoraSection
+from seal_core.engines.base import LoraSettings, TrainedAdapter, TrainJob
+from seal_core.fingerprint import derive_seed, make_id
+from seal_core.types import Adapter, SelfEdit, TableRef
+from tasks.context import RunContext, current
+from tasks.policies import PolicyRef, adapter_stack, read_policy
+from tasks.shards import Shard, read_problems
+from tasks.stage import run_stage, stage_task
+from tasks.work import ShardResult, StageOutput, Work
+
+VERSION = 1
+
+
+def finetune(
+    shards: Sequence[Shard],
+    policy: PolicyRef,
+    edits: Sequence[ShardResult],
+    *,
+    label: str,
+    round_index: int,
+    repeats: int,
+    matched: Sequence[tuple[ShardResult, ShardResult]] | None = None,
+) -> list[ShardResult]:
+    """Trains the adapters of every self-edit; one `adapters` part per shard.
+
+    Args:
+        matched: For the matched control, per shard: the adapters of the passage alone, and
+            those of the self-edits to match. See `matched_steps`.
+    """
+    config = current().config
+    settings = {
+        "lora": lora_settings(config.finetune),
+        "rows": config.rows.model_dump(mode="json"),
+        "repeats": repeats,
+        "seed": config.run.seed,
+        "policy": policy.policy.policy_id,
+    }
+    works = []
+    for i, (shard, result) in enumerate(zip(shards, edits, strict=True)):
+        inputs = {**shard.inputs, **policy.inputs, "self_edits": [result.ref("self_edits")]}
+        if matched is not None:
+            inputs["single"] = [matched[i][0].ref("adapters")]
+            inputs["target"] = [matched[i][1].ref("adapters")]
+        works.append(
+            Work.build(
+                "finetune",
+                VERSION,
+                label=f"finetune {label}",
+                shard=shard.index,
+                round_index=round_index,
+                settings=settings,
+                inputs=inputs,
+                model_digest=current().model_digest,
+            )
+        )
+    return run_stage(finetune_shard, works)
+
+
+def lora_settings(section: LoraSection) -> dict:
+    """The LoRA part of a config section, as plain JSON."""
+    return section.model_dump(mode="json", include=set(LoraSection.model_fields))
+
+
+def _finetune(context: RunContext, work: Work) -> StageOutput:
+    """Trains the adapters of one shard of self-edits."""
+    problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
+    policy = read_policy(context, work.inputs["policy"][0])
+    edits = [edit for ref in work.inputs["self_edits"] for edit in context.store.read(ref)]
+    steps = _matched_steps_by_problem(context, work)
+    pairs = [
+        (edit, _blank_adapter(edit, work.settings, repeat))
+        for edit in edits
+        for repeat in range(work.settings["repeats"])
+    ]
+    jobs = {
+        adapter.adapter_id: TrainJob(
+            adapter_id=adapter.adapter_id,
+            rows=context.domain.train_rows(problems[edit.problem_id], edit.text),
+            settings=to_settings(work.settings["lora"], steps.get(edit.problem_id)),
+            seed=adapter.seed,
+            base_adapters=adapter_stack(context.store, policy.policy),
+        )
+        for edit, adapter in pairs
+        if edit.error is None and (not steps or edit.problem_id in steps)
+    }
+    with tempfile.TemporaryDirectory(prefix="seal-adapters-") as folder:
+        trained = context.pool.train(
+            list(jobs.values()), Path(folder), timeout=context.config.execution.shard_timeout
+        )
+        by_id = {result.adapter_id: result for result in trained}
+        rows = [_adapter(context, e, blank, by_id.get(blank.adapter_id)) for e, blank in pairs]
+    return StageOutput({"adapters": rows}, n_tokens=sum(row.n_tokens for row in rows))
+
+
+finetune_shard = stage_task("finetune", _finetune)
+
+
+def to_settings(lora: dict, max_steps: int | None = None) -> LoraSettings:
+    """Inverse of `lora_settings`, with a limit of steps if there is one."""
+    return LoraSettings(**{**lora, "targets": tuple(lora["targets"]), "max_steps": max_steps})
+
+
+def _blank_adapter(edit: SelfEdit, settings: dict, repeat: int) -> Adapter:
+    parts = [edit.self_edit_id, settings, repeat]
+    return Adapter(
+        adapter_id=make_id("adapter", *parts),
+        self_edit_id=edit.self_edit_id,
+        problem_id=edit.problem_id,
+        split=edit.split,
+        condition=edit.condition,
+        policy_id=edit.policy_id,
+        repeat=repeat,
+        uri=None,
+        sha256=None,
+        rank=settings["lora"]["rank"],
+        n_rows=0,
+        n_steps=0,
+        n_tokens=0,
+        first_loss=None,
+        final_loss=None,
+        seed=derive_seed("finetune", *parts),
+        error=None,
+    )
+
+
+def _adapter(
+    context: RunContext, edit: SelfEdit, blank: Adapter, trained: TrainedAdapter | None
+) -> Adapter:
+    values = {name: getattr(blank, name) for name in blank.__slots__}
+    if trained is None:
+        reason = edit.error or "there is no adapter of the self-edit to match"
+        return Adapter(**{**values, "error": f"not trained: {reason}"})
+    if trained.path is not None:
+        values["uri"], values["sha256"] = context.store.put_adapter(Path(trained.path))
+    for name in ("n_rows", "n_steps", "n_tokens", "first_loss", "final_loss", "error"):
+        values[name] = getattr(trained, name)
+    return Adapter(**values)
+
+
+def _matched_steps_by_problem(context: RunContext, work: Work) -> dict[str, int]:
+    if "target" not in work.inputs:
+        return {}
+    single = _first_adapters(context, work.inputs["single"])
+    target = _first_adapters(context, work.inputs["target"])
+    return {p: matched_steps(single[p], target[p]) for p in single if p in target}
+
+
+def _first_adapters(context: RunContext, refs: Sequence[TableRef]) -> dict[str, Adapter]:
+    rows = [row for ref in refs for row in context.store.read(ref) if row.error is None]
+    return {row.problem_id: row for row in reversed(rows)}
+
+
+def matched_steps(single: Adapter, target: Adapter) -> int:
+    """Steps on the passage alone that spend at least the steps and the tokens of `target`.
+
+    Steps and tokens cannot both be equal when the rows differ in length; the control gets the
+    larger of the two, so it is never trained on less than the self-edits are.
+    """
+    tokens_per_step = single.n_tokens / single.n_steps
+    return max(target.n_steps, math.ceil(target.n_tokens / tokens_per_step))

@@ -1,0 +1,59 @@
+"""Policies as the stages see them: a row of the policies table, and the adapters to load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seal_core.fingerprint import digest, make_id
+from seal_core.types import CONTROL_ROUND, Policy, TableRef
+from storage.store import Store
+from tasks.context import RunContext, current
+
+
+@dataclass(frozen=True)
+class PolicyRef:
+    """A policy, and the part that holds its row."""
+
+    policy: Policy
+    ref: TableRef
+
+    @property
+    def inputs(self) -> dict[str, list[TableRef]]:
+        """The ref by role, as the stages take it."""
+        return {"policy": [self.ref]}
+
+
+def base_policy() -> PolicyRef:
+    """The run's base model as the policy of round 0; writes its row if it is new."""
+    context = current()
+    policy = Policy(
+        policy_id=make_id("policy", context.model_digest),
+        parent=None,
+        base_model=context.config.model.path,
+        model_digest=context.model_digest,
+        uri=None,
+        sha256=None,
+        n_examples=0,
+        n_steps=0,
+        final_loss=None,
+    )
+    ref = context.store.write_part(
+        "policies",
+        [policy],
+        run=context.name,
+        round_index=CONTROL_ROUND,
+        identity=digest(["base policy", policy.policy_id, policy.base_model]),
+    )
+    return PolicyRef(policy, ref)
+
+
+def read_policy(context: RunContext, ref: TableRef) -> PolicyRef:
+    """The one policy of a part."""
+    (policy,) = context.store.read(ref)
+    return PolicyRef(policy, ref)
+
+
+def adapter_stack(store: Store, policy: Policy, uri: str | None = None) -> tuple[str, ...]:
+    """Local folders to apply to the base model: the policy's adapter, then a self-edit's."""
+    uris = [item for item in (policy.uri, uri) if item is not None]
+    return tuple(str(store.adapter_folder(item)) for item in uris)

@@ -1,0 +1,138 @@
+"""The sample stage: the policy writes self-edits about each problem's passage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seal_core.engines.base import GenerateRequest, Generation
+from seal_core.fingerprint import derive_seed, make_id
+from seal_core.types import Problem, SelfEdit
+from tasks.context import RunContext, current
+from tasks.policies import PolicyRef, adapter_stack, read_policy
+from tasks.shards import Shard, read_problems
+from tasks.stage import run_stage, stage_task
+from tasks.work import ShardResult, StageOutput, Work
+
+VERSION = 1
+CONTROL_PROMPT = "none"
+"""Prompt id of the rows that stand for "train on the passage alone"."""
+
+
+def sample(
+    shards: Sequence[Shard],
+    policy: PolicyRef,
+    *,
+    condition: str,
+    round_index: int,
+    per_problem: int,
+) -> list[ShardResult]:
+    """Samples `per_problem` self-edits for each problem; one `self_edits` part per shard."""
+    config = current().config
+    settings = {
+        **config.sample.model_dump(mode="json", exclude={"edits_per_problem"}),
+        "per_problem": per_problem,
+        "condition": condition,
+        "variant": config.rows.variant,
+        "seed": config.run.seed,
+    }
+    return _run(shards, policy, settings, f"sample {condition}", round_index)
+
+
+def control_edits(
+    shards: Sequence[Shard], policy: PolicyRef, *, condition: str, round_index: int
+) -> list[ShardResult]:
+    """Empty self-edits, whose training rows are the passage alone; nothing is sampled."""
+    settings = {"prompt": CONTROL_PROMPT, "condition": condition, "per_problem": 1}
+    return _run(shards, policy, settings, f"sample {condition}", round_index)
+
+
+def _run(
+    shards: Sequence[Shard], policy: PolicyRef, settings: dict, label: str, round_index: int
+) -> list[ShardResult]:
+    works = [
+        Work.build(
+            "sample",
+            VERSION,
+            label=label,
+            shard=shard.index,
+            round_index=round_index,
+            settings={**settings, "policy": policy.policy.policy_id},
+            inputs={**shard.inputs, **policy.inputs},
+            model_digest=current().model_digest,
+        )
+        for shard in shards
+    ]
+    return run_stage(sample_shard, works)
+
+
+def _sample(context: RunContext, work: Work) -> StageOutput:
+    """Samples the self-edits of one shard of problems."""
+    problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
+    policy = read_policy(context, work.inputs["policy"][0])
+    blank_E = [
+        _blank_edit(problem, policy, work.settings, index)
+        for problem in problems.values()
+        for index in range(work.settings["per_problem"])
+    ]
+    if work.settings["prompt"] == CONTROL_PROMPT:
+        return StageOutput({"self_edits": blank_E})
+    requests = [_request(context, problems[e.problem_id], policy, work, e) for e in blank_E]
+    generations = context.pool.generate(requests, timeout=context.config.execution.shard_timeout)
+    edits = [_edit(blank, g) for blank, g in zip(blank_E, generations, strict=True)]
+    return StageOutput({"self_edits": edits}, n_tokens=sum(edit.n_tokens for edit in edits))
+
+
+sample_shard = stage_task("sample", _sample)
+
+
+def _blank_edit(problem: Problem, policy: PolicyRef, settings: dict, index: int) -> SelfEdit:
+    parts = [problem.problem_id, settings, index]
+    return SelfEdit(
+        self_edit_id=make_id("edit", *parts),
+        problem_id=problem.problem_id,
+        split=problem.split,
+        condition=settings["condition"],
+        policy_id=policy.policy.policy_id,
+        sample_index=index,
+        prompt_id=settings["prompt"],
+        text="",
+        n_tokens=0,
+        logprob=None,
+        finish_reason="none",
+        seed=derive_seed("sample", *parts),
+        error=None,
+    )
+
+
+def _request(
+    context: RunContext, problem: Problem, policy: PolicyRef, work: Work, edit: SelfEdit
+) -> GenerateRequest:
+    prompt = context.domain.edit_prompt(problem)
+    return GenerateRequest(
+        request_id=edit.self_edit_id,
+        prompt=prompt.text,
+        adapters=adapter_stack(context.store, policy.policy),
+        max_tokens=work.settings["max_tokens"],
+        temperature=work.settings["temperature"],
+        top_p=work.settings["top_p"],
+        stop=prompt.stop,
+        seed=edit.seed,
+        chat=prompt.chat,
+    )
+
+
+def _edit(blank: SelfEdit, generation: Generation) -> SelfEdit:
+    text = (generation.text or "").strip()
+    error = generation.error
+    if error is None and not text:
+        error = "the policy wrote nothing"
+    return SelfEdit(
+        **{
+            **{name: getattr(blank, name) for name in blank.__slots__},
+            "text": text,
+            "n_tokens": generation.n_tokens,
+            "logprob": generation.logprob,
+            "finish_reason": generation.finish_reason,
+            "error": error,
+        }
+    )

@@ -1,0 +1,76 @@
+"""Cuts problems into shards and stores them; every later stage follows these boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seal_core.fingerprint import digest
+from seal_core.types import CONTROL_ROUND, Problem, Question, TableRef
+from storage.rows import ProblemRow, QuestionRow
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A group of problems of one split, and the parts that hold them."""
+
+    index: int
+    problems: TableRef
+    questions: TableRef
+
+    @property
+    def inputs(self) -> dict[str, list[TableRef]]:
+        """The refs by role, as every stage takes them."""
+        return {"problems": [self.problems], "questions": [self.questions]}
+
+
+def store_shards(
+    store: Store, run: str, problems: Sequence[Problem], shard_size: int
+) -> list[Shard]:
+    """Writes the problems in groups of `shard_size`; equal problems give equal parts."""
+    groups = [problems[i : i + shard_size] for i in range(0, len(problems), shard_size)]
+    return [_store_shard(store, run, i, group) for i, group in enumerate(groups)]
+
+
+def _store_shard(store: Store, run: str, index: int, problems: Sequence[Problem]) -> Shard:
+    identity = digest(["problems", [problem.problem_id for problem in problems]])
+    problem_rows = [
+        ProblemRow(p.problem_id, p.domain, p.split, p.title, p.context, len(p.questions))
+        for p in problems
+    ]
+    question_rows = [
+        QuestionRow(q.question_id, p.problem_id, p.split, i, q.prompt, q.gold)
+        for p in problems
+        for i, q in enumerate(p.questions)
+    ]
+
+    def write(table: str, rows: Sequence[object]) -> TableRef:
+        return store.write_part(table, rows, run=run, round_index=CONTROL_ROUND, identity=identity)
+
+    return Shard(index, write("problems", problem_rows), write("questions", question_rows))
+
+
+def read_problems(
+    store: Store, problems: Sequence[TableRef], questions: Sequence[TableRef]
+) -> dict[str, Problem]:
+    """Problems by id, with their questions, in the order they were stored."""
+    by_problem: dict[str, list[QuestionRow]] = {}
+    for ref in questions:
+        for row in store.read(ref):
+            by_problem.setdefault(row.problem_id, []).append(row)
+    return {
+        row.problem_id: Problem(
+            problem_id=row.problem_id,
+            domain=row.domain,
+            split=row.split,
+            title=row.title,
+            context=row.context,
+            questions=tuple(
+                Question(q.question_id, q.prompt, tuple(q.gold))
+                for q in by_problem.get(row.problem_id, [])
+            ),
+        )
+        for ref in problems
+        for row in store.read(ref)
+    }

@@ -1,0 +1,166 @@
+"""Turns a stage's body into a cached Prefect task, and runs it over the shards of a stage."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from prefect import Task, task
+from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
+
+from seal_core.errors import EngineError, SealError, StageError
+from tasks.cache import CacheEntry, forget, look_up
+from tasks.context import RunContext, current
+from tasks.executions import recorded
+from tasks.work import ShardResult, StageOutput, Work
+
+Body = Callable[[RunContext, Work], StageOutput]
+
+
+def stage_task(name: str, body: Body) -> Task[..., dict[str, Any]]:
+    """A Prefect task that runs `body` on one shard and persists what it returns.
+
+    The cache key is the digest of the shard's identity; the result is JSON and holds refs only.
+    """
+
+    def run_shard(work: dict[str, Any]) -> dict[str, Any]:
+        return _execute(body, Work.from_json(work)).to_json()
+
+    run_shard.__doc__ = body.__doc__
+    return task(
+        run_shard,
+        name=name,
+        cache_key_fn=_cache_key,
+        persist_result=True,
+        result_serializer="json",
+        retry_condition_fn=_engine_died,
+        retry_delay_seconds=[1, 5, 20],
+    )
+
+
+def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[ShardResult]:
+    """Runs all shards of a stage, in their order; cached ones are verified, not repeated.
+
+    Raises:
+        StageError: a shard failed, or too many units did. What is done stays done.
+    """
+    context = current()
+    entries = [look_up(context.store, work.key) for work in works]
+    _announce(context, works, entries)
+    results = _run_in_window(context, stage, works, entries)
+    _check_errors(context, works, results)
+    hits = sum(entry.result is not None for entry in entries)
+    context.progress.finish(works[0].label if works else stage.name, hits, len(works))
+    return results
+
+
+def _run_in_window(
+    context: RunContext,
+    stage: Task[..., dict[str, Any]],
+    works: Sequence[Work],
+    entries: Sequence[CacheEntry],
+) -> list[ShardResult]:
+    """Keeps every engine busy without a thread for each of ten thousand shards."""
+    window = 2 * context.config.execution.workers
+    flight: deque[tuple[Work, PrefectFuture[Any]]] = deque()
+    results = []
+    for work, entry in zip(works, entries, strict=True):
+        if len(flight) == window:
+            results.append(_result(context, *flight.popleft()))
+        flight.append((work, _submit(context, stage, work, entry)))
+    results.extend(_result(context, work, future) for work, future in flight)
+    return results
+
+
+def _announce(context: RunContext, works: Sequence[Work], entries: Sequence[CacheEntry]) -> None:
+    if works:
+        context.progress.stage(works[0].stage, works[0].label, len(works))
+    for work, entry in zip(works, entries, strict=True):
+        if entry.damage:
+            context.progress.note(f"{work.label} shard {work.shard}: {entry.damage}; rebuilding")
+
+
+def _submit(
+    context: RunContext, stage: Task[..., dict[str, Any]], work: Work, entry: CacheEntry
+) -> PrefectFuture[Any]:
+    configured = stage.with_options(
+        task_run_name=f"{work.label} {work.shard}",
+        result_storage=context.store.result_root,
+        refresh_cache=entry.damage is not None,
+        retries=context.config.execution.shard_retries,
+    )
+    return configured.submit(work.to_json())
+
+
+def _result(context: RunContext, work: Work, future: PrefectFuture[Any]) -> ShardResult:
+    try:
+        plain = future.result()
+    except SealError as error:
+        raise StageError(f"{work.label}, shard {work.shard}: {error}") from error
+    context.progress.advance()
+    result = ShardResult.from_json(plain)
+    adopted = (context.store.adopt(ref, context.name, work.round_index) for ref in result.refs)
+    return replace(result, refs=tuple(adopted))
+
+
+def _check_errors(
+    context: RunContext, works: Sequence[Work], results: Sequence[ShardResult]
+) -> None:
+    units = sum(result.n_units for result in results)
+    errors = sum(result.n_errors for result in results)
+    limit = context.config.execution.max_error_share
+    if not errors or errors <= limit * units:
+        return
+    for work, result in zip(works, results, strict=True):
+        if result.n_errors:
+            forget(context.store, work.key)
+    raise StageError(
+        f"{works[0].label}: {errors} of {units} units failed, more than "
+        f'execution.max_error_share = {limit}. See `seal sql "SELECT * FROM errors"`; '
+        "the shards with errors run again when you resume"
+    )
+
+
+def _cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
+    return Work.from_json(parameters["work"]).key
+
+
+def _engine_died(_task: Any, _run: Any, state: Any) -> bool:
+    """Only a dead engine is worth another try: anything else would fail in the same way."""
+    if current().stopping.is_set():
+        return False
+    try:
+        state.result()
+    except EngineError:
+        return True
+    except Exception:  # any other failure is final, and Prefect reports it
+        return False
+    return False
+
+
+def _execute(body: Body, work: Work) -> ShardResult:
+    """Runs a body under the shard's lock, so that two equal runs do each shard once."""
+    context = current()
+    with context.store.lock(f"shard-{work.key}"):
+        done = look_up(context.store, work.key).result
+        if done is not None:
+            return done
+        with recorded(context, work) as execution:
+            execution.output = body(context, work)
+            execution.result = _persist(context, work, execution.output)
+        return execution.result
+
+
+def _persist(context: RunContext, work: Work, output: StageOutput) -> ShardResult:
+    refs = tuple(
+        context.store.write_part(
+            table, rows, run=context.name, round_index=work.round_index, identity=work.key
+        )
+        for table, rows in output.rows.items()
+    )
+    main = next(iter(output.rows.values()))
+    errors = sum(getattr(row, "error", None) is not None for row in main)
+    return ShardResult(refs, n_units=len(main), n_errors=errors)

@@ -1,0 +1,121 @@
+"""What is handed to a stage's task for one shard, and what comes back: small JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from seal_core.fingerprint import digest
+from seal_core.types import TableRef
+
+Inputs = Mapping[str, Sequence[TableRef]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One shard of one stage.
+
+    Attributes:
+        stage: Name of the stage.
+        label: What a person sees, e.g. `finetune train round_1`.
+        shard: 0-based index of the shard within the stage.
+        round_index: Partition of the rows, see `seal_core.types`.
+        identity: All that may change the result; see `Work.build`.
+        inputs: Refs by role. Their digests are in the identity, their paths are not.
+    """
+
+    stage: str
+    label: str
+    shard: int
+    round_index: int
+    identity: dict[str, Any]
+    inputs: dict[str, list[TableRef]]
+
+    @classmethod
+    def build(
+        cls,
+        stage: str,
+        version: int,
+        *,
+        label: str,
+        shard: int,
+        round_index: int,
+        settings: Mapping[str, Any],
+        inputs: Inputs,
+        model_digest: str | None = None,
+    ) -> Work:
+        """Puts the identity together: stage, version, settings, input digests, model."""
+        refs = {role: list(group) for role, group in inputs.items()}
+        identity = {
+            "stage": stage,
+            "version": version,
+            "round": round_index,
+            "settings": dict(settings),
+            "inputs": {role: [ref.sha256 for ref in group] for role, group in refs.items()},
+            "model": model_digest,
+        }
+        return cls(stage, label, shard, round_index, identity, refs)
+
+    @property
+    def key(self) -> str:
+        """Cache key, and name of the parts that this work writes."""
+        return digest(self.identity)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The part of the identity that the stage's body reads."""
+        return self.identity["settings"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, for Prefect's parameters."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Work:
+        """Inverse of `to_json`."""
+        inputs = {r: [TableRef(**ref) for ref in refs] for r, refs in plain["inputs"].items()}
+        return cls(**{**plain, "inputs": inputs})
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What one shard produced, as it stands in the cache.
+
+    Attributes:
+        refs: One part per table that the stage writes.
+        n_units: Rows of the stage's main table; `n_errors` of them carry an error.
+    """
+
+    refs: tuple[TableRef, ...]
+    n_units: int
+    n_errors: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, for Prefect's result record."""
+        return {**asdict(self), "refs": [asdict(ref) for ref in self.refs]}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> ShardResult:
+        """Inverse of `to_json`."""
+        refs = tuple(TableRef(**ref) for ref in plain["refs"])
+        return cls(refs, plain["n_units"], plain["n_errors"])
+
+    def ref(self, table: str) -> TableRef:
+        """The part of one table; raises KeyError if the stage does not write it."""
+        for ref in self.refs:
+            if ref.table == table:
+                return ref
+        raise KeyError(f"no {table} part among {[ref.table for ref in self.refs]}")
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """What a stage's body returns: rows by table, the first table being the main one.
+
+    Attributes:
+        n_tokens: Tokens generated or trained on, for the record of the execution.
+    """
+
+    rows: Mapping[str, Sequence[Any]]
+    n_tokens: int = 0

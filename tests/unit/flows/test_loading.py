@@ -1,0 +1,69 @@
+"""Configs: overrides, and errors that name the key and the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.loading import load_config
+from seal_core.errors import InputError
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text('[run]\nname = "a"\n[sample]\nedits_per_problem = 3\n')
+    return path
+
+
+def test_overrides_are_toml_values_or_plain_text(toml: Path) -> None:
+    config = load_config(
+        toml,
+        [
+            "sample.edits_per_problem=7",
+            "sample.temperature=0.5",
+            "filter.min_gain=0.0",
+            "finetune.targets=['q_proj', 'v_proj']",
+            "model.path=some/folder with spaces",
+            "run.name=None",
+        ],
+    )
+    assert config.sample.edits_per_problem == 7
+    assert config.sample.temperature == 0.5
+    assert config.filter.min_gain == 0.0
+    assert config.finetune.targets == ("q_proj", "v_proj")
+    assert config.model.path == "some/folder with spaces"
+    assert config.run.name is None
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sample.edits_per_problem=0", ["sample.edits_per_problem = 0", "greater than or equal"]),
+        ("sample.edits=3", ["unknown key 'sample.edits'", "'sample.edits_per_problem'"]),
+        ("smaple.top_p=1.0", ["unknown key 'smaple'", "'sample'"]),
+        ("filter.rule=worst", ["filter.rule", "best_of_k"]),
+        ("data.path=x.json", ["data.path", "data.source"]),
+        ("data.source=squad", ["data.path"]),
+        ("run.name=../evil", ["run.name"]),
+        ("nodot=1", ["section.key=value"]),
+        ("finetune.lr=nan", ["finetune.lr"]),
+    ],
+)
+def test_wrong_settings_are_named(toml: Path, override: str, words: list[str]) -> None:
+    with pytest.raises(InputError) as caught:
+        load_config(toml, [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml: no such config file"):
+        load_config(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[run\n")
+    with pytest.raises(InputError, match="not valid TOML"):
+        load_config(broken)
