@@ -96,7 +96,7 @@ def context_key(context: str) -> str:
 def _pieces(where: str, row: Any) -> Iterator[tuple[RawProblem, int]]:
     """The passages of one row, each with the number of unanswerable questions left out."""
     if not isinstance(row, Mapping):
-        raise InputError(f"{where}: it is a {type(row).__name__}, not an object: {_FORMS}")
+        raise InputError(f"{where}: it is {_kind(row)}, not an object: {_FORMS}")
     if "paragraphs" in row:
         yield from _article(where, row)
     elif "questions" in row:

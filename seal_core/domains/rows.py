@@ -21,6 +21,7 @@ _QUESTION = re.compile(r"(?m)^[ \t]*(?=Question\s+\d+:)")
 _QA = re.compile(
     r"Question\s+\d+:\s*(?P<question>.*?)\s*Answer(?:\s+\d+)?\s*:\s*(?P<answer>.*)", re.S
 )
+_FIRST_ITEM = re.compile(r"1\.(?!\d)")
 _SEPARATOR = re.compile(r"-{3,}")
 
 
@@ -56,7 +57,7 @@ def split_segments(text: str, split_lines: bool = True) -> tuple[str, ...]:
     lines = [line.strip() for part in _SEPARATOR.split(text) for line in part.splitlines()]
     lines = [line for line in lines if line]
     # "Sure, here is a list of implications:" teaches nothing about the passage.
-    if len(lines) > 1 and lines[1].startswith("1."):
+    if len(lines) > 1 and _FIRST_ITEM.match(lines[1]) and not _FIRST_ITEM.match(lines[0]):
         lines = lines[1:]
     return tuple(lines)
 

@@ -1,0 +1,236 @@
+"""SQuAD files: every form gives the same problems, and every fault names place and fix."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from seal_core.domains.records import RawQuestion
+from seal_core.domains.squad import read_squad
+from seal_core.errors import InputError
+
+OFFICIAL = {
+    "version": "1.1",
+    "data": [
+        {
+            "title": "New_York",
+            "paragraphs": [
+                {
+                    "context": "New York is big.",
+                    "qas": [
+                        {
+                            "id": "1",
+                            "question": "How big is it? ",
+                            "answers": [
+                                {"text": "big", "answer_start": 12},
+                                {"text": "big"},
+                                {"text": "very big"},
+                            ],
+                        }
+                    ],
+                },
+                {
+                    "context": "It has five parts.",
+                    "qas": [{"id": "2", "question": "How many?", "answers": [{"text": "five"}]}],
+                },
+            ],
+        }
+    ],
+}
+
+HUB_ROWS: list[dict[str, Any]] = [
+    {
+        "id": "1",
+        "title": "New_York",
+        "context": "New York is big.",
+        "question": "How big is it?",
+        "answers": {"text": ["big", "big", "very big"], "answer_start": [12, 12, 0]},
+    },
+    {
+        "id": "2",
+        "title": "New_York",
+        "context": "It has five parts.",
+        "question": "How many?",
+        "answers": {"text": ["five"], "answer_start": [7]},
+    },
+]
+
+FLAT = [
+    {
+        "title": "New York",
+        "context": "New York is big.",
+        "questions": [{"question": "How big is it?", "answers": ["big", "very big"]}],
+    },
+    {
+        "title": "New York",
+        "context": "It has five parts.",
+        "questions": [{"question": "How many?", "answer": "five"}],
+    },
+]
+
+
+def lines(rows: list[Any]) -> str:
+    return "\n".join(json.dumps(row) for row in rows) + "\n\n"
+
+
+def content(path: str) -> list[tuple[Any, ...]]:
+    return [(p.title, p.context, p.questions) for p in read_squad(path).problems]
+
+
+EXPECTED = [
+    ("New York", "New York is big.", (RawQuestion("How big is it?", ("big", "very big")),)),
+    ("New York", "It has five parts.", (RawQuestion("How many?", ("five",)),)),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("flat.json", FLAT),
+        ("flat.jsonl", lines(FLAT)),
+        ("official.json", OFFICIAL),
+        ("hub.json", HUB_ROWS),
+        ("hub.jsonl", lines(HUB_ROWS)),
+        ("bom.json", "\ufeff" + json.dumps(FLAT)),
+    ],
+)
+def test_every_form_gives_the_same_passages(write, name, value):
+    assert content(write(name, value)) == EXPECTED
+
+
+@pytest.mark.parametrize("rows", [FLAT, HUB_ROWS, OFFICIAL["data"]], ids=["flat", "hub", "article"])
+def test_parquet_of_each_form_gives_the_same_passages(tmp_path, rows):
+    datasets = pytest.importorskip("datasets")
+    path = tmp_path / "rows.parquet"
+    datasets.Dataset.from_list(rows).to_parquet(str(path))
+    assert content(str(path)) == EXPECTED
+
+
+def test_rows_of_one_passage_are_grouped_even_when_apart(write):
+    again = {**HUB_ROWS[0], "question": "Who?", "answers": {"text": ["nobody"]}}
+    problems = read_squad(write("a.jsonl", lines([*HUB_ROWS, again]))).problems
+    assert [len(p.questions) for p in problems] == [2, 1]
+
+
+def test_the_same_question_asked_twice_accepts_both_answers(write):
+    again = {**HUB_ROWS[1], "answers": {"text": ["5"]}}
+    problems = read_squad(write("a.json", [*HUB_ROWS, again])).problems
+    assert problems[1].questions == (RawQuestion("How many?", ("five", "5")),)
+
+
+def test_published_files_have_their_passages_and_questions(shared_data):
+    for name, n_problems, n_questions in (("train50", 50, 225), ("val100", 100, 483)):
+        problems = read_squad(str(shared_data / "squad" / f"{name}.json")).problems
+        assert len(problems) == n_problems
+        assert sum(len(p.questions) for p in problems) == n_questions
+
+
+def test_impossible_questions_are_left_out_and_counted(write):
+    article = {
+        "title": "T",
+        "paragraphs": [
+            {
+                "context": "One.",
+                "qas": [
+                    {"question": "Why?", "answers": [], "is_impossible": True},
+                    {"question": "What?", "answers": [{"text": "One"}], "is_impossible": False},
+                ],
+            },
+            {
+                "context": "Two.",
+                "qas": [{"question": "Why?", "answers": [], "is_impossible": True}],
+            },
+        ],
+    }
+    parsed = read_squad(write("v2.json", {"data": [article]}))
+    assert (len(parsed.problems), parsed.n_impossible, parsed.n_emptied) == (1, 2, 1)
+    assert "2 questions" in parsed.notes("v2.json")[0]
+    hub = [HUB_ROWS[0], {**HUB_ROWS[1], "answers": {"text": [], "answer_start": []}}]
+    assert read_squad(write("hub.json", hub)).n_impossible == 1
+
+
+GOOD: dict[str, Any] = {
+    "title": "T",
+    "context": "C.",
+    "questions": [{"question": "Q?", "answer": "A"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"questions": []}, "a.json: row 2: 'questions' is empty"),
+        ({"questions": "no"}, "a.json: row 2: 'questions' is of type str: it must be a list"),
+        ({"questions": None}, "a.json: row 2: 'questions' is missing"),
+        ({"questions": {"question": "Q"}}, "a.json: row 2: 'questions' is of type dict"),
+        ({"questions": ["Q?"]}, r"a.json: row 2: questions\[1\]: it is not an object"),
+        ({"context": " "}, "a.json: row 2: 'context' is blank"),
+        ({"context": 3}, "a.json: row 2: 'context' is of type int"),
+        ({"title": 3}, "a.json: row 2: 'title' is of type int"),
+        ({"context": "\ud800"}, "a.json: row 2: 'context' has a broken character"),
+        ({"questions": [{"question": "Q?"}]}, r"row 2: questions\[1\]: 'answer' is missing"),
+        ({"questions": [{"answer": "A"}]}, r"row 2: questions\[1\]: 'question' is missing"),
+        (
+            {"questions": [{"question": "Q?", "answers": []}]},
+            r"row 2: questions\[1\]: 'answers' is empty",
+        ),
+        (
+            {"questions": [{"question": "Q?", "answer": " "}]},
+            r"row 2: questions\[1\]: 'answer' is blank",
+        ),
+        (
+            {"questions": [{"question": "Q?", "answer": 1990}]},
+            r"row 2: questions\[1\]: 'answer' is of type int",
+        ),
+        (
+            {"questions": [{"question": "Q?", "answers": ["A", 7]}]},
+            r"row 2: questions\[1\]: 'answers' is of type int",
+        ),
+    ],
+)
+def test_a_bad_row_is_named_with_its_field(write, change, message):
+    path = write("a.json", [{**GOOD, "context": "Other."}, {**GOOD, **change}])
+    with pytest.raises(InputError, match=message):
+        read_squad(path)
+
+
+def test_duplicate_passages_name_both_positions(write):
+    with pytest.raises(InputError, match=r"row 2.*same passage as a.json: row 1: remove one"):
+        read_squad(write("a.json", [GOOD, GOOD]))
+    other = {**GOOD, "context": " C. ", "questions": [{"question": "R?", "answer": "B"}]}
+    with pytest.raises(InputError, match=r"row 2.*row 1: put all its questions into one row"):
+        read_squad(write("a.json", [GOOD, other]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("a.csv", "x", r"the ending '.csv' is not known: use one of .json, .jsonl, .parquet"),
+        ("a.json", "", "the file is empty"),
+        ("a.json", "[]", "there are no rows"),
+        ("a.json", "{", "it is not JSON"),
+        ("a.json", '{"a": 1}\n{"a": 2}', "rename it to .jsonl"),
+        ("a.json", '{"a": 1}', "its top level must be a list"),
+        ("a.json", "[3]", "row 1: it is of type int, not an object"),
+        ("a.json", '[{"text": "x"}]', r"row 1: 'questions' is missing \(it has 'text'\)"),
+        ("a.jsonl", '{"a": 1', "row 1: it is not JSON"),
+        ("a.parquet", "nonsense", "it is not a Parquet file"),
+    ],
+)
+def test_a_bad_file_is_one_line_with_the_fix(write, name, value, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_squad(write(name, value))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_folder_and_wrong_encoding(tmp_path):
+    with pytest.raises(InputError, match=r"no such file: check data\.path"):
+        read_squad(str(tmp_path / "none.json"))
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(InputError, match="it is a folder"):
+        read_squad(str(tmp_path / "folder.json"))
+    (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
+    with pytest.raises(InputError, match="it is not UTF-8"):
+        read_squad(str(tmp_path / "latin.json"))

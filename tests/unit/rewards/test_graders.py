@@ -1,0 +1,88 @@
+"""Graders: SQuAD's normalisation, max over golds, whole words, and the self-check."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from seal_core.errors import InputError
+from seal_core.rewards.graders import Grades, get_grader, grade_all, validate_question
+from seal_core.rewards.normalize import normalize
+from seal_core.types import Question
+
+NAMES = ("exact_match", "f1", "contains")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The  Age of\nEnlightenment.", "age of enlightenment"),
+        ("A cat, an owl & the U.S.", "cat owl us"),
+        ("Theatre; another anthem", "theatre another anthem"),
+        ("1750–1840", "17501840"),
+        ("“Größe”", "größe"),
+        ("ﬁve ５", "five 5"),
+        ("東京。", "東京"),
+        ("Cafe\u0301", "café"),
+        ("the a an !", ""),
+    ],
+)
+def test_normalisation(text, expected):
+    assert normalize(text) == expected
+    assert normalize(normalize(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "golds", "expected"),
+    [
+        ("The Beatles!", ["Beatles"], (1, 1, 1)),
+        ("It was the Beatles of course", ["The Beatles"], (0, 2 / 6, 1)),
+        ("Beatlesmania", ["Beatles"], (0, 0, 0)),
+        ("in 1992", ["1992"], (0, 2 / 3, 1)),
+        ("in 19921", ["1992"], (0, 0, 0)),
+        ("big red", ["red big"], (0, 1, 0)),
+        ("red", ["blue", "red"], (1, 1, 1)),
+        ("cat cat cat", ["cat"], (0, 0.5, 1)),
+        ("", ["red"], (0, 0, 0)),
+        ("the", ["red"], (0, 0, 0)),
+    ],
+)
+def test_grades(text, golds, expected):
+    grades = grade_all(text, golds)
+    assert (grades.exact_match, grades.f1, grades.contains) == pytest.approx(expected)
+
+
+def test_a_gold_that_normalises_to_nothing_is_compared_raw():
+    assert grade_all(" the ", ["The"]) == Grades(1.0, 1.0, 1.0)
+    assert grade_all("!", ["!"]) == Grades(1.0, 1.0, 1.0)
+    assert grade_all("", ["!"]) == Grades(0.0, 0.0, 0.0)
+    assert grade_all("?", ["!"]) == Grades(0.0, 0.0, 0.0)
+    assert grade_all("it is the word", ["The"]).contains == 1.0
+
+
+def test_verdicts():
+    half = grade_all("in nineteen 1992", ["in 1992 or later"])
+    assert half.f1 == pytest.approx(4 / 7)
+    verdicts = {name: get_grader(name).verdict(half) for name in NAMES}
+    assert verdicts == {"exact_match": False, "f1": True, "contains": False}
+    assert not get_grader("f1").verdict(grade_all("x y z", ["x a b c"]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_grader_proves_itself_on_published_questions(shared_data, name):
+    for file in ("train50", "val100"):
+        for passage in json.loads((shared_data / "squad" / f"{file}.json").read_text("utf-8")):
+            for item in passage["questions"]:
+                get_grader(name).validate(Question("q", item["question"], (item["answer"],)))
+
+
+def test_a_question_that_cannot_be_graded_is_refused():
+    with pytest.raises(InputError, match=r"question 'Q\?': its own answer ' ' does not score 1"):
+        validate_question(Question("q", "Q?", (" ",)))
+    validate_question(Question("q", "Q?", ("The", "!", "%", "a b")))
+
+
+def test_unknown_grader_lists_the_known():
+    with pytest.raises(InputError, match="use one of exact_match, f1, contains"):
+        get_grader("em")
