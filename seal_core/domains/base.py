@@ -49,7 +49,10 @@ class PromptText:
 class Domain(Protocol):
     """Where problems come from, how self-edits are asked for, used and judged."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Goes into every problem's id and `domain` column."""
+        ...
 
     def load(self) -> ProblemSet:
         """Reads and checks all problems.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,8 @@ def test_published_wordings_never_change():
         text = json.dumps([prompt.template, prompt.stop, prompt.purpose])
         assert hashlib.sha256(text.encode()).hexdigest()[:12] == expected, prompt_id
     assert set(FROZEN) == {name for name in prompt_ids() if not name.startswith("minilm-")}
+
+
+def test_every_prompt_is_documented():
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text("utf-8")
+    assert [name for name in prompt_ids() if f"`{name}`" not in page] == []

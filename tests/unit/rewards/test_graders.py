@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,8 @@ def test_a_question_that_cannot_be_graded_is_refused():
 def test_unknown_grader_lists_the_known():
     with pytest.raises(InputError, match="use one of exact_match, f1, contains"):
         get_grader("em")
+
+
+def test_every_grader_is_documented():
+    page = (Path(__file__).parents[3] / "docs" / "rewards.md").read_text("utf-8")
+    assert [name for name in Grades.__dataclass_fields__ if f"| `{name}` |" not in page] == []
