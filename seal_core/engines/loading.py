@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seal_core.engines.model_files import check_model_folder
@@ -59,11 +60,20 @@ def load_model(
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            path, dtype=_dtype(dtype, place), use_safetensors=True, **options
+        model: Any
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=_dtype(dtype, place),
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load the model {path}: {error}") from error
+    if info["missing_keys"]:
+        # The library would go on with random numbers in their place.
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise InputError(f"the weights of {path} lack {missing}: they are another model's")
     model.to(place).eval().requires_grad_(False)
     eos_id, stop_ids = _end_tokens(model, tokenizer, path)
     pad_id = tokenizer.pad_token_id

@@ -87,7 +87,7 @@ def test_padding_changes_no_loss(loaded) -> None:
         losses = functional.cross_entropy(logits, targets, reduction="none")
         total += float(losses[row.n_context - 1 :].sum())
         count += row.n_targets
-    assert float(row_loss(loaded, rows)) == pytest.approx(total / count, rel=1e-5)
+    assert row_loss(loaded, rows).item() == pytest.approx(total / count, rel=1e-5)
 
 
 def test_it_equals_peft_trained_by_hand(loaded, model_path, tmp_path) -> None:
@@ -117,7 +117,7 @@ def test_it_equals_peft_trained_by_hand(loaded, model_path, tmp_path) -> None:
     loss.backward()
     torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
     optimizer.step()
-    assert result.first_loss == pytest.approx(float(loss), rel=1e-5)
+    assert result.first_loss == pytest.approx(loss.item(), rel=1e-5)
     trained = load_file(Path(result.path) / "adapter_model.safetensors")
     for name in names:
         got = trained[f"{name}.lora_B.weight"]

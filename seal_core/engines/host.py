@@ -1,0 +1,177 @@
+"""The engine's side of `process.py`: opens engines once and answers calls until the parent ends."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seal_core.engines import wire
+from seal_core.engines.base import (
+    GenerateRequest,
+    Generator,
+    LoraSettings,
+    Progress,
+    Scored,
+    ScoreRequest,
+    TrainedAdapter,
+    Trainer,
+    TrainJob,
+    TrainRow,
+)
+from seal_core.engines.loading import LoadedModel, load_model
+from seal_core.engines.peft_trainer import PeftTrainer
+from seal_core.engines.spec import EngineSpec
+from seal_core.engines.transformers_generator import TransformersGenerator
+from seal_core.errors import InputError, SealError
+
+_ORPHAN_CHECK_SECONDS = 1.0
+
+
+class Engines:
+    """The calls of an engine process; a model is loaded when a call first needs it."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        if spec.kind != "transformers":
+            raise InputError(f"kind {spec.kind!r} is no engine that runs in a process")
+        self._spec = spec
+        self._generator: Generator | None = None
+        self._trainer: Trainer | None = None
+        self.calls: dict[str, Callable[..., Any]] = {
+            "open": self.open,
+            "generate": self.generate,
+            "score": self.score,
+            "train": self.train,
+            "update_policy": self.update_policy,
+        }
+
+    def open(self, progress: Progress) -> dict[str, str]:
+        """Loads the generator's model and says what it runs on."""
+        self._open_generator()
+        progress(1)
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        return {"torch": torch.__version__, "device": name}
+
+    def generate(self, requests: Sequence[GenerateRequest], progress: Progress) -> list[Any]:
+        """See `base.Generator.generate`."""
+        return self._open_generator().generate(requests, progress)
+
+    def score(self, requests: Sequence[ScoreRequest], progress: Progress) -> list[Scored]:
+        """See `base.Generator.score`."""
+        return self._open_generator().score(requests, progress)
+
+    def train(self, jobs: Sequence[TrainJob], out: str, progress: Progress) -> list[TrainedAdapter]:
+        """See `base.Trainer.train`."""
+        if self._trainer is None:
+            self._trainer = self._new_trainer()
+        return self._trainer.train(jobs, Path(out), progress)
+
+    def update_policy(
+        self,
+        examples: Sequence[TrainRow],
+        settings: LoraSettings,
+        seed: int,
+        out: str,
+        parent_adapter: str | None,
+        progress: Progress,
+    ) -> TrainedAdapter:
+        """See `policy_sft.update_policy`; other models leave the memory first."""
+        self._close()
+        # TRL takes seconds to import, and only this call needs it.
+        module = importlib.import_module("seal_core.engines.policy_sft")
+        return module.update_policy(
+            self._load(), examples, settings, seed, Path(out), parent_adapter, progress
+        )
+
+    def _open_generator(self) -> Generator:
+        if self._generator is None:
+            self._generator = TransformersGenerator(self._load(), self._spec.max_batch_tokens)
+        return self._generator
+
+    def _new_trainer(self) -> Trainer:
+        if self._spec.trainer == "peft":
+            return PeftTrainer(self._load())
+        raise InputError(f"trainer is {self._spec.trainer!r}: use 'peft'")
+
+    def _load(self) -> LoadedModel:
+        spec = self._spec
+        # The parent made the wanted GPU the only one, which is number 0 here.
+        device = "cuda" if spec.device.startswith("cuda:") else spec.device
+        return load_model(spec.model_path, spec.revision, device, spec.dtype)
+
+    def _close(self) -> None:
+        for engine in (self._generator, self._trainer):
+            if engine is not None:
+                engine.close()
+        self._generator = self._trainer = None
+
+
+def main() -> None:
+    """Serves the socket whose descriptor and spec stand on the command line."""
+    descriptor, parent = int(sys.argv[-2]), int(sys.argv[-1])
+    connection = socket.socket(fileno=descriptor)
+    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, parent, inbox), daemon=True).start()
+    spec: EngineSpec = inbox.get()["spec"]
+    torch.set_num_threads(spec.threads)
+    engines: Engines | None = None
+    while True:
+        message = inbox.get()
+        try:
+            engines = engines or Engines(spec)
+            wire.send(connection, {"result": _answer(engines, message, connection)})
+        except SealError as error:
+            wire.send(connection, {"error": type(error).__name__, "message": str(error)})
+        except Exception as error:
+            traceback.print_exc()
+            # An unforeseen failure may leave a device unusable: the parent ends this process.
+            text = f"{type(error).__name__}: {error}{_advice(error)}"
+            wire.send(connection, {"error": "fatal", "message": text})
+
+
+def _answer(engines: Engines, message: dict[str, Any], connection: socket.socket) -> Any:
+    call = engines.calls.get(message["call"])
+    if call is None:
+        raise InputError(f"{message['call']!r} is no call of an engine")
+    return call(**message["payload"], progress=lambda n: wire.send(connection, {"progress": n}))
+
+
+def _listen(
+    connection: socket.socket, parent: int, inbox: queue.SimpleQueue[dict[str, Any]]
+) -> None:
+    """Passes messages on, and ends everything as soon as the parent is gone.
+
+    A thread of its own, since the main one may be deep in a long call. The kernel's
+    parent-death signal would not do: it fires when the parent's starting *thread* ends.
+    """
+    while os.getppid() == parent:
+        ready, _, _ = select.select([connection], [], [], _ORPHAN_CHECK_SECONDS)
+        if ready:
+            message = wire.receive(connection)
+            if message is None:
+                break
+            inbox.put(message)
+    _end_group()
+
+
+def _end_group() -> None:
+    if os.getpgid(0) == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "; lower max_batch_tokens, or use fewer engines per device"
+    return ""

@@ -1,0 +1,30 @@
+"""Says which engine to open and how; light enough for a parent process to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """An engine of one process. All but the model is execution: it never changes results
+    beyond floating-point ties, and never enters a stage's identity.
+
+    Attributes:
+        model_path: Local folder or hub id of the base model.
+        revision: Branch, tag or commit of a hub id.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.
+        dtype: `auto`, `float32`, `bfloat16`, `float16`, `float64`.
+        threads: CPU threads of the process.
+        max_batch_tokens: Rows times padded length of one batch; bounds memory.
+        trainer: `batched` (many adapters at once) or `peft` (one after another).
+    """
+
+    model_path: str
+    kind: str = "transformers"
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 1
+    max_batch_tokens: int = 32768
+    trainer: str = "peft"
