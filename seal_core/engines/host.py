@@ -30,6 +30,7 @@ from seal_core.engines.base import (
     TrainJob,
     TrainRow,
 )
+from seal_core.engines.batched_trainer import BatchedTrainer
 from seal_core.engines.loading import LoadedModel, load_model
 from seal_core.engines.peft_trainer import PeftTrainer
 from seal_core.engines.spec import EngineSpec
@@ -37,6 +38,8 @@ from seal_core.engines.transformers_generator import TransformersGenerator
 from seal_core.errors import InputError, SealError
 
 _ORPHAN_CHECK_SECONDS = 1.0
+_TRAINING_SHARE = 8
+"""A token in training keeps its activations of all layers: that many times a token's memory."""
 
 
 class Engines:
@@ -102,7 +105,10 @@ class Engines:
     def _new_trainer(self) -> Trainer:
         if self._spec.trainer == "peft":
             return PeftTrainer(self._load())
-        raise InputError(f"trainer is {self._spec.trainer!r}: use 'peft'")
+        if self._spec.trainer == "batched":
+            n_tokens = max(1, self._spec.max_batch_tokens // _TRAINING_SHARE)
+            return BatchedTrainer(self._load(), n_tokens)
+        raise InputError(f"trainer is {self._spec.trainer!r}: use 'batched' or 'peft'")
 
     def _load(self) -> LoadedModel:
         spec = self._spec

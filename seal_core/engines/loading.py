@@ -60,14 +60,14 @@ def load_model(
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model: Any
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=_dtype(dtype, place),
             use_safetensors=True,
             output_loading_info=True,
             **options,
         )
+        model, info = loaded
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"cannot load the model {path}: {error}") from error
     if info["missing_keys"]:

@@ -59,6 +59,10 @@ class LinearLayers:
         short = sorted({name.rpartition(".")[2] for name in modules})
         return short if self.resolve(short) == sorted(modules) else sorted(modules)
 
+    def shape(self, name: str) -> tuple[int, int]:
+        """Inputs and outputs of a layer."""
+        return self._layers[name].in_features, self._layers[name].out_features
+
     def initial_weights(self, modules: Sequence[str], rank: int, seed: int) -> Weights:
         """PEFT's start, A uniform as `nn.Linear` and B zero, from the seed alone.
 

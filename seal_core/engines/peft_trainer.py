@@ -168,14 +168,23 @@ def start_weights(layers: LinearLayers, job: TrainJob, modules: Sequence[str]) -
 
 
 def row_loss(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tensor:
-    """Mean negative log-probability over all target tokens of the rows, nats.
+    """Mean negative log-probability over all target tokens of the rows, nats."""
+    ids, labels = padded(rows, loaded)
+    logits = loaded.model(
+        input_ids=ids, use_cache=False, logits_to_keep=labels.shape[1] + 1
+    ).logits[:, :-1]
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+
+def padded(rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids `[rows, longest]`, and labels of all positions from the first target on.
 
     Padding stands on the right, where a causal model's real tokens never look: no mask needed.
     """
     longest = max(len(row.ids) for row in rows)
-    ids = [[*row.ids, *[loaded.pad_id] * (longest - len(row.ids))] for row in rows]
-    # Position i predicts label i + 1; what lies before the first target needs no logits.
     first = min(row.n_context for row in rows)
+    ids = [[*row.ids, *[loaded.pad_id] * (longest - len(row.ids))] for row in rows]
     labels = [
         [
             *[IGNORED] * (row.n_context - first),
@@ -184,14 +193,8 @@ def row_loss(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tensor:
         ]
         for row in rows
     ]
-    logits = loaded.model(
-        input_ids=torch.tensor(ids, device=loaded.device),
-        use_cache=False,
-        logits_to_keep=longest - first + 1,
-    ).logits[:, :-1]
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    targets = torch.tensor(labels, device=loaded.device)
-    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    device = loaded.device
+    return torch.tensor(ids, device=device), torch.tensor(labels, device=device)
 
 
 def succeeded(

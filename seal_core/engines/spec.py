@@ -16,7 +16,8 @@ class EngineSpec:
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`, `float64`.
         threads: CPU threads of the process.
-        max_batch_tokens: Rows times padded length of one batch; bounds memory.
+        max_batch_tokens: Rows times padded length of one batch of answers, and eight times
+            that of a batch in training; bounds memory.
         trainer: `batched` (many adapters at once) or `peft` (one after another).
     """
 
@@ -27,4 +28,4 @@ class EngineSpec:
     dtype: str = "auto"
     threads: int = 1
     max_batch_tokens: int = 32768
-    trainer: str = "peft"
+    trainer: str = "batched"

@@ -63,7 +63,7 @@ def test_weights_of_another_model_are_refused(folder) -> None:
     config["num_hidden_layers"] += 1
     config["layer_types"] += config["layer_types"][:1]
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="weights of .* lack"):
+    with pytest.raises(InputError, match=r"weights of .* lack"):
         load_model(str(folder))
 
 

@@ -123,7 +123,7 @@ def test_it_equals_peft_trained_by_hand(loaded, model_path, tmp_path) -> None:
         got = trained[f"{name}.lora_B.weight"]
         want = wrapped.get_submodule(name).lora_B["default"].weight
         # One Adam step moves each weight by the rate: compare where the gradient is not noise.
-        assert float((got - want).abs().mean()) < 0.02 * settings.lr
+        assert (got - want).abs().mean().item() < 0.02 * settings.lr
 
 
 def test_limits_are_kept(trainer, tmp_path) -> None:
