@@ -13,6 +13,7 @@ def prepare_prefect(store: str) -> None:
     the run, and keeps its database beside the store. Has to run before Prefect is imported.
     """
     home = Path(store).resolve() / "_prefect"
+    home.mkdir(exist_ok=True)
     defaults = {
         "PREFECT_HOME": str(home),
         "PREFECT_LOGGING_LEVEL": "ERROR",

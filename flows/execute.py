@@ -13,20 +13,18 @@ from flows.results import held_out_results, print_results
 from flows.seal import seal
 from storage.catalog import Catalog
 from storage.store import Store
-from tasks.opening import preflight
 
 
 def execute(
     config: str, name: str | None, overrides: Sequence[str], *, as_json: bool = False
 ) -> None:
-    """Checks the input, runs the flow to its end, prints the held-out results.
+    """Runs the flow to its end, and prints the held-out results.
 
     Raises:
         InputError: wrong input; nothing was written.
         StageError, EngineError: the work failed; what is done is kept.
     """
     loaded = load_config(config, overrides)
-    preflight(loaded, name)
     run = seal(config, name, list(overrides))
     with Catalog(Store.open(loaded.execution.store)) as catalog:
         results = held_out_results(catalog, run)

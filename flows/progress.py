@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -20,7 +20,7 @@ class TimeLeft:
 
     def __init__(self) -> None:
         self._left: Counter[str] = Counter()
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._done: Counter[str] = Counter()
 
     def expect(self, shards: Mapping[str, int]) -> None:

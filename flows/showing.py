@@ -38,7 +38,7 @@ def explain(catalog: Catalog, item: str, run: str | None = None) -> dict[str, An
         where = f"run {run!r}" if run else "this store"
         raise InputError(f"{where} has no {kind} {item!r}: look for ids with `seal sql {table}`")
     found: dict[str, Any] = {"kind": kind, kind: row}
-    run = row["run"]
+    run = str(row["run"])
     if kind != "problem":
         found["problem"] = _rows(catalog, "problems", "problem_id", row["problem_id"], run)[0]
     if kind == "edit":

@@ -204,6 +204,8 @@ class ExecutionSection(Section):
     Attributes:
         store: Folder of the store.
         engine: Which engine generates and trains.
+        trainer: `batched` trains many adapters at once, `peft` one after the other; the
+            results agree to rounding.
         workers: Engine processes that work at once.
         threads: CPU threads of each engine process.
         shard_size: Problems per shard; a kill loses at most the shards in flight.
@@ -214,6 +216,7 @@ class ExecutionSection(Section):
 
     store: str = "seal-store"
     engine: Literal["transformers"] = "transformers"
+    trainer: Literal["batched", "peft"] = "batched"
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     workers: PositiveInt = 1

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from seal_core.config import Config
 from seal_core.domains.base import Domain
-from seal_core.engines.process import EnginePool
+from seal_core.engines.base import Generator
+from seal_core.engines.pool import PooledTrainer
 from storage.store import Store
 
 
@@ -52,7 +53,8 @@ class RunContext:
     model_digest: str
     domain: Domain
     store: Store
-    pool: EnginePool
+    generator: Generator
+    trainer: PooledTrainer
     progress: Progress
     stopping: threading.Event = field(default_factory=threading.Event)
 

@@ -74,7 +74,7 @@ def _evaluate(context: RunContext, work: Work) -> StageOutput:
     asks = _asks(context, work, problems)
     answerable = [ask for ask in asks if ask.adapter is None or ask.adapter.error is None]
     requests = [_request(context, work, policy, ask) for ask in answerable]
-    generations = context.pool.generate(requests, timeout=context.config.execution.shard_timeout)
+    generations = context.generator.generate(requests)
     by_id = {generation.request_id: generation for generation in generations}
     answers = [_answer(context, work, policy, a, by_id.get(a.answer_id)) for a in asks]
     return StageOutput({"answers": answers}, n_tokens=sum(a.n_tokens for a in answers))

@@ -93,9 +93,7 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
         if edit.error is None and (not steps or edit.problem_id in steps)
     }
     with tempfile.TemporaryDirectory(prefix="seal-adapters-") as folder:
-        trained = context.pool.train(
-            list(jobs.values()), Path(folder), timeout=context.config.execution.shard_timeout
-        )
+        trained = context.trainer.train(list(jobs.values()), Path(folder))
         by_id = {result.adapter_id: result for result in trained}
         rows = [_adapter(context, e, blank, by_id.get(blank.adapter_id)) for e, blank in pairs]
     return StageOutput({"adapters": rows}, n_tokens=sum(row.n_tokens for row in rows))

@@ -10,9 +10,11 @@ from seal_core.config import EMBEDDED, Config
 from seal_core.domains.base import Domain, ProblemSet
 from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.engines.model_files import check_model_folder, model_digest
-from seal_core.engines.process import EnginePool, EngineSpec
+from seal_core.engines.pool import EnginePool, PooledGenerator, PooledTrainer
+from seal_core.engines.spec import EngineSpec
 from seal_core.errors import InputError
 from seal_core.minilm import weights_path
+from storage.rows import RunRow
 from storage.runs import register_run
 from storage.store import Store
 from tasks.context import Progress, RunContext, use
@@ -50,8 +52,20 @@ def preflight(config: Config, name: str | None) -> Preflight:
         raise InputError("the run has no name: pass --name, or set run.name in the config")
     domain = KnowledgeDomain.from_config(config)
     path = str(weights_path()) if config.model.path == EMBEDDED else config.model.path
-    check_model_folder(path, config.model.revision)
+    check_model_folder(path)
     return Preflight(run, config, path, domain, domain.load())
+
+
+def register(checked: Preflight) -> tuple[Store, RunRow]:
+    """Opens the store and claims the run's name for its config; the first write of a run.
+
+    Raises:
+        InputError: the store is not writable, or the name belongs to another config.
+    """
+    config = checked.config
+    store = Store.open(config.execution.store)
+    size = config.execution.shard_size
+    return store, register_run(store, checked.name, config.identity(), size)
 
 
 @contextmanager
@@ -63,15 +77,13 @@ def open_run(checked: Preflight, progress: Progress) -> Iterator[OpenRun]:
             is being executed by another process.
     """
     config = checked.config
-    store = Store.open(config.execution.store)
+    store, row = register(checked)
     with store.lock(
         f"run-{checked.name}",
         timeout=0,
         busy=f"run {checked.name!r} is being "
         "executed by another process: wait for it, or choose another --name",
     ):
-        size = config.execution.shard_size
-        row = register_run(store, checked.name, config.identity(), size)
         digest = model_digest(
             checked.model_path, config.model.revision, cache_path=store.result_root / "models.json"
         )
@@ -85,7 +97,8 @@ def open_run(checked: Preflight, progress: Progress) -> Iterator[OpenRun]:
             model_digest=digest,
             domain=checked.domain,
             store=store,
-            pool=pool,
+            generator=PooledGenerator(pool, config.execution.shard_timeout),
+            trainer=PooledTrainer(pool, config.execution.shard_timeout),
             progress=progress,
         )
         try:
@@ -110,4 +123,5 @@ def _engine_spec(checked: Preflight) -> EngineSpec:
         dtype=execution.dtype,
         threads=execution.threads,
         max_batch_tokens=execution.max_batch_tokens,
+        trainer=execution.trainer,
     )

@@ -77,7 +77,7 @@ def _sample(context: RunContext, work: Work) -> StageOutput:
     if work.settings["prompt"] == CONTROL_PROMPT:
         return StageOutput({"self_edits": blank_E})
     requests = [_request(context, problems[e.problem_id], policy, work, e) for e in blank_E]
-    generations = context.pool.generate(requests, timeout=context.config.execution.shard_timeout)
+    generations = context.generator.generate(requests)
     edits = [_edit(blank, g) for blank, g in zip(blank_E, generations, strict=True)]
     return StageOutput({"self_edits": edits}, n_tokens=sum(edit.n_tokens for edit in edits))
 

@@ -31,14 +31,13 @@ def stage_task(name: str, body: Body) -> Task[..., dict[str, Any]]:
 
     run_shard.__doc__ = body.__doc__
     return task(
-        run_shard,
         name=name,
         cache_key_fn=_cache_key,
         persist_result=True,
         result_serializer="json",
         retry_condition_fn=_engine_died,
         retry_delay_seconds=[1, 5, 20],
-    )
+    )(run_shard)
 
 
 def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[ShardResult]:

@@ -6,10 +6,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from seal_core.engines.base import SftExample
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
-from seal_core.types import Policy, SelfEdit, TableRef
+from seal_core.types import Policy, SelfEdit, TableRef, TrainRow
 from tasks.context import RunContext, current
 from tasks.finetune import lora_settings, to_settings
 from tasks.policies import PolicyRef, adapter_stack, read_policy
@@ -66,13 +65,12 @@ def _update(context: RunContext, work: Work) -> StageOutput:
             "lower filter.min_gain, or sample more self-edits per problem"
         )
     with tempfile.TemporaryDirectory(prefix="seal-policy-") as folder:
-        trained = context.pool.update_policy(
+        trained = context.trainer.update_policy(
             examples,
             to_settings(work.settings["lora"]),
             seed=derive_seed("update", policy.policy.policy_id, work.settings["seed"]),
             out=Path(folder) / "policy",
             parent_adapter=next(iter(adapter_stack(context.store, policy.policy)), None),
-            timeout=context.config.execution.shard_timeout,
         )
         if trained.error is not None or trained.path is None:
             raise StageError(f"the update of {policy.policy.policy_id} failed: {trained.error}")
@@ -100,7 +98,7 @@ def _update(context: RunContext, work: Work) -> StageOutput:
 update_shard = stage_task("update", _update)
 
 
-def _examples(context: RunContext, work: Work) -> list[SftExample]:
+def _examples(context: RunContext, work: Work) -> list[TrainRow]:
     problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
     rows = [row for ref in work.inputs["selections"] for row in context.store.read(ref)]
     kept = {row.self_edit_id for row in rows if row.kept}
@@ -113,6 +111,6 @@ def _examples(context: RunContext, work: Work) -> list[SftExample]:
     return [_example(context, problems, edit) for edit in edits]
 
 
-def _example(context: RunContext, problems: dict, edit: SelfEdit) -> SftExample:
+def _example(context: RunContext, problems: dict, edit: SelfEdit) -> TrainRow:
     prompt = context.domain.edit_prompt(problems[edit.problem_id])
-    return SftExample(prompt=prompt.text, completion=edit.text, chat=prompt.chat)
+    return TrainRow(text=edit.text, prompt=prompt.text, chat=prompt.chat)

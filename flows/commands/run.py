@@ -12,6 +12,7 @@ from rich.console import Console
 from flows.commands.options import JsonOption
 from flows.environment import prepare_prefect
 from flows.loading import load_config
+from tasks.opening import preflight, register
 
 
 def run(
@@ -33,8 +34,8 @@ def run(
     settings = list(overrides or [])
     if store is not None:
         settings.append(f"execution.store={store}")
-    loaded = load_config(config, settings)
-    prepare_prefect(loaded.execution.store)
+    store_root = check(config, name, settings)
+    prepare_prefect(store_root)
     # Prefect reads its settings when it is imported, so nothing above may import it.
     from flows.execute import execute  # noqa: PLC0415
 
@@ -43,6 +44,15 @@ def run(
     except KeyboardInterrupt:
         _stopped(sys.argv[1:])
         raise typer.Exit(130) from None
+
+
+def check(config: str, name: str | None, settings: list[str]) -> str:
+    """Checks all input and claims the run's name before Prefect starts; the store's folder.
+
+    A mistake shows at once this way, and not after the seconds that a server takes to start.
+    """
+    store, _ = register(preflight(load_config(config, settings), name))
+    return str(store.root)
 
 
 def _stopped(arguments: list[str]) -> None:

@@ -1,0 +1,83 @@
+"""Wrong input: one line that names the thing and the fix, exit code 2, and nothing written.
+
+ 1. A config file that does not exist.
+ 2. A data file that does not exist.
+ 3. A passage without questions.
+ 4. An unknown config key.
+ 5. A model folder that does not exist, or has no tokenizer.
+ 6. K = 0.
+ 7. A store that is not writable: a file stands where the folder should be.
+ 8. A run without a name.
+ 9. An unknown prompt or grader.
+10. Another config under a used run name: see test_runs.py, which needs a run.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.models import save_qwen2
+
+ROOT = Path(__file__).parents[2]
+SQUAD = [
+    {"title": f"T{i}", "context": f"Passage {i}.", "questions": [{"question": "Q?", "answer": "A"}]}
+    for i in range(4)
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("wrong")
+    save_qwen2(base / "model")
+    save_qwen2(base / "mute")
+    for path in (base / "mute").glob("tokenizer*"):
+        path.unlink()
+    (base / "good.json").write_text(json.dumps(SQUAD))
+    (base / "bad.json").write_text(json.dumps([*SQUAD[:2], {**SQUAD[2], "questions": []}]))
+    return base
+
+
+def seal(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from flows.cli import main; main()", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+CASES = {
+    "1 config": (["none.toml"], ["none.toml", "no such config"]),
+    "2 data": (["--set", "data.path=none.json"], ["none.json"]),
+    "3 questions": (["--set", "data.path=bad.json"], ["bad.json", "3", "questions"]),
+    "4 key": (["--set", "sample.temprature=1"], ["sample.temprature", "sample.temperature"]),
+    "5 model": (["--set", "model.path=./none"], ["none"]),
+    "5 tokenizer": (["--set", "model.path=mute"], ["mute", "tokenizer"]),
+    "6 K": (["--set", "sample.edits_per_problem=0"], ["edits_per_problem = 0"]),
+    "7 store": (["--store", "good.json"], ["good.json"]),
+    "8 name": (["--set", "run.name=none"], ["--name"]),
+    "9 prompt": (["--set", "sample.prompt=poem@1"], ["poem@1", "implications@1"]),
+    "9 grader": (["--set", "evaluate.grader=vibes"], ["vibes", "exact_match"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wrong_input_is_one_line_and_writes_nothing(case: str, folder: Path) -> None:
+    extra, words = CASES[case]
+    before = sorted(folder.rglob("*"))
+    good = ["--set", "data.path=good.json", "--set", "model.path=model"]
+    config = [] if case == "1 config" else [str(ROOT / "configs/squad.toml")]
+    done = seal("run", *config, *good, *extra, cwd=folder)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert sorted(folder.rglob("*")) == before

@@ -1,0 +1,136 @@
+"""SQL over the store: views exist before their rows, and a query can only read, only inside.
+
+1. Views are there, empty, with the right types, and fill without a new catalog.
+2. Temporary and hidden files are in no view; run names stay text; round -1 is a number.
+3. Nothing can write, or read outside the store; an error is one line with its hint.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from seal_core.errors import InputError
+from storage.catalog import Catalog, QueryResult
+from storage.formats import render, write_parquet
+from storage.store import Store
+from storage.tables import TABLES
+from tests.unit.storage.rows import EDIT, QUESTION, SCORE, many, put
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "a [b]* 'store'?"))
+
+
+def test_views_fill(store: Store) -> None:
+    with Catalog(store) as catalog:
+        before = {name: catalog.query(f"DESCRIBE {name}").rows for name, _ in catalog.describe()}
+        assert all(catalog.query(f"SELECT * FROM {name}").rows == [] for name in before)
+        put(store, "questions", [QUESTION], -1, run="007")
+        put(store, "self_edits", many(EDIT, [{}, {"self_edit_id": "e1", "error": "x"}]), 3)
+        after = {name: catalog.query(f"DESCRIBE {name}").rows for name in before}
+        assert after == before and set(TABLES) < set(before)
+        assert catalog.fetch("SELECT run, round, gold FROM questions") == [
+            ("007", -1, ["yes", "ja"])
+        ]
+        assert catalog.fetch("SELECT count(*) FROM self_edits WHERE round = 3") == [(2,)]
+        put(store, "self_edits", [EDIT], 4)
+        assert catalog.records("SELECT max(round) AS top FROM self_edits") == [{"top": 4}]
+
+
+def test_leftovers_are_in_no_view(store: Store) -> None:
+    ref = put(store, "scores", [SCORE])
+    folder = (store.root / ref.path).parent
+    (folder / ".part-0.parquet.1.tmp").write_bytes(b"half")
+    (folder / ".part-0.parquet").write_bytes(b"half")
+    with Catalog(store) as catalog:
+        assert catalog.fetch("SELECT count(*) FROM scores") == [(1,)]
+
+
+def test_a_part_of_an_older_version(store: Store) -> None:
+    ref = put(store, "scores", [SCORE])
+    path = store.root / ref.path
+    pq.write_table(pq.ParquetFile(path).read().drop_columns(["gain"]), path)
+    with Catalog(store) as catalog:
+        assert catalog.fetch("SELECT gain, n_answers FROM scores") == [(None, 4)]
+    assert store.rows("scores")[0][1].gain is None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "COPY (SELECT 1) TO '{root}/x.csv'",
+        "WITH x AS (COPY (SELECT 1) TO '{root}/x.csv') SELECT 1",
+        "SELECT * FROM query('WITH x AS (COPY (SELECT 1) TO ''{root}/x.csv'') SELECT 1')",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{root}/x.csv'",
+        "EXPLAIN /* */ analyze SELECT 1",
+        "EXPLAIN (ANALYZE) COPY (SELECT 1) TO '{root}/x.csv'",
+        "ATTACH '{root}/x.db'",
+        "EXPORT DATABASE '{root}/x'",
+        "SELECT * FROM read_csv('{outside}')",
+        "SELECT * FROM read_text('{root}/../secret.csv')",
+        "SELECT * FROM '{outside}'",
+        "SELECT * FROM glob('/etc/*')",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "CREATE TABLE x (a INT)",
+        "CREATE OR REPLACE VIEW scores AS SELECT 1",
+        "SET threads = 1",
+        "PRAGMA version",
+        "CALL pragma_version()",
+        "CHECKPOINT",
+        "DROP VIEW scores",
+        "SELECT 1; SELECT 2",
+        "",
+        "SELECT * FROM EDIT",
+        "SELECT $missing",
+    ],
+)
+def test_refused(store: Store, sql: str) -> None:
+    outside = store.root.parent / "secret.csv"
+    outside.write_text("a\n1\n")
+    before = sorted(store.root.rglob("*"))
+    quoted = str(store.root).replace("'", "''")
+    with Catalog(store) as catalog:
+        with pytest.raises(InputError) as caught:
+            catalog.query(sql.format(root=quoted, outside=outside))
+        assert "\n" not in str(caught.value)
+        assert catalog.fetch("SELECT count(*) FROM scores") == [(0,)]
+    assert sorted(store.root.rglob("*")) == before
+
+
+def test_reading_statements_and_hints(store: Store) -> None:
+    with Catalog(store) as catalog:
+        for sql in ("FROM scores", "SHOW TABLES", "SUMMARIZE scores", "EXPLAIN SELECT 1", "VALUES (1)",
+                    "WITH x AS (SELECT 1) SELECT * FROM x -- done", "DESCRIBE scores"):  # fmt: skip  # noqa: E501
+            catalog.query(sql)
+        assert catalog.fetch("SELECT $a || 'x'", a="'; DROP") == [("'; DROPx",)]
+        with pytest.raises(InputError, match='gian.*Candidate bindings.*"gain"'):
+            catalog.query("SELECT gian FROM scores")
+
+
+def test_formats(store: Store, tmp_path: Path) -> None:
+    with Catalog(store) as catalog:
+        result = catalog.query(
+            "SELECT * FROM (VALUES (1, 'a,\"b', ['x'], NULL), (20, chr(27) || chr(10), NULL, 'nan'::DOUBLE))"
+            " t(n, text, list, f)"  # noqa: E501
+        )
+    assert render(result, "csv").splitlines()[:2] == ["n,text,list,f", '1,"a,""b","[""x""]",']
+    assert json.loads(render(result, "json"))[1] == {
+        "n": 20,
+        "text": "\x1b\n",
+        "list": None,
+        "f": None,
+    }  # noqa: E501
+    table = render(result, "table")
+    assert "\x1b" not in table and table.splitlines()[0].startswith(" n  text")
+    assert table.endswith("(2 rows)")
+    write_parquet(result, tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet").equals(result.arrow)
+    with pytest.raises(InputError, match="cannot be written"):
+        write_parquet(result, Path("/proc/none/x.parquet"))
+    assert render(QueryResult(("a",), [], result.arrow), "table") == "a\n-\n(0 rows)"

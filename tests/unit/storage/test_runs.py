@@ -1,0 +1,63 @@
+"""Runs and their status: a name stands for one config; time spent counts failures too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seal_core.errors import InputError
+from seal_core.fingerprint import digest
+from storage.runs import get_run, list_runs, register_run
+from storage.status import run_status
+from storage.store import Store
+from tests.unit.storage.rows import STAGE, many, put
+
+CONFIG = {"run": {"name": "x", "seed": 0}, "finetune": {"lr": 0.001}, "execution": {"workers": 1}}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "store"))
+
+
+def test_the_first_record_stays(store: Store) -> None:
+    row = register_run(store, "demo", CONFIG, 5)
+    again = {**CONFIG, "execution": {"workers": 9}, "run": {"name": None, "seed": 0}}
+    assert register_run(store, "demo", again, 99) == row and row.shard_size == 5
+    assert list_runs(store) == [row] and get_run(store, "demo") == row
+
+
+def test_another_config_is_refused_field_by_field(store: Store) -> None:
+    row = register_run(store, "demo", CONFIG, 5)
+    other = {**CONFIG, "finetune": {"lr": 0.002, "epochs": 3}}
+    with pytest.raises(InputError) as caught:
+        register_run(store, "demo", other, 5)
+    message = str(caught.value)
+    assert "finetune.lr: 0.001 -> 0.002" in message and "--name" in message
+    assert "finetune.epochs: (not set) -> 3" in message and "\n" not in message
+    assert list_runs(store) == [row]
+
+
+def test_unknown_run(store: Store) -> None:
+    register_run(store, "demo", CONFIG, 5)
+    for call in (get_run, run_status):
+        with pytest.raises(InputError, match="it has: demo"):
+            call(store, "demi")
+
+
+def test_status(store: Store) -> None:
+    register_run(store, "r", CONFIG, 5)
+    rows = many(
+        STAGE,
+        [
+            {"error": "died", "n_units": 0, "n_errors": 0},
+            {"started_at": "2026-01-01T00:00:09.000+00:00"},
+            {"identity": digest(2), "error": "died", "n_units": 0, "n_errors": 0},
+        ],
+    )
+    for row in rows:
+        put(store, "stages", [row])
+    (line,) = run_status(store, "r")
+    assert (line.shards, line.failed, line.units, line.errors) == (1, 1, 4, 1)
+    assert (line.seconds, line.tokens, line.label) == (6.0, 300, "round_0")
