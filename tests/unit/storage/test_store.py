@@ -26,7 +26,16 @@ from seal_core.fingerprint import digest
 from seal_core.types import TableRef
 from storage.store import Store
 from tests.unit.storage.rows import (
-    ADAPTER, ANSWER, EDIT, PICK, POLICY, PROBLEM, QUESTION, SCORE, STAGE, put,
+    ADAPTER,
+    ANSWER,
+    EDIT,
+    PICK,
+    POLICY,
+    PROBLEM,
+    QUESTION,
+    SCORE,
+    STAGE,
+    put,
 )  # fmt: skip
 
 ID = digest("shard")

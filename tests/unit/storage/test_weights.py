@@ -43,7 +43,7 @@ def test_damage_is_found_and_mended(store: Store, tmp_path: Path) -> None:
     ref = put(store, "adapters", [replace(ADAPTER, uri=uri, sha256=sha)])
     assert store.verify(ref) is None
     weights = store.adapter_folder(uri) / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     assert uri in (store.verify(ref) or "")
     store.put_adapter(tmp_path / "a")
     assert store.verify(ref) is None

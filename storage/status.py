@@ -1,0 +1,61 @@
+"""What a run has done so far, by round and stage, from its stage executions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from storage.rows import StageRow
+from storage.runs import get_run
+from storage.store import Store
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage of one round.
+
+    Attributes:
+        label: The stage as the user sees it.
+        shards: Shards that were done.
+        failed: Shards whose every execution failed so far.
+        units, errors: Rows, and rows with an error, of the last good execution of each shard.
+        seconds, tokens: Spent by all executions, the failed ones too.
+    """
+
+    round_index: int
+    stage: str
+    label: str
+    shards: int
+    failed: int
+    units: int
+    errors: int
+    seconds: float
+    tokens: int
+
+
+def run_status(store: Store, name: str) -> list[StageStatus]:
+    """The stages of a run, in the order in which they were started.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    get_run(store, name)
+    groups: dict[tuple[int, str, str], list[StageRow]] = {}
+    for round_index, row in sorted(store.rows("stages", name), key=lambda item: item[1].started_at):
+        groups.setdefault((round_index, row.stage, row.label), []).append(row)
+    return [_summary(*key, rows) for key, rows in groups.items()]
+
+
+def _summary(round_index: int, stage: str, label: str, rows: Sequence[StageRow]) -> StageStatus:
+    done = {row.identity: row for row in rows if row.error is None}
+    return StageStatus(
+        round_index=round_index,
+        stage=stage,
+        label=label,
+        shards=len(done),
+        failed=len({row.identity for row in rows} - done.keys()),
+        units=sum(row.n_units for row in done.values()),
+        errors=sum(row.n_errors for row in done.values()),
+        seconds=sum(row.seconds for row in rows),
+        tokens=sum(row.n_tokens for row in rows),
+    )

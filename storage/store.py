@@ -1,0 +1,187 @@
+"""The store: writes, reads, verifies and links table parts and adapters."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+import seal_core
+from seal_core.errors import InputError, StoreError
+from seal_core.types import TableRef
+from storage import weights
+from storage.files import Files, local_root, open_marker
+from storage.naming import check_ref, check_run, lock_name, part_path, round_of
+from storage.tables import TABLES
+
+MARKER = "store.json"
+FORMAT = 1
+_WITH_WEIGHTS = ("adapters", "policies")
+
+
+class Store:
+    """A folder of Parquet tables and adapters; see `Store.open`."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.root = files.root
+        self.result_root = self._folder("_cache")
+        self.log_root = self._folder("_logs")
+
+    @classmethod
+    def open(cls, root: str, create: bool = True) -> Store:
+        """Opens a store, and makes one of an empty or new folder.
+
+        Args:
+            root: A folder, or a `file://` URL.
+            create: Make it if it is not there, and insist that it is writable. Without it an
+                existing store is opened, which may be read-only.
+
+        Raises:
+            InputError: the root is a file, is no store, or is not writable.
+        """
+        files = Files(local_root(root))
+        open_marker(files, MARKER, {"format": FORMAT, "kind": "SEAL store"}, create=create)
+        store = cls(files)
+        if create:
+            store.result_root.mkdir(exist_ok=True)
+            store.log_root.mkdir(exist_ok=True)
+        return store
+
+    def write_part(
+        self, table: str, rows: Sequence[Any], *, run: str, round_index: int, identity: str
+    ) -> TableRef:
+        """Writes rows as the one part of this identity, replacing an earlier one whole.
+
+        Equal rows under the same identity and code version give equal bytes.
+
+        Args:
+            identity: Hex digest of what the rows were made from.
+
+        Raises:
+            TypeError: a row is not of the table.
+            ValueError: the table, round or identity is not one.
+        """
+        path = part_path(table, run, round_index, identity)
+        data = _encode(table, rows, identity)
+        self.files.write(path, data)
+        return TableRef(table, path, hashlib.sha256(data).hexdigest(), len(rows))
+
+    def read(self, ref: TableRef) -> list[Any]:
+        """The rows of a part, as the table's dataclass.
+
+        Raises:
+            StoreError: the part is missing or unreadable.
+        """
+        check_ref(ref)
+        return self._read_path(ref.table, ref.path)
+
+    def rows(self, table: str, run: str | None = None) -> list[tuple[int, Any]]:
+        """All rows of a table, or of one run in it, each with its round."""
+        paths = self.files.glob(f"{table}/run={check_run(run) if run else '*'}/round=*/part-*")
+        parts = [path for path in paths if path.endswith(".parquet")]
+        return [(round_of(path), row) for path in parts for row in self._read_path(table, path)]
+
+    def verify(self, ref: TableRef) -> str | None:
+        """None if a part, and every adapter it lists, is whole; else what is wrong."""
+        check_ref(ref)
+        if not self.files.exists(ref.path):
+            return f"{ref.path}: the part is missing"
+        data = self.files.read(ref.path)
+        if hashlib.sha256(data).hexdigest() != ref.sha256:
+            return f"{ref.path}: the part's digest does not match"
+        count = pq.read_metadata(io.BytesIO(data)).num_rows
+        if count != ref.rows:
+            return f"{ref.path}: the part has {count} rows, not {ref.rows}"
+        return self._verify_weights(ref) if ref.table in _WITH_WEIGHTS else None
+
+    def adopt(self, ref: TableRef, run: str, round_index: int) -> TableRef:
+        """Links a part into a run's own partition; nothing to do if it is there already.
+
+        Raises:
+            StoreError: the part is missing.
+        """
+        check_ref(ref)
+        identity = Path(ref.path).stem.removeprefix("part-")
+        path = part_path(ref.table, run, round_index, identity)
+        adopted = TableRef(ref.table, path, ref.sha256, ref.rows)
+        if path == ref.path or (self.files.exists(path) and self._sha256(path) == ref.sha256):
+            return adopted
+        if not self.files.exists(ref.path):
+            raise StoreError(f"{ref.path} is missing: resume the run that wrote it")
+        self.files.link(ref.path, path)
+        return adopted
+
+    def put_adapter(self, folder: Path) -> tuple[str, str]:
+        """See `storage.weights.put_adapter`."""
+        return weights.put_adapter(self.files, folder)
+
+    def adapter_folder(self, uri: str) -> Path:
+        """See `storage.weights.adapter_folder`."""
+        return weights.adapter_folder(self.files, uri)
+
+    def verify_adapter(self, uri: str, sha256: str) -> str | None:
+        """See `storage.weights.verify_adapter`."""
+        return weights.verify_adapter(self.files, uri, sha256)
+
+    @contextmanager
+    def lock(self, name: str, timeout: float = -1, busy: str | None = None) -> Iterator[None]:
+        """Holds a lock between processes; the kernel frees it when its holder dies.
+
+        Args:
+            timeout: Seconds to wait; -1 for ever.
+            busy: What to tell the user when the time is over.
+
+        Raises:
+            InputError: the lock was not free in time.
+        """
+        lock = FileLock(self._folder("_locks") / lock_name(name))
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout as error:
+            raise InputError(busy or f"{name} is in use by another process: try later") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _folder(self, name: str) -> Path:
+        return self.files.local(name)
+
+    def _sha256(self, path: str) -> str:
+        return hashlib.sha256(self.files.read(path)).hexdigest()
+
+    def _read_path(self, table: str, path: str) -> list[Any]:
+        try:
+            # Not `read_table`, which would take run and round from the path as columns.
+            part = pq.ParquetFile(io.BytesIO(self.files.read(path))).read()
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path} is missing or damaged ({error}): resume the run") from error
+        return TABLES[table].from_arrow(part)
+
+    def _verify_weights(self, ref: TableRef) -> str | None:
+        for row in self.read(ref):
+            if row.uri is not None and (problem := self.verify_adapter(row.uri, row.sha256)):
+                return problem
+        return None
+
+
+def _encode(table: str, rows: Sequence[Any], identity: str) -> bytes:
+    declared = TABLES[table]
+    metadata = {
+        "seal.table": table,
+        "seal.table_version": str(declared.version),
+        "seal.identity": identity,
+        "seal.code_version": seal_core.__version__,
+    }
+    sink = io.BytesIO()
+    arrow = declared.to_arrow(rows).replace_schema_metadata(metadata)
+    pq.write_table(arrow, sink, compression="zstd")
+    return sink.getvalue()
