@@ -102,6 +102,7 @@ def heldout_round(run: OpenRun, policy: PolicyRef, baseline: Results, index: int
         condition=name,
         round_index=index,
         per_problem=config.heldout.edits_per_problem,
+        label=f"heldout {name}",
     )
     return _heldout_scores(run, policy, edits, baseline, condition=name, round_index=index)
 
@@ -115,7 +116,13 @@ def heldout_controls(run: OpenRun, base: PolicyRef, baseline: Results, adapters:
     evaluate(run.heldout, base, condition=IN_CONTEXT, round_index=CONTROL_ROUND, label=IN_CONTEXT)
     single: Results | None = None
     for condition in (INPUT_ONLY, INPUT_ONLY_MATCHED):
-        edits = control_edits(run.heldout, base, condition=condition, round_index=CONTROL_ROUND)
+        edits = control_edits(
+            run.heldout,
+            base,
+            condition=condition,
+            round_index=CONTROL_ROUND,
+            label=f"heldout {condition}",
+        )
         matched = None if single is None else list(zip(single, adapters, strict=True))
         single = _heldout_scores(
             run,

@@ -25,6 +25,7 @@ def sample(
     condition: str,
     round_index: int,
     per_problem: int,
+    label: str | None = None,
 ) -> list[ShardResult]:
     """Samples `per_problem` self-edits for each problem; one `self_edits` part per shard."""
     config = current().config
@@ -35,15 +36,20 @@ def sample(
         "variant": config.rows.variant,
         "seed": config.run.seed,
     }
-    return _run(shards, policy, settings, f"sample {condition}", round_index)
+    return _run(shards, policy, settings, label or condition, round_index)
 
 
 def control_edits(
-    shards: Sequence[Shard], policy: PolicyRef, *, condition: str, round_index: int
+    shards: Sequence[Shard],
+    policy: PolicyRef,
+    *,
+    condition: str,
+    round_index: int,
+    label: str | None = None,
 ) -> list[ShardResult]:
     """Empty self-edits, whose training rows are the passage alone; nothing is sampled."""
     settings = {"prompt": CONTROL_PROMPT, "condition": condition, "per_problem": 1}
-    return _run(shards, policy, settings, f"sample {condition}", round_index)
+    return _run(shards, policy, settings, label or condition, round_index)
 
 
 def _run(
@@ -53,7 +59,7 @@ def _run(
         Work.build(
             "sample",
             VERSION,
-            label=label,
+            label=f"sample {label}",
             shard=shard.index,
             round_index=round_index,
             settings={**settings, "policy": policy.policy.policy_id},
