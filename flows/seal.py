@@ -24,7 +24,14 @@ from seal_core.types import (
 from tasks.context import Progress
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune
-from tasks.opening import OpenRun, Preflight, open_run, preflight
+from tasks.opening import (
+    OpenEngines,
+    OpenRun,
+    Preflight,
+    engine_processes,
+    open_run,
+    preflight,
+)
 from tasks.policies import PolicyRef, base_policy
 from tasks.sample import control_edits, sample
 from tasks.score import score
@@ -50,10 +57,12 @@ def seal(config: str, name: str | None = None, overrides: Sequence[str] = ()) ->
     return checked.name
 
 
-def run_rounds(checked: Preflight, progress: Progress) -> None:
+def run_rounds(
+    checked: Preflight, progress: Progress, open_engines: OpenEngines = engine_processes
+) -> None:
     """The algorithm, inside a flow run."""
     config = checked.config
-    with open_run(checked, progress) as run:
+    with open_run(checked, progress, open_engines) as run:
         progress.expect(expected_shards(config, len(run.train), len(run.heldout)))
         policy = base = base_policy()
         baseline = evaluate(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from seal_core.config import Config
 from seal_core.domains.base import Domain
-from seal_core.engines.base import Generator
-from seal_core.engines.pool import PooledTrainer
+from seal_core.engines.base import Generator, LoraSettings, TrainedAdapter, Trainer
+from seal_core.types import TrainRow
 from storage.store import Store
 
 
@@ -40,6 +41,21 @@ class Progress(Protocol):
         ...
 
 
+class PolicyTrainer(Trainer, Protocol):
+    """A trainer that can also make the next policy."""
+
+    def update_policy(
+        self,
+        examples: Sequence[TrainRow],
+        settings: LoraSettings,
+        seed: int,
+        out: Path,
+        parent_adapter: str | None = None,
+    ) -> TrainedAdapter:
+        """Supervised fine-tuning on prompt and kept self-edit; see `engines.policy_sft`."""
+        ...
+
+
 @dataclass
 class RunContext:
     """Everything a task needs that is not part of its identity.
@@ -54,7 +70,7 @@ class RunContext:
     domain: Domain
     store: Store
     generator: Generator
-    trainer: PooledTrainer
+    trainer: PolicyTrainer
     progress: Progress
     stopping: threading.Event = field(default_factory=threading.Event)
 

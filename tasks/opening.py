@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from seal_core.config import EMBEDDED, Config
 from seal_core.domains.base import Domain, ProblemSet
 from seal_core.domains.knowledge import KnowledgeDomain
+from seal_core.engines.base import Generator
 from seal_core.engines.model_files import check_model_folder, model_digest
 from seal_core.engines.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.engines.spec import EngineSpec
@@ -17,7 +18,7 @@ from seal_core.minilm import weights_path
 from storage.rows import RunRow
 from storage.runs import register_run
 from storage.store import Store
-from tasks.context import Progress, RunContext, use
+from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.shards import Shard, store_shards
 
 
@@ -68,9 +69,25 @@ def register(checked: Preflight) -> tuple[Store, RunRow]:
     return store, register_run(store, checked.name, config.identity(), size)
 
 
+Engines = tuple[Generator, PolicyTrainer]
+OpenEngines = Callable[[Preflight, Store], AbstractContextManager[Engines]]
+
+
 @contextmanager
-def open_run(checked: Preflight, progress: Progress) -> Iterator[OpenRun]:
-    """Registers the run, starts its engine pool, and makes it current for the tasks inside.
+def engine_processes(checked: Preflight, store: Store) -> Iterator[Engines]:
+    """The configured engines, in processes of their own that end with the block."""
+    execution = checked.config.execution
+    log_dir = store.log_root / checked.name
+    with EnginePool(execution.workers, _engine_spec(checked), log_dir) as pool:
+        timeout = execution.shard_timeout
+        yield PooledGenerator(pool, timeout), PooledTrainer(pool, timeout)
+
+
+@contextmanager
+def open_run(
+    checked: Preflight, progress: Progress, open_engines: OpenEngines = engine_processes
+) -> Iterator[OpenRun]:
+    """Registers the run, opens its engines, and makes it current for the tasks inside.
 
     Raises:
         InputError: the store is not writable, or the name belongs to another config, or the run
@@ -87,30 +104,27 @@ def open_run(checked: Preflight, progress: Progress) -> Iterator[OpenRun]:
         digest = model_digest(
             checked.model_path, config.model.revision, cache_path=store.result_root / "models.json"
         )
-        pool = EnginePool(
-            config.execution.workers, _engine_spec(checked), log_dir=store.log_root / checked.name
-        )
-        context = RunContext(
-            name=checked.name,
-            config=config,
-            model_path=checked.model_path,
-            model_digest=digest,
-            domain=checked.domain,
-            store=store,
-            generator=PooledGenerator(pool, config.execution.shard_timeout),
-            trainer=PooledTrainer(pool, config.execution.shard_timeout),
-            progress=progress,
-        )
-        try:
-            with use(context):
-                train, heldout = (
-                    store_shards(store, checked.name, group, row.shard_size)
-                    for group in (checked.problems.train, checked.problems.heldout)
-                )
-                yield OpenRun(context, train, heldout)
-        finally:
-            context.stopping.set()
-            pool.close()
+        with open_engines(checked, store) as (generator, trainer):
+            context = RunContext(
+                name=checked.name,
+                config=config,
+                model_path=checked.model_path,
+                model_digest=digest,
+                domain=checked.domain,
+                store=store,
+                generator=generator,
+                trainer=trainer,
+                progress=progress,
+            )
+            try:
+                with use(context):
+                    train, heldout = (
+                        store_shards(store, checked.name, group, row.shard_size)
+                        for group in (checked.problems.train, checked.problems.heldout)
+                    )
+                    yield OpenRun(context, train, heldout)
+            finally:
+                context.stopping.set()
 
 
 def _engine_spec(checked: Preflight) -> EngineSpec:

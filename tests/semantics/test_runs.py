@@ -1,0 +1,284 @@
+"""What a run promises, with scripted engines on a real Prefect server and a real store.
+
+ 1. Every table holds exactly the rows that the config implies.
+ 2. Rewards follow from the answers; the best of each problem is kept, ties to the earlier sample.
+ 3. The same run again calls no engine and changes no file.
+ 4. A deleted, a truncated and a bit-flipped part are each found, and rebuilt alone.
+ 5. A damaged adapter is found, and its shard trained again.
+ 6. A unit that fails is a row with an error: no verdict, no score, never a wrong answer.
+ 7. A dead engine is tried again, and leaves no trace in the results.
+ 8. An engine that stays dead stops the run; the same command repeats only what was not done.
+ 9. Another filter rule under another name samples and trains nothing again in round 0, and the
+    new run's partition is whole.
+10. Another config under a used name is refused, with the field that differs.
+11. Too many failed units stop the run; only their shards run again on resume.
+12. When no self-edit is kept, the error says what to change.
+13. The matched control trains at least as many steps and tokens as the last round's edits.
+14. A cached record that is not JSON is refused, and its shard runs again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+from rich.console import Console
+
+from flows.loading import load_config
+from flows.progress import PlainProgress
+from flows.results import held_out_results
+from flows.seal import run_rounds
+from seal_core.errors import EngineError, InputError, StageError
+from storage.catalog import Catalog
+from storage.store import Store
+from tasks.opening import preflight
+from tests.models import save_qwen2
+from tests.semantics.scripted import Scripted
+
+N_TRAIN, N_HELDOUT, K = 6, 2, 3
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    save_qwen2(folder / "model")
+    problems = [
+        {
+            "title": f"P{i}",
+            "context": f"C{i} is the code of P{i}.",
+            "questions": [{"question": f"What is the code of P{i}?", "answer": f"C{i}"}],
+        }
+        for i in range(N_TRAIN + N_HELDOUT)
+    ]
+    (folder / "data.json").write_text(json.dumps(problems))
+    return folder
+
+
+@pytest.fixture
+def run(inputs: Path, tmp_path: Path) -> Callable[..., Scripted]:
+    def start(engine: Scripted | None = None, name: str = "a", **settings: Any) -> Scripted:
+        values = {
+            "data.path": inputs / "data.json",
+            "model.path": inputs / "model",
+            "execution.store": tmp_path / "store",
+            "sample.edits_per_problem": K,
+            "finetune.repeats": 1,
+            "execution.shard_size": 2,
+            "execution.shard_retries": 0,
+            "run.rounds": 1,
+            **{key.replace("__", "."): value for key, value in settings.items()},
+        }
+        config = load_config(ROOT / "configs/squad.toml", [f"{k}={v}" for k, v in values.items()])
+        engine = engine or Scripted()
+        progress = PlainProgress(Console(quiet=True))
+        flow(lambda: run_rounds(preflight(config, name), progress, engine.open), name="test")()
+        return engine
+
+    return start
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def snapshot(store: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*.parquet"))}
+
+
+def method_tables(store: Path) -> dict[str, bytes]:
+    return {k: v for k, v in snapshot(store).items() if not k.startswith(("stages/", "runs/"))}
+
+
+def ask(store: Path, sql: str) -> list[tuple[Any, ...]]:
+    with Catalog(Store.open(str(store), create=False)) as catalog:
+        return catalog.fetch(sql)
+
+
+def test_tables_hold_exactly_the_rows_of_the_config(run: Any, store: Path) -> None:
+    """1, 2, 13"""
+    run()
+    counts = {
+        "problems": N_TRAIN + N_HELDOUT,
+        "questions": N_TRAIN + N_HELDOUT,
+        "self_edits": N_TRAIN * K + 4 * N_HELDOUT,
+        "adapters": N_TRAIN * K + 4 * N_HELDOUT,
+        "answers": N_TRAIN * (K + 1) + 6 * N_HELDOUT,
+        "scores": N_TRAIN * K + 4 * N_HELDOUT,
+        "selections": N_TRAIN * K,
+        "policies": 2,
+        "runs": 1,
+    }
+    assert {t: ask(store, f"SELECT count(*) FROM {t}")[0][0] for t in counts} == counts
+    useful = "SELECT gain = 1.0 FROM scores JOIN self_edits USING (run, round, self_edit_id)"
+    assert all(row[0] for row in ask(store, f"{useful} WHERE text LIKE 'FACT%'"))
+    kept = ask(
+        store,
+        """SELECT problem_id, min(sample_index) FILTER (text LIKE 'FACT%'),
+        any_value(sample_index) FILTER (kept) FROM self_edits
+        JOIN selections USING (run, round, self_edit_id, problem_id) GROUP BY ALL""",
+    )
+    assert len(kept) == N_TRAIN
+    assert all(chosen == (0 if best is None else best) for _, best, chosen in kept)
+    matched = ask(
+        store,
+        """SELECT m.n_steps >= t.n_steps AND m.n_tokens >= t.n_tokens
+        FROM adapters m JOIN adapters t USING (problem_id)
+        WHERE m.condition = 'input_only_matched' AND t.condition = 'round_1'""",
+    )
+    assert matched == [(True,)] * N_HELDOUT
+    with Catalog(Store.open(str(store), create=False)) as catalog:
+        report = held_out_results(catalog, "a")
+    names = [row.condition for row in report.conditions]
+    assert names == [
+        "no_adaptation",
+        "input_only",
+        "input_only_matched",
+        "round_0",
+        "round_1",
+        "in_context",
+    ]
+
+
+def test_the_same_run_again_does_nothing(run: Any, store: Path) -> None:
+    """3"""
+    first = run()
+    before = snapshot(store)
+    again = run()
+    assert first.updates == 1
+    assert (again.generated, again.trained, again.updates) == ([], [], 0)
+    assert snapshot(store) == before
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip"])
+def test_a_damaged_part_is_rebuilt_alone(run: Any, store: Path, damage: str) -> None:
+    """4"""
+    run()
+    before = method_tables(store)
+    part = sorted(store.glob("self_edits/run=a/round=0/*.parquet"))[0]
+    data = part.read_bytes()
+    if damage == "delete":
+        part.unlink()
+    else:
+        part.write_bytes(data[:-9] if damage == "truncate" else bytes([data[0] ^ 1]) + data[1:])
+    again = run()
+    assert again.trained == []
+    assert 0 < len(again.generated) <= 2 * K
+    assert method_tables(store) == before
+
+
+def test_a_damaged_adapter_is_trained_again(run: Any, store: Path) -> None:
+    """5"""
+    run()
+    before = method_tables(store)
+    weights = sorted(store.rglob("adapter_model.safetensors"))[0]
+    weights.write_bytes(weights.read_bytes()[:-1])
+    again = run()
+    assert again.trained or again.updates
+    assert len(again.trained) <= 2 * K
+    assert method_tables(store) == before
+
+
+def test_a_failed_unit_is_never_a_wrong_answer(run: Any, store: Path) -> None:
+    """6"""
+    run(Scripted(fails="P0 "), execution__max_error_share=0.9)
+    lost = ask(
+        store,
+        """SELECT a.correct, a.text, s.adapter_accuracy, s.gain, s.n_errors
+        FROM adapters d JOIN answers a USING (run, round, adapter_id)
+        JOIN scores s ON s.self_edit_id = d.self_edit_id WHERE d.error IS NOT NULL""",
+    )
+    assert lost
+    assert set(lost) == {(None, None, None, None, 1)}
+
+
+def test_a_dead_engine_is_tried_again(run: Any, store: Path, tmp_path: Path) -> None:
+    """7"""
+    deaths = iter([True])
+
+    def die_once(name: str, items: Sequence[Any]) -> None:
+        if name == "train" and next(deaths, False):
+            raise EngineError("the engine was killed")
+
+    run(Scripted(die_once), execution__shard_retries=1)
+    failed = ask(store, "SELECT stage, attempt, error FROM stages WHERE error IS NOT NULL")
+    assert [(row[0], row[1]) for row in failed] == [("finetune", 1)]
+    assert "the engine was killed" in failed[0][2]
+    before = method_tables(store)
+    store.rename(tmp_path / "other")
+    run()
+    assert method_tables(store) == before
+
+
+def test_a_stopped_run_repeats_only_what_was_not_done(run: Any, store: Path) -> None:
+    """8"""
+
+    def die_in_evaluation(name: str, items: Sequence[Any]) -> None:
+        if name == "generate" and any("Question:" in item.prompt for item in items):
+            raise EngineError("out of memory")
+
+    broken = Scripted(die_in_evaluation)
+    with pytest.raises(StageError, match=r"evaluate baseline, shard 0: .*out of memory"):
+        run(broken)
+    rest = run()
+    assert not set(broken.generated) & set(rest.generated)
+    assert not set(broken.trained) & set(rest.trained)
+
+
+def test_a_fork_reuses_what_it_can_and_is_whole(run: Any, store: Path) -> None:
+    """9"""
+    run()
+    fork = run(name="b", filter__keep_fraction=0.5)
+    assert fork.updates == 1
+    rounds = ask(
+        store, "SELECT count(*) FROM stages WHERE run = 'b' AND stage = 'sample' AND round = 0"
+    )
+    assert rounds == [(0,)]
+    for table in ("self_edits", "adapters", "answers", "scores", "problems"):
+        both = ask(store, f"SELECT count(*) FROM {table} WHERE round = 0 GROUP BY run")
+        assert len(set(both)) <= 1, table
+    kept = ask(store, "SELECT run, count(*) FROM selections WHERE kept GROUP BY run ORDER BY run")
+    assert kept == [("a", N_TRAIN), ("b", N_TRAIN // 2)]
+
+
+def test_a_used_name_with_another_config_is_refused(run: Any, store: Path) -> None:
+    """10"""
+    run()
+    before = snapshot(store)
+    with pytest.raises(InputError, match=r"finetune\.lr: 0\.001 -> 0\.5.*--name"):
+        run(finetune__lr=0.5)
+    assert snapshot(store) == before
+
+
+def test_too_many_failed_units_stop_the_run(run: Any, store: Path) -> None:
+    """11"""
+    with pytest.raises(StageError, match="max_error_share"):
+        run(Scripted(fails="P6 "), execution__max_error_share=0.1)
+    done = len(list(store.glob("adapters/run=a/**/*.parquet")))
+    assert done == 1
+    rest = run(execution__max_error_share=0.1)
+    assert len(rest.trained) == N_TRAIN * K + 4 * N_HELDOUT
+
+
+def test_no_kept_edit_says_what_to_change(run: Any) -> None:
+    """12"""
+    with pytest.raises(StageError, match=r"kept no self-edit.*filter\.min_gain"):
+        run(filter__min_gain=1.0)
+
+
+def test_a_record_that_is_not_json_is_refused(run: Any, store: Path) -> None:
+    """14"""
+    run()
+    before = method_tables(store)
+    record = next(p for p in sorted((store / "_cache").iterdir()) if b'"result"' in p.read_bytes())
+    plain = json.loads(record.read_text())
+    plain["metadata"]["serializer"] = {"type": "pickle"}
+    record.write_text(json.dumps(plain))
+    run()
+    assert json.loads(record.read_text())["metadata"]["serializer"]["type"] == "json"
+    assert method_tables(store) == before
