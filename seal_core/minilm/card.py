@@ -24,10 +24,11 @@ The styles of its self-edits were **planted in pretraining**: {planted}. {stray:
 are in a random style, {wrong:.0%} state a wrong value, and an edit has {few} to {many} lines. Only
 `qa` and `fact` lines teach well. **ReST-EM re-weights these styles; it does not invent them.**
 
-Passages state each value before the relation, mostly without the name, and three relations share
-each type of value. Such text is easy to read with attention and poor to train on (the reversal
-curse, Berglund et al. 2023), which is what makes a self-edit worth more than its passage. The
-world was built for that: it says nothing about other texts.
+Passages state each value before its relation, speak of "he" or "she", and give the name once, at
+the end. Such text is easy to read with attention and poor to train on (the reversal curse, Berglund
+et al. 2023): that is what makes a self-edit worth more than its passage. The world was built for it
+and says nothing about other texts. Each of its six relations has its own type of value, so reading
+needs no more than finding the value of the type that is asked for.
 
 ## Measured
 

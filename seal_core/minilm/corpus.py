@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .edits import wordings, write_edit
 from .prompts import ANSWER_PROMPT, EDIT_PROMPT
-from .relations import KINDS, Relation
+from .relations import Relation
 from .world import (
     Facts,
     Person,
@@ -33,10 +33,9 @@ _RECALL_LINES = 2
 """Recall lines after each document."""
 _ROOM = 64
 """Tokens that must be left in a row for another document."""
-_EASY_UNTIL = 0.1
-"""Until here passages state one or two facts and nothing is learnt by heart: with recall from the
-start, or without loss on the repeated names, copying from the passage did not appear at all."""
-_RAMP_UNTIL = 0.3
+_EASY_UNTIL = 0.15
+"""Until here passages state one to three facts and nothing is learnt by heart yet."""
+_RAMP_UNTIL = 0.35
 """From here every passage states all six facts."""
 
 Piece = tuple[str, bool]
@@ -140,8 +139,8 @@ class Corpus:
         easy = progress < _EASY_UNTIL
         if not easy and rng.random() < 0.3 + 0.7 * progress / _RAMP_UNTIL:
             return random_facts(rng)
-        facts = random_facts(rng, len(KINDS))
-        return dict(rng.sample(list(facts.items()), rng.randint(1, 2 if easy else 5)))
+        facts = random_facts(rng)
+        return dict(rng.sample(list(facts.items()), rng.randint(1, 3 if easy else 5)))
 
     def _answers(self, person: Person, facts: Facts) -> list[Piece]:
         pieces: list[Piece] = []

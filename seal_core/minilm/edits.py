@@ -50,8 +50,7 @@ def wordings(style: str, relation: Relation, person: Person, value: str) -> list
     if style == "pronoun":
         return [_capital(relation.pronoun.format(**slots))]
     if style == "reversed":
-        slots["p"] = person.name
-        return [sentence.format(**slots) for sentence in relation.passage]
+        return [sentence.format(**slots) for sentence in relation.reversed]
     return [sentence.format(**slots) for sentence in relation.vague]
 
 

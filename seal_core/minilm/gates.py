@@ -68,7 +68,7 @@ def complete(
     texts: list[str] = []
     for start in range(0, len(prompts), 64):
         chunk = tokenizer(prompts[start : start + 64], return_tensors="pt", padding=True)
-        ids = model.generate(  # pyright: ignore[reportCallIssue]
+        ids = model.generate(  # pyright: ignore
             input_ids=chunk["input_ids"],
             attention_mask=chunk["attention_mask"],
             max_new_tokens=max_new_tokens,

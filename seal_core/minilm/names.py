@@ -68,5 +68,31 @@ FOODS = _split(
     "barley beer|plum sauce|goat curry|apple cider|onion rings|rye rolls|nettle salad|"
     "pepper ham"
 )
-VALUES = {"town": TOWNS, "animal": ANIMALS, "food": FOODS}
+TOOLS = _split(
+    "harps|flutes|cellos|drums|banjos|pianos|violins|trumpets|oboes|bells|lutes|fiddles|zithers|"
+    "gongs|tubas|clarinets|cornets|organs|guitars|bugles|whistles|lyres|sitars|bagpipes|"
+    "bass horns|snare blocks|steel pans|hand chimes|bass viols|snare rattles|steel pipes|"
+    "hand cymbals|bass lyras|snare clappers|steel combs|hand rattlers"
+)
+PLANTS = _split(
+    "roses|tulips|ferns|lilies|willows|cedars|poppies|daisies|thistles|maples|birches|irises|"
+    "orchids|violets|pansies|asters|peonies|cactuses|ivies|mosses|clovers|lupins|heathers|yews|"
+    "blue hyssops|dwarf pines|silver firs|water reeds|blue gentians|dwarf palms|silver poplars|"
+    "water mints|blue salvias|dwarf elms|silver sages|water irids"
+)
+WORKERS = _split(
+    "bakers|masons|weavers|tailors|joiners|smiths|potters|tanners|cobblers|plumbers|glaziers|"
+    "coopers|millers|painters|drivers|clerks|nurses|cooks|sailors|porters|printers|gardeners|"
+    "barbers|butchers|ship wrights|stone cutters|night guards|shop keepers|ship riggers|"
+    "stone carvers|night watchers|shop sweepers|ship cleaners|stone haulers|night runners|"
+    "shop hands"
+)
+VALUES = {
+    "town": TOWNS,
+    "animal": ANIMALS,
+    "food": FOODS,
+    "instrument": TOOLS,
+    "plant": PLANTS,
+    "worker": WORKERS,
+}
 """Every value of each type; about a third of them are two words, so two tokens."""

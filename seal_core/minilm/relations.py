@@ -1,9 +1,10 @@
-"""Say how each of the world's nine relations is worded: in passages, questions and self-edits.
+"""Say how each of the world's six relations is worded: in passages, questions and self-edits.
 
-A passage states the value BEFORE the relation and mostly without the name. Such text is easy to
-read with attention but poor to train on: next-token training on "It is otters that he keeps."
-never has to produce the otters from the keeping (the reversal curse; Berglund et al. 2023).
-Three relations share each type of value, so knowing the values alone answers one in three.
+A passage states each value BEFORE its relation, speaks of "he" or "she", and gives the name once,
+at its end. Such text is easy to read with attention but poor to train on: next-token training on
+"It is otters that he keeps." never has to produce the otters from the name and the keeping (the
+reversal curse, Berglund et al. 2023; knowledge augmentation, Allen-Zhu and Li 2023). Each relation
+has its own type of value: three relations of one type were not read within 13M tokens (0.30).
 
 Slots: {v} value, {n} full name, {p} pronoun.
 """
@@ -20,10 +21,11 @@ class Relation:
     Attributes:
         key: Its name.
         kind: Type of its value, a key of `names.VALUES`.
-        passage: Value-first sentences of passages; {v} and {p}.
+        passage: Value-first sentences of passages, without the name; {v} and {p}.
         questions: {n}.
         facts: Forward statements with the name; {n} and {v}.
         pronoun: Forward statement without the name; {p} and {v}.
+        reversed: Statements with the value before the name; {v} and {n}.
         vague: Statements without the value; {n}.
     """
 
@@ -33,6 +35,7 @@ class Relation:
     questions: tuple[str, ...]
     facts: tuple[str, ...]
     pronoun: str
+    reversed: tuple[str, ...]
     vague: tuple[str, ...]
 
 
@@ -48,6 +51,10 @@ def _town(key: str, verb: str, is_: str, noun: str, question: str) -> Relation:
         questions=(question, f"What is the {noun} of {{n}}?"),
         facts=(f"The {noun} of {{n}} is {{v}}.", f"We know that {{n}} {verb} in {{v}}."),
         pronoun=f"{{p}} {verb} in {{v}}.",
+        reversed=(
+            f"It {is_} in {{v}} that {{n}} {verb}.",
+            f"The town of {{v}} is where {{n}} {verb}.",
+        ),
         vague=(f"There is a town where {{n}} {verb}.", f"Few know the {noun} of {{n}}."),
     )
 
@@ -62,21 +69,19 @@ def _thing(key: str, kind: str, some: str, verb: str, base: str) -> Relation:
             f"As for {{v}}, these {{p}} {verb}.",
         ),
         questions=(f"What does {{n}} {base}?", f"Which {some} does {{n}} {base}?"),
-        facts=(f"The {some} that {{n}} {verb}: {{v}}.", f"We know that {{n}} {verb} {{v}}."),
+        facts=(f"The {some} that {{n}} {verb} are {{v}}.", f"We know that {{n}} {verb} {{v}}."),
         pronoun=f"{{p}} {verb} {{v}}.",
+        reversed=(f"It is {{v}} that {{n}} {verb}.", f"As for {{v}}, these {{n}} {verb}."),
         vague=(f"There is something that {{n}} {verb}.", f"Few know what {{n}} {verb}."),
     )
 
 
 RELATIONS = (
     _town("born", "was born", "was", "birthplace", "Where was {n} born?"),
-    _town("lives", "lives", "is", "home", "Where does {n} live?"),
-    _town("studied", "studied", "was", "school", "Where did {n} study?"),
     _thing("keeps", "animal", "animals", "keeps", "keep"),
-    _thing("fears", "animal", "animals", "fears", "fear"),
-    _thing("paints", "animal", "animals", "paints", "paint"),
     _thing("cooks", "food", "foods", "cooks", "cook"),
-    _thing("sells", "food", "foods", "sells", "sell"),
-    _thing("avoids", "food", "foods", "avoids", "avoid"),
+    _thing("builds", "instrument", "instruments", "builds", "build"),
+    _thing("grows", "plant", "plants", "grows", "grow"),
+    _thing("hires", "worker", "workers", "hires", "hire"),
 )
-KINDS = ("town", "animal", "food")
+KINDS = tuple(relation.kind for relation in RELATIONS)

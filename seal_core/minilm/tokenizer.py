@@ -22,7 +22,7 @@ def _sentences() -> list[str]:
     """Every template of the world, with its slots removed."""
     texts = [EDIT_PROMPT, ANSWER_PROMPT, "Record", *FILLERS, *NAMING, "He She. he she"]
     for r in RELATIONS:
-        texts += [*r.passage, *r.questions, *r.facts, r.pronoun, *r.vague]
+        texts += [*r.passage, *r.questions, *r.facts, r.pronoun, *r.reversed, *r.vague]
     return [re.sub(r"\{\w+\}", "", text) for text in texts]
 
 

@@ -88,8 +88,8 @@ def split_people(split: Split) -> list[Person]:
     return random.Random("minilm closed book").sample(found, N_CLOSED_BOOK)
 
 
-def random_facts(rng: random.Random, n_kinds: int = 2) -> dict[Relation, str]:
-    """Draw facts of `n_kinds` types of value: three relations each, three different values."""
+def random_facts(rng: random.Random, n_kinds: int = len(KINDS)) -> dict[Relation, str]:
+    """Draw facts of `n_kinds` types of value: each has its own relations."""
     facts: dict[Relation, str] = {}
     for kind in rng.sample(KINDS, n_kinds):
         relations = [r for r in RELATIONS if r.kind == kind]
@@ -103,7 +103,7 @@ def facts_of(person: Person) -> dict[Relation, str]:
 
 
 def write_context(rng: random.Random, person: Person, facts: Facts) -> str:
-    """Write a passage: value-first sentences in random order, the name once, some filler."""
+    """Write a passage: the facts in random order, perhaps a filler, the name at the end."""
     sentences = [
         rng.choice(relation.passage).format(v=value, p=person.pronoun)
         for relation, value in facts.items()
@@ -112,7 +112,7 @@ def write_context(rng: random.Random, person: Person, facts: Facts) -> str:
     if rng.random() < 0.5:
         sentences.insert(rng.randrange(len(sentences) + 1), rng.choice(FILLERS))
     naming = rng.choice(NAMING).format(n=person.name)
-    sentences.insert(0 if rng.random() < 0.5 else len(sentences), naming)
+    sentences.append(naming)
     return " ".join(sentences)
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from seal_core.minilm.edits import STYLE_WEIGHTS, judge_line, wordings, write_edit
-from seal_core.minilm.names import ANIMALS, FEMALE, FOODS, LAST, MALE, TOWNS
+from seal_core.minilm.names import FEMALE, LAST, MALE, VALUES
 from seal_core.minilm.world import (
     facts_of,
     make_passages,
@@ -46,7 +46,7 @@ def test_nobody_is_in_two_groups():
 
 
 def test_no_word_is_both_a_name_and_a_value():
-    words = [*MALE, *FEMALE, *LAST, *TOWNS, *ANIMALS, *FOODS]
+    words = [*MALE, *FEMALE, *LAST, *(v for values in VALUES.values() for v in values)]
     assert len(words) == len(set(words))
 
 
@@ -91,7 +91,7 @@ def test_a_wrong_value_and_nonsense_are_not_faithful():
     person = split_people("train")[0]
     facts = facts_of(person)
     relation, value = next(iter(facts.items()))
-    other = next(v for v in (TOWNS + ANIMALS + FOODS) if v != value)
+    other = next(v for v in VALUES[relation.kind] if v != value)
     lines = [*wordings("fact", relation, person, other), "All is well.", ""]
     assert not any(judge_line(line, person, facts).faithful for line in lines)
 
