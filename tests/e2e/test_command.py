@@ -1,0 +1,137 @@
+"""The command line as typed, with real engines in processes of their own.
+
+1. A whole round on real SQuAD passages with a model folder that is not ours.
+2. The embedded model's loop: results, status, sql, show, and a second run from the cache.
+3. A run killed with SIGKILL goes on, and its tables equal an undisturbed run's.
+4. Ctrl-C ends with 130 and says how to go on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.models import save_qwen2
+
+ROOT = Path(__file__).parents[2]
+SQUAD = Path(os.environ.get("SEAL_TEST_DATA", ROOT.parent / "shared/data")) / "squad/train50.json"
+SEAL = [sys.executable, "-c", "from flows.cli import main; main()"]
+SMALL = [
+    *("--set", "run.rounds=1", "--set", "data.limit=3", "--set", "data.heldout_limit=3"),
+    *("--set", "finetune.epochs=2", "--set", "execution.shard_size=1"),
+    *("--set", "sample.edits_per_problem=2"),
+]
+DEMO = ["run", str(ROOT / "configs/demo.toml"), *SMALL]
+
+
+def seal(*arguments: str, cwd: Path, code: int = 0) -> str:
+    done = subprocess.run(
+        [*SEAL, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout
+
+
+def tables(store: Path) -> dict[str, bytes]:
+    parts = (p for p in store.rglob("*.parquet") if "stages" not in p.parts)
+    return {str(p.relative_to(store)): p.read_bytes() for p in parts if "runs" not in p.parts}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    assert "Held-out accuracy, run demo" in seal(*DEMO, cwd=folder)
+    return folder
+
+
+@pytest.mark.skipif(not SQUAD.exists(), reason="the shared SQuAD file is not here")
+def test_a_round_on_squad_with_any_model_folder(tmp_path: Path) -> None:
+    """1"""
+    save_qwen2(tmp_path / "model")
+    out = seal(
+        *("run", str(ROOT / "configs/squad.toml"), "--set", f"data.path={SQUAD}"),
+        *("--set", "data.limit=4", "--set", "model.path=model", "--set", "sample.max_tokens=48"),
+        *("--set", "finetune.epochs=1", "--set", "finetune.repeats=1", "--json"),
+        cwd=tmp_path,
+    )
+    report = json.loads(out)
+    assert report["run"] == "squad"
+    names = [
+        "no_adaptation",
+        "input_only",
+        "input_only_matched",
+        "round_0",
+        "round_1",
+        "in_context",
+    ]
+    assert [row["condition"] for row in report["conditions"]] == names
+    assert all(0 <= row["mean"] <= 1 and row["n"] == 1 for row in report["conditions"])
+
+
+def test_results_status_sql_and_show(demo: Path) -> None:
+    """2"""
+    report = json.loads(seal("results", "demo", "--json", cwd=demo))
+    first = report["conditions"][0]
+    assert {"condition", "n", "mean", "low", "high", "steps", "tokens"} <= set(first)
+    assert {"a", "b", "mean", "se", "low", "high"} <= set(report["paired"][0])
+    assert "finetune round_0" in seal("status", cwd=demo)
+    sql = "SELECT round, avg(gain) FROM scores GROUP BY round ORDER BY round"
+    rows = json.loads(seal("sql", sql, "--format", "json", cwd=demo))
+    assert [row["round"] for row in rows] == [-1, 0, 1]
+    for kept, word in ((True, "kept"), (False, "rejected")):
+        query = f"SELECT self_edit_id FROM selections WHERE kept = {kept} LIMIT 1"
+        (row,) = json.loads(seal("sql", query, "--format", "json", cwd=demo))
+        shown = seal("show", row["self_edit_id"], cwd=demo)
+        for part in ("Training rows", "Reward", "Answers after training", "before:", word):
+            assert part in shown
+    problem = json.loads(seal("sql", "problems", "--format", "json", cwd=demo))[0]
+    assert problem["context"] in seal("show", problem["problem_id"], cwd=demo)
+    seal("show", "edit-0000", cwd=demo, code=2)
+    seal("results", "none", cwd=demo, code=2)
+    assert "ok" in seal("doctor", cwd=demo)
+
+
+def test_a_finished_run_is_cached(demo: Path) -> None:
+    """2"""
+    before = tables(demo / "seal-store")
+    started = time.monotonic()
+    seal(*DEMO, cwd=demo)
+    assert time.monotonic() - started < 60
+    assert tables(demo / "seal-store") == before
+
+
+def _start(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [*SEAL, *DEMO], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("finetune heldout round_0"):
+            return process
+    raise AssertionError(f"the run ended with {process.wait()}")
+
+
+def test_a_killed_run_goes_on(demo: Path, tmp_path: Path) -> None:
+    """3"""
+    process = _start(tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=30)
+    seal(*DEMO, cwd=tmp_path)
+    assert tables(tmp_path / "seal-store") == tables(demo / "seal-store")
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    """4"""
+    process = _start(tmp_path)
+    os.kill(process.pid, signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "go on with: seal run" in rest
+    assert "Traceback" not in rest
