@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 
 import typer
-from rich.console import Console
 
 from flows.loading import load_config
 from flows.results import held_out_results, print_results
 from flows.seal import seal
+from flows.terminal import table_console
 from storage.catalog import Catalog
 from storage.store import Store
 
@@ -31,4 +31,4 @@ def execute(
     if as_json:
         typer.echo(json.dumps(results.to_json(), indent=2))
     else:
-        print_results(results, Console(highlight=False))
+        print_results(results, table_console())

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from flows.commands.options import STORE
 from flows.results import Results, held_out_results
+from flows.terminal import table_console
 from seal_core.errors import InputError
 from seal_core.rewards.stats import Estimate, mean_interval
 from seal_core.types import INPUT_ONLY_MATCHED
@@ -61,7 +62,7 @@ def main(prefix: str, seeds: Sequence[str]) -> None:
     """Prints the summary of the runs `prefix-seed`."""
     with Catalog(Store.open(STORE, create=False)) as catalog:
         reports = [held_out_results(catalog, f"{prefix}-{seed}") for seed in seeds]
-    print_seeds(reports, Console(width=200, highlight=False))
+    print_seeds(reports, table_console())
 
 
 if __name__ == "__main__":

@@ -68,8 +68,10 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _path_fits_source(self) -> DataSection:
         if self.source == EMBEDDED and (self.path or self.heldout_path):
-            raise ValueError("data.path is set, but data.source is 'minilm', which has its own "
-                             "problems: set data.source to 'squad' or 'dataset'")
+            raise ValueError(
+                "data.path is set, but data.source is 'minilm', which has its own "
+                "problems: set data.source to 'squad' or 'dataset'"
+            )
         if self.source != EMBEDDED and not self.path:
             raise ValueError(f"data.source is {self.source!r}, which needs data.path")
         return self

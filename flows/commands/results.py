@@ -6,10 +6,10 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.results import held_out_results, print_results
+from flows.terminal import table_console
 from storage.catalog import Catalog
 from storage.store import Store
 
@@ -25,4 +25,4 @@ def results(
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:
-        print_results(report, Console(highlight=False))
+        print_results(report, table_console())

@@ -7,10 +7,10 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows.commands.options import STORE, JsonOption, StoreOption
+from flows.terminal import table_console
 from storage.runs import list_runs
 from storage.status import run_status
 from storage.store import Store
@@ -31,7 +31,7 @@ def status(
         }
         typer.echo(json.dumps(plain, indent=2))
         return
-    console = Console(highlight=False)
+    console = table_console()
     if not reports:
         console.print("no runs yet: start one with `seal run configs/demo.toml`")
     for run, lines in reports.items():

@@ -47,45 +47,44 @@ _TAKEN: set[str] = set()
 MALE = _invent("male", N_FIRST, _MALE_ENDS, _TAKEN)
 FEMALE = _invent("female", N_FIRST, _FEMALE_ENDS, _TAKEN)
 LAST = _invent("last", N_LAST, _LAST_ENDS, _TAKEN)
-_TOWN_HEADS = ("Port", "New", "Old", "East")
+_TOWN_TAILS = ("Bay", "Hill", "Moor", "Cross")
 _TOWN_WORDS = _invent("towns", N_TOWNS + N_TOWNS // 2, _TOWN_ENDS, _TAKEN)
 
 TOWNS = _TOWN_WORDS[:N_TOWNS] + tuple(
-    f"{_TOWN_HEADS[i % len(_TOWN_HEADS)]} {word}" for i, word in enumerate(_TOWN_WORDS[N_TOWNS:])
+    f"{word} {_TOWN_TAILS[i % len(_TOWN_TAILS)]}" for i, word in enumerate(_TOWN_WORDS[N_TOWNS:])
 )
 ANIMALS = _split(
     "otters|badgers|ravens|herons|hedgehogs|goats|donkeys|lizards|beetles|spiders|swans|"
     "pigeons|falcons|rabbits|ferrets|turtles|snakes|horses|crickets|beavers|weasels|cranes|"
     "owls|moths|frogs|hornets|llamas|camels|parrots|lynxes|storks|moles|"
     "red foxes|grey wolves|brown bears|white mice|sea lions|wild boars|barn cats|black rats|"
-    "red ants|grey geese|brown trout|white doves|sea snails|wild ducks|barn bats|black bees"
+    "fire ants|snow geese|lake trout|rock doves|pond snails|wood ducks|fruit bats|honey bees"
 )
 FOODS = _split(
     "honey|bread|lentils|pickles|mustard|porridge|noodles|dumplings|olives|pancakes|sausages|"
     "mushrooms|walnuts|cabbage|custard|ginger|radishes|oysters|popcorn|tofu|garlic|spinach|"
     "waffles|dates|peanuts|cherries|yoghurt|salami|pretzels|figs|quinces|crackers|"
     "barley soup|plum cake|goat cheese|apple jam|onion pie|rye biscuits|nettle tea|pepper stew|"
-    "barley beer|plum sauce|goat curry|apple cider|onion rings|rye rolls|nettle salad|"
-    "pepper ham"
+    "corn beer|lemon sauce|lamb curry|pear cider|leek rings|oat rolls|bean salad|"
+    "smoked ham"
 )
 TOOLS = _split(
     "harps|flutes|cellos|drums|banjos|pianos|violins|trumpets|oboes|bells|lutes|fiddles|zithers|"
     "gongs|tubas|clarinets|cornets|organs|guitars|bugles|whistles|lyres|sitars|bagpipes|"
-    "bass horns|snare blocks|steel pans|hand chimes|bass viols|snare rattles|steel pipes|"
-    "hand cymbals|bass lyras|snare clappers|steel combs|hand rattlers"
+    "bass horns|snare blocks|steel pans|hand chimes|alto viols|bone rattles|clay pipes|"
+    "tin cymbals|low lyras|wood clappers|paper combs|long rattlers"
 )
 PLANTS = _split(
     "roses|tulips|ferns|lilies|willows|cedars|poppies|daisies|thistles|maples|birches|irises|"
     "orchids|violets|pansies|asters|peonies|cactuses|ivies|mosses|clovers|lupins|heathers|yews|"
-    "blue hyssops|dwarf pines|silver firs|water reeds|blue gentians|dwarf palms|silver poplars|"
-    "water mints|blue salvias|dwarf elms|silver sages|water irids"
+    "blue hyssops|dwarf pines|silver firs|water reeds|bog gentians|fan palms|black poplars|"
+    "field mints|red salvias|rock elms|white sages|marsh irids"
 )
 WORKERS = _split(
     "bakers|masons|weavers|tailors|joiners|smiths|potters|tanners|cobblers|plumbers|glaziers|"
     "coopers|millers|painters|drivers|clerks|nurses|cooks|sailors|porters|printers|gardeners|"
-    "barbers|butchers|ship wrights|stone cutters|night guards|shop keepers|ship riggers|"
-    "stone carvers|night watchers|shop sweepers|ship cleaners|stone haulers|night runners|"
-    "shop hands"
+    "barbers|butchers|ship wrights|stone cutters|night guards|shop keepers|sail riggers|"
+    "wood carvers|day watchers|yard sweepers|tank cleaners|coal haulers|track runners|farm hands"
 )
 VALUES = {
     "town": TOWNS,
@@ -95,4 +94,5 @@ VALUES = {
     "plant": PLANTS,
     "worker": WORKERS,
 }
-"""Every value of each type; about a third of them are two words, so two tokens."""
+"""Every value of each type; about a third are two words, so two tokens. No two of a type begin with
+the same word: the rest of a shared beginning would have to be copied, which is hard to learn."""

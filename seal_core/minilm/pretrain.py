@@ -28,7 +28,7 @@ class Recipe:
         constant: Share of the steps before the learning rates fall linearly to nothing.
     """
 
-    tokens: int = 4_600_000
+    tokens: int = 10_000_000
     width: int = 128
     layers: int = 4
     heads: int = 4

@@ -9,7 +9,7 @@
  7. A store that is not writable: a file stands where the folder should be.
  8. A run without a name.
  9. An unknown prompt or grader.
-10. Another config under a used run name: see test_runs.py, which needs a run.
+10. Another config under a used run name: see test_run_promises.py, which needs a run.
 """
 
 from __future__ import annotations

@@ -1,0 +1,13 @@
+"""A console whose tables are whole also where no terminal says how wide it is."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+_WIDTH_OF_A_FILE = 160
+
+
+def table_console() -> Console:
+    """Standard output; as wide as the terminal, or wide enough for any table of ours."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH_OF_A_FILE)
