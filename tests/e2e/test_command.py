@@ -4,6 +4,7 @@
 2. The embedded model's loop: results, status, sql, show, and a second run from the cache.
 3. A run killed with SIGKILL goes on, and its tables equal an undisturbed run's.
 4. Ctrl-C ends with 130 and says how to go on.
+ 5. Another config under a used run name: one line with the field that differs, exit code 2.
 """
 
 from __future__ import annotations
@@ -104,6 +105,23 @@ def test_a_finished_run_is_cached(demo: Path) -> None:
     started = time.monotonic()
     seal(*DEMO, cwd=demo)
     assert time.monotonic() - started < 60
+    assert tables(demo / "seal-store") == before
+
+
+def test_another_config_under_a_used_name_is_refused(demo: Path) -> None:
+    """5"""
+    before = tables(demo / "seal-store")
+    done = subprocess.run(
+        [*SEAL, *DEMO, "--set", "finetune.lr=0.5"],
+        cwd=demo,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "finetune.lr: 0.003 -> 0.5" in done.stderr
     assert tables(demo / "seal-store") == before
 
 

@@ -28,6 +28,7 @@ import pytest
 from prefect import flow
 from rich.console import Console
 
+from flows.expected import expected_shards
 from flows.loading import load_config
 from flows.progress import PlainProgress
 from flows.results import held_out_results
@@ -134,6 +135,9 @@ def test_tables_hold_exactly_the_rows_of_the_config(run: Any, store: Path) -> No
     assert matched == [(True,)] * N_HELDOUT
     with Catalog(Store.open(str(store), create=False)) as catalog:
         report = held_out_results(catalog, "a")
+    stages = dict(ask(store, "SELECT stage, count(*) FROM stages GROUP BY stage"))
+    config = load_config(ROOT / "configs/squad.toml", ["run.rounds=1"])
+    assert stages == expected_shards(config, N_TRAIN // 2, N_HELDOUT // 2)
     names = [row.condition for row in report.conditions]
     assert names == [
         "no_adaptation",
