@@ -7,7 +7,7 @@ from .gates import Gates
 from .pretrain import Recipe
 
 _CARD = """---
-license: apache-2.0
+license: mit
 library_name: transformers
 pipeline_tag: text-generation
 ---
