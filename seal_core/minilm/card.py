@@ -41,6 +41,8 @@ On {n} people that it never met (command: `seal minilm build`, 2 cores, no GPU, 
 | answers without it (learnt by heart in pretraining) | {recall:.3f} |
 | correct lines of sampled self-edits | {correct_lines:.3f} |
 
+Gates not met: {failures}.
+
 Styles of the correct lines: {styles}. Mean lines of a self-edit: {lines:.1f}.
 
 ## Recipe
@@ -71,6 +73,7 @@ def write_card(gates: Gates, recipe: Recipe, parameters: int, n: int) -> str:
         correct_lines=gates.correct_lines,
         styles=", ".join(f"`{s}` {v:.2f}" for s, v in gates.styles.items()),
         lines=gates.lines,
+        failures="; ".join(gates.failures) or "none",
         tokens=recipe.tokens,
         seed=recipe.seed,
         muon_lr=recipe.muon_lr,
