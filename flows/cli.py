@@ -44,7 +44,7 @@ def main() -> None:
     except InputError as error:
         _say(str(error))
         sys.exit(2)
-    except SealError as error:
+    except (SealError, OSError) as error:
         _say(str(error))
         sys.exit(1)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def prepare_prefect(store: str) -> None:
-    """Sets Prefect up for a run from the command line; settings of the user win.
+    """Sets Prefect up for a run from the command line; environment variables of
+    the user win.
 
     Without a server of the user's (`PREFECT_API_URL`), Prefect starts its own for the length of
     the run, and keeps its database beside the store. Has to run before Prefect is imported.
@@ -16,8 +17,8 @@ def prepare_prefect(store: str) -> None:
     home.mkdir(exist_ok=True)
     defaults = {
         "PREFECT_HOME": str(home),
-        "PREFECT_LOGGING_LEVEL": "ERROR",
-        "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "DO_NOT_TRACK": "1",

@@ -6,6 +6,7 @@ gain from the first round's policy to the last's, with a t-interval over seeds.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -50,17 +51,22 @@ def print_seeds(reports: Sequence[Results], console: Console) -> None:
         )
     console.print(table)
     for title, against in (("round_0", "round_0"), ("the matched control", INPUT_ONLY_MATCHED)):
-        gains = [last_round_gain(report, against).mean or 0.0 for report in reports]
+        found = [last_round_gain(report, against).mean for report in reports]
+        gains = [gain for gain in found if gain is not None]
         mean = mean_interval(gains)
         console.print(
             f"last round above {title}: in {sum(gain > 0 for gain in gains)} of {len(gains)} "
-            f"seeds, mean {mean.mean:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
+            f"seeds, mean {_signed(mean.mean)} [{_signed(mean.low)}, {_signed(mean.high)}]"
         )
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
 
 
 def main(prefix: str, seeds: Sequence[str]) -> None:
     """Prints the summary of the runs `prefix-seed`."""
-    with Catalog(Store.open(STORE, create=False)) as catalog:
+    with Catalog(Store.open(os.environ.get("SEAL_STORE", STORE), create=False)) as catalog:
         reports = [held_out_results(catalog, f"{prefix}-{seed}") for seed in seeds]
     print_seeds(reports, table_console())
 

@@ -78,10 +78,17 @@ class DataSection(Section):
 
 
 class ModelSection(Section):
-    """The base model: `minilm`, a Hugging Face folder, or a hub id."""
+    """The base model.
+
+    Attributes:
+        path: `minilm`, a Hugging Face folder, or the id of a model in the local hub cache.
+        dtype: Type of the frozen weights; `auto` is the checkpoint's own on a GPU and float32 on
+            a CPU. It changes what is sampled, so it bears identity.
+    """
 
     path: str = EMBEDDED
     revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
 
 class SampleSection(Section):
@@ -220,7 +227,6 @@ class ExecutionSection(Section):
     engine: Literal["transformers"] = "transformers"
     trainer: Literal["batched", "peft"] = "batched"
     device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     workers: PositiveInt = 1
     threads: PositiveInt = 1
     shard_size: PositiveInt = 10

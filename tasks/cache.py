@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from seal_core.errors import StoreError
 from storage.store import Store
 from tasks.work import ShardResult
 
@@ -33,11 +34,11 @@ def look_up(store: Store, key: str) -> CacheEntry:
         if serializer != "json":
             return CacheEntry(damage=f"record {key[:12]} is not JSON but {serializer}")
         result = ShardResult.from_json(json.loads(record["result"]))
-    except (ValueError, KeyError, TypeError) as error:
+        for ref in result.refs:
+            if problem := store.verify(ref):
+                return CacheEntry(damage=problem)
+    except (ValueError, KeyError, TypeError, StoreError) as error:
         return CacheEntry(damage=f"record {key[:12]} is unreadable ({error})")
-    for ref in result.refs:
-        if problem := store.verify(ref):
-            return CacheEntry(damage=problem)
     return CacheEntry(result=result)
 
 

@@ -85,12 +85,12 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
         adapter.adapter_id: TrainJob(
             adapter_id=adapter.adapter_id,
             rows=context.domain.train_rows(problems[edit.problem_id], edit.text),
-            settings=to_settings(work.settings["lora"], steps.get(edit.problem_id)),
+            settings=to_settings(work.settings["lora"], (steps or {}).get(edit.problem_id)),
             seed=adapter.seed,
             base_adapters=adapter_stack(context.store, policy.policy),
         )
         for edit, adapter in pairs
-        if edit.error is None and (not steps or edit.problem_id in steps)
+        if edit.error is None and (steps is None or edit.problem_id in steps)
     }
     with tempfile.TemporaryDirectory(prefix="seal-adapters-") as folder:
         trained = context.trainer.train(list(jobs.values()), Path(folder))
@@ -144,9 +144,10 @@ def _adapter(
     return Adapter(**values)
 
 
-def _matched_steps_by_problem(context: RunContext, work: Work) -> dict[str, int]:
+def _matched_steps_by_problem(context: RunContext, work: Work) -> dict[str, int] | None:
+    """Steps of the matched control; None in any other condition, which trains by epochs."""
     if "target" not in work.inputs:
-        return {}
+        return None
     single = _first_adapters(context, work.inputs["single"])
     target = _first_adapters(context, work.inputs["target"])
     return {p: matched_steps(single[p], target[p]) for p in single if p in target}

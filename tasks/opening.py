@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from seal_core.config import EMBEDDED, Config
 from seal_core.domains.base import Domain, ProblemSet
 from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.engines.base import Generator
-from seal_core.engines.model_files import check_model_folder, model_digest
+from seal_core.engines.model_files import check_model_folder, is_hub_id, model_digest
 from seal_core.engines.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.engines.spec import EngineSpec
 from seal_core.errors import InputError
+from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
+from storage.naming import check_run
 from storage.rows import RunRow
 from storage.runs import register_run
 from storage.store import Store
@@ -52,21 +55,53 @@ def preflight(config: Config, name: str | None) -> Preflight:
     if not run:
         raise InputError("the run has no name: pass --name, or set run.name in the config")
     domain = KnowledgeDomain.from_config(config)
-    path = str(weights_path()) if config.model.path == EMBEDDED else config.model.path
+    check_run(run)
+    embedded = config.model.path == EMBEDDED
+    path = str(weights_path() if embedded else Path(config.model.path).expanduser())
     check_model_folder(path)
+    if is_hub_id(path) and not Path(path).exists():
+        model_digest(path, config.model.revision)  # says how to download it if it is not there
     return Preflight(run, config, path, domain, domain.load())
 
 
-def register(checked: Preflight) -> tuple[Store, RunRow]:
-    """Opens the store and claims the run's name for its config; the first write of a run.
+@dataclass(frozen=True)
+class Registered:
+    """A run whose name is claimed.
+
+    Attributes:
+        model_digest: Of the base model as it is used: its files, and a dtype if one is set.
+    """
+
+    store: Store
+    row: RunRow
+    model_digest: str
+
+
+def register(checked: Preflight) -> Registered:
+    """Opens the store and claims the run's name; the first write of a run.
+
+    The name stands for the config and for what its paths hold: a run whose data or model changed
+    under the same path would mix old rows with new ones.
 
     Raises:
-        InputError: the store is not writable, or the name belongs to another config.
+        InputError: the store is not writable, or the name belongs to another config, to other
+            data or to another model.
     """
     config = checked.config
     store = Store.open(config.execution.store)
-    size = config.execution.shard_size
-    return store, register_run(store, checked.name, config.identity(), size)
+    files = model_digest(
+        checked.model_path, config.model.revision, cache_path=store.result_root / "models.json"
+    )
+    dtype = config.model.dtype
+    used = files if dtype == "auto" else digest([files, dtype])
+    inputs = {
+        "model": used,
+        "train": digest([problem.problem_id for problem in checked.problems.train]),
+        "heldout": digest([problem.problem_id for problem in checked.problems.heldout]),
+    }
+    identity = {**config.identity(), "contents": inputs}
+    row = register_run(store, checked.name, identity, config.execution.shard_size)
+    return Registered(store, row, used)
 
 
 Engines = tuple[Generator, PolicyTrainer]
@@ -94,37 +129,37 @@ def open_run(
             is being executed by another process.
     """
     config = checked.config
-    store, row = register(checked)
-    with store.lock(
-        f"run-{checked.name}",
-        timeout=0,
-        busy=f"run {checked.name!r} is being "
-        "executed by another process: wait for it, or choose another --name",
+    registered = register(checked)
+    store = registered.store
+    with (
+        store.lock(
+            f"run-{checked.name}",
+            timeout=0,
+            busy=f"run {checked.name!r} is being "
+            "executed by another process: wait for it, or choose another --name",
+        ),
+        open_engines(checked, store) as (generator, trainer),
     ):
-        digest = model_digest(
-            checked.model_path, config.model.revision, cache_path=store.result_root / "models.json"
+        context = RunContext(
+            name=checked.name,
+            config=config,
+            model_path=checked.model_path,
+            model_digest=registered.model_digest,
+            domain=checked.domain,
+            store=store,
+            generator=generator,
+            trainer=trainer,
+            progress=progress,
         )
-        with open_engines(checked, store) as (generator, trainer):
-            context = RunContext(
-                name=checked.name,
-                config=config,
-                model_path=checked.model_path,
-                model_digest=digest,
-                domain=checked.domain,
-                store=store,
-                generator=generator,
-                trainer=trainer,
-                progress=progress,
-            )
-            try:
-                with use(context):
-                    train, heldout = (
-                        store_shards(store, checked.name, group, row.shard_size)
-                        for group in (checked.problems.train, checked.problems.heldout)
-                    )
-                    yield OpenRun(context, train, heldout)
-            finally:
-                context.stopping.set()
+        try:
+            with use(context):
+                train, heldout = (
+                    store_shards(store, checked.name, group, registered.row.shard_size)
+                    for group in (checked.problems.train, checked.problems.heldout)
+                )
+                yield OpenRun(context, train, heldout)
+        finally:
+            context.stopping.set()
 
 
 def _engine_spec(checked: Preflight) -> EngineSpec:
@@ -134,7 +169,7 @@ def _engine_spec(checked: Preflight) -> EngineSpec:
         model_path=checked.model_path,
         revision=checked.config.model.revision,
         device=execution.device,
-        dtype=execution.dtype,
+        dtype=checked.config.model.dtype,
         threads=execution.threads,
         max_batch_tokens=execution.max_batch_tokens,
         trainer=execution.trainer,

@@ -11,7 +11,7 @@ from prefect import Task, task
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 
-from seal_core.errors import EngineError, SealError, StageError
+from seal_core.errors import EngineError, InputError, SealError, StageError
 from tasks.cache import CacheEntry, forget, look_up
 from tasks.context import RunContext, current
 from tasks.executions import recorded
@@ -97,7 +97,9 @@ def _submit(
 def _result(context: RunContext, work: Work, future: PrefectFuture[Any]) -> ShardResult:
     try:
         plain = future.result()
-    except SealError as error:
+    except InputError:
+        raise
+    except (SealError, OSError) as error:
         raise StageError(f"{work.label}, shard {work.shard}: {error}") from error
     context.progress.advance()
     result = ShardResult.from_json(plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from typing import Annotated
@@ -33,7 +34,8 @@ def run(
     """Runs an experiment, or resumes it where it stopped; ends with the results table."""
     settings = list(overrides or [])
     if store is not None:
-        settings.append(f"execution.store={store}")
+        # In front, so that an explicit --set wins over the variable; as a TOML string.
+        settings.insert(0, f"execution.store={json.dumps(store)}")
     store_root = check(config, name, settings)
     prepare_prefect(store_root)
     # Prefect reads its settings when it is imported, so nothing above may import it.
@@ -51,8 +53,7 @@ def check(config: str, name: str | None, settings: list[str]) -> str:
 
     A mistake shows at once this way, and not after the seconds that a server takes to start.
     """
-    store, _ = register(preflight(load_config(config, settings), name))
-    return str(store.root)
+    return str(register(preflight(load_config(config, settings), name)).store.root)
 
 
 def _stopped(arguments: list[str]) -> None:

@@ -219,7 +219,8 @@ def _environment(spec: EngineSpec) -> dict[str, str]:
         PYTHONUNBUFFERED="1",
     )
     kind, _, index = spec.device.partition(":")
-    if kind in ("auto", "cuda"):
+    hidden = environment.get("CUDA_VISIBLE_DEVICES") == ""
+    if kind in ("auto", "cuda") and not hidden:
         # The child sees one GPU: with several, the transformers trainer would spread over all.
         visible = [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
         place = int(index) if index.isdecimal() else 0

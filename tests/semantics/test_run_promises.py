@@ -15,6 +15,8 @@
 12. When no self-edit is kept, the error says what to change.
 13. The matched control trains at least as many steps and tokens as the last round's edits.
 14. A cached record that is not JSON is refused, and its shard runs again.
+15. Data that changed under the same path is refused under the same run name.
+16. Where there is nothing to match, the matched control has no adapter.
 """
 
 from __future__ import annotations
@@ -257,6 +259,34 @@ def test_a_used_name_with_another_config_is_refused(run: Any, store: Path) -> No
     with pytest.raises(InputError, match=r"finetune\.lr: 0\.001 -> 0\.5.*--name"):
         run(finetune__lr=0.5)
     assert snapshot(store) == before
+
+
+def test_data_that_changed_under_the_same_path_is_refused(
+    run: Any, store: Path, tmp_path: Path, inputs: Path
+) -> None:
+    """15"""
+    data = tmp_path / "mine.json"
+    problems = json.loads((inputs / "data.json").read_text())
+    data.write_text(json.dumps(problems))
+    run(data__path=data)
+    before = snapshot(store)
+    data.write_text(json.dumps(problems[1:]))
+    with pytest.raises(InputError, match=r"contents\.train: .*--name"):
+        run(data__path=data)
+    assert snapshot(store) == before
+
+
+def test_the_matched_control_is_never_an_unmatched_one(run: Any, store: Path) -> None:
+    """16"""
+
+    run(Scripted(fails="P6 "), execution__max_error_share=1.0, execution__shard_size=1)
+    rows = ask(
+        store,
+        """SELECT t.error IS NULL, m.error IS NULL FROM adapters t
+        JOIN adapters m USING (problem_id)
+        WHERE t.condition = 'round_1' AND m.condition = 'input_only_matched'""",
+    )
+    assert sorted(rows) == [(False, False), (True, True)]
 
 
 def test_too_many_failed_units_stop_the_run(run: Any, store: Path) -> None:

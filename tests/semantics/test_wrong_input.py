@@ -8,6 +8,7 @@
  6. K = 0.
  7. A store that is not writable: a file stands where the folder should be.
  8. A run without a name.
+ 8. A run name that is no file name.
  9. An unknown prompt or grader.
 10. Another config under a used run name: see test_run_promises.py, which needs a run.
 """
@@ -63,6 +64,7 @@ CASES = {
     "6 K": (["--set", "sample.edits_per_problem=0"], ["edits_per_problem = 0"]),
     "7 store": (["--store", "good.json"], ["good.json"]),
     "8 name": (["--set", "run.name=none"], ["--name"]),
+    "8 bad name": (["--name", "bad name"], ["bad name"]),
     "9 prompt": (["--set", "sample.prompt=poem@1"], ["poem@1", "implications@1"]),
     "9 grader": (["--set", "evaluate.grader=vibes"], ["vibes", "exact_match"]),
 }
