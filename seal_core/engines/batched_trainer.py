@@ -1,10 +1,10 @@
 """Trains many LoRA adapters of one frozen model at once, each as if it were alone.
 
-A *tick* is one forward and backward pass. It takes the next step of several adapters, chosen
-so that their sequences have similar length; an adapter's own steps never change their order.
-Each adapter has its own loss, clipping, AdamW, schedule, seed and end, so only rounding tells
-its result from one trained alone by `PeftTrainer`. A finished adapter's place is taken by the
-next job, so that short jobs do not wait for long ones.
+A *tick* is one forward and backward pass. It takes the next step of several adapters, their rows
+laid end to end without padding; an adapter's own steps never change their order. Each adapter
+has its own loss, clipping, AdamW, schedule, seed and end, so only rounding tells its result
+from one trained alone by `PeftTrainer`. A finished adapter's place is taken by the next job.
+An adapter that is no longer finite keeps its place, frozen: the others compute the same bits.
 """
 
 from __future__ import annotations
@@ -18,30 +18,29 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from seal_core.engines.adapter_files import write_adapter
 from seal_core.engines.base import Progress, TrainedAdapter, TrainJob
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_layers import LinearLayers, Weights, is_finite
-from seal_core.engines.lora_slots import LoraSlots, RowDropout, Tick
-from seal_core.engines.peft_trainer import (
-    IGNORED,
-    encode_job,
-    failed,
-    padded,
-    start_weights,
-    succeeded,
+from seal_core.engines.lora_slots import LoraSlots
+from seal_core.engines.memory_plan import (
+    MemoryPlan,
+    TokenBytes,
+    adapter_bytes,
+    default_budget,
+    plan_memory,
 )
+from seal_core.engines.packing import can_pack
+from seal_core.engines.peft_trainer import encode_job, failed, start_weights, succeeded
+from seal_core.engines.ticks import Share, TickRunner
 from seal_core.engines.tokens import EncodedRow
 from seal_core.engines.training_plan import Step, check_settings, plan_steps
-from seal_core.errors import InputError
+from seal_core.errors import EngineError, InputError
 
-_SIMILAR = 1.25
-"""Sequences of one tick are at most this much longer or shorter than its first."""
-
-_STATE_BYTES = {"cpu": 2 << 30, "cuda": 48 << 30}
-"""Memory for weights, gradients and optimizer states of the adapters in training."""
+_SIMILAR = 2.0
+"""On a GPU, adapters of one tick have at most this many times the tokens of its first, since
+their products are filled up to the same number."""
 
 
 @dataclass(slots=True)
@@ -55,6 +54,10 @@ class Training:
     modules: tuple[str, ...]
     weights: Weights = field(default_factory=dict)
 
+    def n_tokens(self, step: Step) -> int:
+        """Tokens that a step's rows take in a batch."""
+        return sum(len(self.rows[row].ids) for row in step.rows)
+
 
 @dataclass(slots=True)
 class Running:
@@ -63,6 +66,7 @@ class Running:
     Attributes:
         left: Trained tokens still to come; the adapter with the most goes first.
         row: Its row of the bank, as the optimizer sees it.
+        error: Why it is frozen; None while it learns.
     """
 
     training: Training
@@ -73,36 +77,63 @@ class Running:
     start: float
     left: int
     losses: list[float] = field(default_factory=list)
+    error: str | None = None
 
     @property
     def step(self) -> Step:
         """The next step."""
         return self.training.steps[len(self.losses)]
 
-    def next_rows(self) -> list[EncodedRow]:
-        """The sequences of the next step."""
-        return [self.training.rows[row] for row in self.step.rows]
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the next step."""
+        return self.training.n_tokens(self.step)
 
-    def width(self) -> int:
-        """Tokens of the next step's longest sequence."""
-        return max(len(row.ids) for row in self.next_rows())
+    def share(self) -> Share:
+        """The next step as a part of a tick."""
+        settings = self.training.job.settings
+        return Share(
+            slot=self.slot,
+            rows=[self.training.rows[row] for row in self.step.rows],
+            n_targets=self.step.n_tokens,
+            scale=settings.alpha / settings.rank,
+            dropout=settings.dropout,
+            generator=self.generator,
+        )
 
 
 class BatchedTrainer:
     """The fast Trainer; see `base.Trainer`.
 
     Args:
-        max_batch_tokens: Rows times padded length of one tick; bounds memory.
-        max_adapters: Adapters in training at once, memory permitting.
+        max_batch_tokens: Tokens of one tick, unless a single step has more.
+        max_adapters: Adapters in training at once.
+        memory_bytes: Budget for adapters in training and activations, which bounds both;
+            None for most of a GPU, or a share of the machine's memory on a CPU.
+
+    Raises:
+        InputError: The model mixes the tokens of a batch's rows in a way that cannot be
+            taken apart; `PeftTrainer` trains it.
     """
 
     def __init__(
-        self, loaded: LoadedModel, max_batch_tokens: int = 4096, max_adapters: int = 32
+        self,
+        loaded: LoadedModel,
+        max_batch_tokens: int = 4096,
+        max_adapters: int = 64,
+        memory_bytes: int | None = None,
     ) -> None:
         if min(max_batch_tokens, max_adapters) < 1:
             raise InputError("max_batch_tokens and max_adapters must be positive")
+        if not can_pack(loaded):
+            raise InputError(
+                f"{loaded.name} cannot train several rows in one stream: "
+                "set execution.trainer = 'peft'"
+            )
         self._loaded = loaded
         self._layers = LinearLayers(loaded.model)
+        self._token_bytes = TokenBytes.of(loaded.model)
+        self._budget = memory_bytes or default_budget(loaded.model, loaded.device)
         self._max_batch_tokens = max_batch_tokens
         self._max_adapters = max_adapters
 
@@ -155,108 +186,63 @@ class BatchedTrainer:
             return
         rank = max(training.job.settings.rank for training in group)
         modules = group[0].modules
-        slots = LoraSlots(
-            self._loaded.model, modules, rank, self._n_slots(group, rank), self._precision()
-        )
+        plan = self._plan(group, rank)
+        slots = LoraSlots(self._loaded.model, modules, rank, plan.n_adapters, self._precision())
         try:
-            yield from self._run(slots, group, out)
+            with TickRunner(self._loaded, slots, plan.checkpoint) as ticks:
+                yield from self._run(ticks, slots, group, plan.n_tokens, out)
         finally:
             slots.remove()
 
     def _run(
-        self, slots: LoraSlots, group: Sequence[Training], out: Path
+        self,
+        ticks: TickRunner,
+        slots: LoraSlots,
+        group: Sequence[Training],
+        max_tokens: int,
+        out: Path,
     ) -> Iterator[tuple[int, TrainedAdapter]]:
         # The longest jobs first, so that none is left to run alone at the end.
-        waiting = deque(sorted(group, key=lambda training: -_n_tokens(training.steps)))
+        waiting = deque(sorted(group, key=lambda training: -_n_trained(training.steps)))
         free = list(range(slots.n_slots))
         running: list[Running] = []
+        similar = _SIMILAR if self._loaded.device.type == "cuda" else math.inf
         while waiting or running:
             while free and waiting:
                 running.append(self._start(slots, waiting.popleft(), free.pop()))
-            for runner, error in self._tick(slots, choose(running, self._max_batch_tokens)):
+            chosen = choose(running, max_tokens, similar)
+            try:
+                losses = ticks.run([runner.share() for runner in chosen])
+            except torch.OutOfMemoryError:
+                max_tokens = _relieved(ticks, chosen)
+                continue
+            for runner in _step(slots, chosen, losses):
                 running.remove(runner)
                 free.append(runner.slot)
-                yield runner.training.index, self._finish(slots, runner, out, error)
+                yield runner.training.index, self._finish(slots, runner, out)
 
     def _start(self, slots: LoraSlots, training: Training, slot: int) -> Running:
         job = training.job
         slots.write(slot, training.weights or start_weights(self._layers, job, training.modules))
         row = nn.Parameter(slots.row(slot))
+        row.grad = slots.gradient(slot)
         return Running(
             training,
             slot,
             row,
-            # One fused call per adapter: its rows fit the cache of a CPU, and an adapter that has
-            # nothing to do in a tick keeps its state untouched.
+            # One fused call per adapter, over one row: an adapter that has nothing to do in a
+            # tick keeps its state untouched.
             torch.optim.AdamW([row], lr=0.0, weight_decay=job.settings.weight_decay, fused=True),
             torch.Generator().manual_seed(job.seed),
             time.perf_counter(),
-            _n_tokens(training.steps),
+            _n_trained(training.steps),
         )
 
-    def _tick(
-        self, slots: LoraSlots, chosen: Sequence[Running]
-    ) -> list[tuple[Running, str | None]]:
-        """Takes one step of each adapter; returns those that are done, with their error."""
-        gradients = slots.begin([runner.slot for runner in chosen], self._layout(chosen))
-        try:
-            losses = self._losses(chosen)
-            losses.sum().backward()
-        finally:
-            slots.end()
-        done: list[tuple[Running, str | None]] = []
-        for place, (runner, loss) in enumerate(zip(chosen, losses.tolist(), strict=True)):
-            step = runner.step
-            runner.losses.append(loss)
-            runner.left -= step.n_tokens
-            if not math.isfinite(loss):
-                # Its weights stay as they are; the others' rows know nothing of it.
-                done.append((runner, f"the loss is {loss} at step {len(runner.losses)}"))
-                continue
-            _update(runner, gradients[place], step.lr)
-            if len(runner.losses) == len(runner.training.steps):
-                done.append((runner, None))
-        return done
-
-    def _layout(self, chosen: Sequence[Running]) -> Tick:
-        owners, scales, dropout = [], [], []
-        for place, runner in enumerate(chosen):
-            settings = runner.training.job.settings
-            for row in runner.next_rows():
-                owners.append(place)
-                scales.append(settings.alpha / settings.rank)
-                dropout.append(RowDropout(settings.dropout, len(row.ids), runner.generator))
-        device = self._loaded.device
-        return Tick(
-            None if owners == list(range(len(chosen))) else torch.tensor(owners, device=device),
-            torch.tensor(scales, dtype=self._precision(), device=device)[:, None, None],
-            tuple(dropout) if any(own.share for own in dropout) else (),
-        )
-
-    def _losses(self, chosen: Sequence[Running]) -> torch.Tensor:
-        """Each adapter's mean loss over the target tokens of its own rows `[adapters]`."""
-        rows = [row for runner in chosen for row in runner.next_rows()]
-        owners = [place for place, runner in enumerate(chosen) for _ in runner.step.rows]
-        ids, labels = padded(rows, self._loaded)
-        logits = self._loaded.model(
-            input_ids=ids, use_cache=False, logits_to_keep=labels.shape[1] + 1
-        ).logits[:, :-1]
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        losses = functional.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        sums = losses.unflatten(0, labels.shape).sum(dim=1)
-        device = sums.device
-        totals = sums.new_zeros(len(chosen)).index_add(0, torch.tensor(owners, device=device), sums)
-        return totals / torch.tensor([runner.step.n_tokens for runner in chosen], device=device)
-
-    def _finish(
-        self, slots: LoraSlots, runner: Running, out: Path, error: str | None
-    ) -> TrainedAdapter:
-        training = runner.training
+    def _finish(self, slots: LoraSlots, runner: Running, out: Path) -> TrainedAdapter:
+        training, error = runner.training, runner.error
         job, settings = training.job, training.job.settings
         seconds = time.perf_counter() - runner.start
-        weights = slots.read(runner.slot, settings.rank)
+        weights = slots.read(runner.slot)
         if error is None and not is_finite(weights):
             error = "the weights are not finite after training: lower the rate"
         if error is not None:
@@ -266,46 +252,92 @@ class BatchedTrainer:
         write_adapter(path, weights, settings.alpha, settings.dropout, self._loaded.name, names)
         return succeeded(job, path, training.rows, training.steps, runner.losses, seconds)
 
-    def _n_slots(self, group: Sequence[Training], rank: int) -> int:
-        width = sum(sum(self._layers.shape(name)) for name in group[0].modules) * rank
-        # Weights, gradients, and AdamW's two moments.
-        n_bytes = 4 * width * self._precision().itemsize
-        limit = _STATE_BYTES.get(self._loaded.device.type, _STATE_BYTES["cpu"])
-        return max(1, min(len(group), self._max_adapters, limit // n_bytes))
+    def _plan(self, group: Sequence[Training], rank: int) -> MemoryPlan:
+        shapes = [self._layers.shape(name) for name in group[0].modules]
+        longest = max(t.n_tokens(step) for t in group for step in t.steps)
+        plan = plan_memory(
+            self._budget,
+            adapter_bytes(shapes, rank, self._precision()),
+            self._token_bytes,
+            len(group),
+            longest,
+            self._max_adapters,
+            self._max_batch_tokens,
+        )
+        return plan
 
     def _precision(self) -> torch.dtype:
         """Adapters are trained in float32 at least, as PEFT does."""
         return torch.promote_types(self._loaded.model.dtype, torch.float32)
 
 
-def choose(running: Sequence[Running], max_batch_tokens: int) -> list[Running]:
-    """The adapters of the next tick: the one with most left to do, and all that fit with it."""
-    first = max(running, key=lambda runner: (runner.left, -runner.slot))
-    width, n_rows = first.width(), len(first.step.rows)
-    chosen = [first]
-    others = [runner for runner in running if runner is not first]
-    for runner in sorted(others, key=lambda r: (-r.left, r.slot)):
-        own, longest = runner.width(), max(width, runner.width())
-        if not first.width() / _SIMILAR <= own <= first.width() * _SIMILAR:
-            continue
-        if longest * (n_rows + len(runner.step.rows)) > max_batch_tokens:
-            continue
-        chosen.append(runner)
-        width, n_rows = longest, n_rows + len(runner.step.rows)
+def choose(running: Sequence[Running], max_tokens: int, similar: float) -> list[Running]:
+    """The adapters of the next tick: the one with most left to do, and all that fit with it.
+
+    Args:
+        similar: Largest ratio of an adapter's tokens in the tick to the first one's.
+    """
+    order = sorted(running, key=lambda runner: (-runner.left, runner.slot))
+    first = order[0].n_tokens
+    chosen, total = [order[0]], first
+    for runner in order[1:]:
+        own = runner.n_tokens
+        if total + own <= max_tokens and first / similar <= own <= first * similar:
+            chosen.append(runner)
+            total += own
     return chosen
 
 
-def _update(runner: Running, gradient: torch.Tensor, lr: float) -> None:
-    runner.row.grad = gradient
+def _step(slots: LoraSlots, chosen: Sequence[Running], losses: Sequence[float]) -> list[Running]:
+    """Takes one optimizer step of each adapter; returns those that are through."""
+    norms = _norms([slots.gradient(runner.slot) for runner in chosen])
+    for runner, loss, norm in zip(chosen, losses, norms, strict=True):
+        step, number = runner.step, len(runner.losses) + 1
+        if not math.isfinite(loss):
+            runner.error = runner.error or f"the loss is {loss} at step {number}"
+        elif not math.isfinite(norm):
+            runner.error = runner.error or f"the gradient is {norm} at step {number}"
+        if runner.error is None:
+            _update(runner, norm, step.lr)
+        runner.losses.append(loss)
+        runner.left -= step.n_tokens
+    return [r for r in chosen if len(r.losses) == len(r.training.steps)]
+
+
+def _norms(gradients: Sequence[torch.Tensor]) -> list[float]:
+    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+    return norms.tolist()
+
+
+def _update(runner: Running, norm: float, lr: float) -> None:
+    """Clips as `torch.nn.utils.clip_grad_norm_` does, then one step of AdamW."""
     clip = runner.training.job.settings.clip
-    if clip > 0:
-        nn.utils.clip_grad_norm_([runner.row], clip)
+    if clip > 0 and norm > clip:
+        nn.utils.clip_grads_with_norm_([runner.row], clip, runner.row.new_tensor(norm))
     runner.optimizer.param_groups[0]["lr"] = lr
     runner.optimizer.step()
-    runner.row.grad = None
 
 
-def _n_tokens(steps: Sequence[Step]) -> int:
+def _relieved(ticks: TickRunner, chosen: Sequence[Running]) -> int:
+    """After a tick that ran out of memory: the tokens that the next one may have.
+
+    A single adapter's step cannot be split, so its layers compute their activations twice.
+
+    Raises:
+        EngineError: That was done already.
+    """
+    total = sum(runner.n_tokens for runner in chosen)
+    if len(chosen) > 1:
+        return max(1, total // 2)
+    if not ticks.checkpoint():
+        raise EngineError(
+            f"adapter {chosen[0].training.job.adapter_id}: a step of {total} tokens does not "
+            "fit the device: lower finetune.max_length or finetune.batch_size"
+        )
+    return total
+
+
+def _n_trained(steps: Sequence[Step]) -> int:
     return sum(step.n_tokens for step in steps)
 
 

@@ -1,8 +1,9 @@
 """Holds the trainable A and B of many adapters at once, one row of a bank per adapter.
 
 Every targeted linear layer computes `base(x) + s (x A^T) B^T` with the A, B and scale of the
-adapter that a batch row belongs to. An adapter's weights are one contiguous row, so clipping
-and AdamW run over it in one call, and never touch an adapter that is not in the batch.
+adapter that a token belongs to. An adapter's weights are one contiguous row, and so are its
+gradients: clipping and AdamW run over a row in one call, and never touch an adapter that is
+not in the batch. No product ever spans two adapters, so a NaN stays where it arose.
 """
 
 from __future__ import annotations
@@ -15,20 +16,15 @@ import torch
 from torch import nn
 
 from seal_core.engines.lora_layers import Weights
-
-
-@dataclass(frozen=True, slots=True)
-class RowDropout:
-    """Dropout of one batch row: its own stream of random numbers, over its own tokens."""
-
-    share: float
-    n_tokens: int
-    generator: torch.Generator
+from seal_core.engines.lora_products import Pair, Tick, adapted
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Where one module's A `[rank, in]` and B `[out, rank]` stand in a bank's row."""
+    """Where one module's A `[rank, in]` and B `[out, rank]` stand in a bank's row.
+
+    An adapter of a lower rank than the bank's leaves the end of each part unused.
+    """
 
     start: int
     rank: int
@@ -45,57 +41,37 @@ class Block:
         """End of B."""
         return self.middle + self.n_out * self.rank
 
-    def split(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A `[n, rank, in]` and B `[n, out, rank]` as views of rows `[n, width]`."""
-        a = rows[:, self.start : self.middle].unflatten(1, (self.rank, self.n_in))
-        b = rows[:, self.middle : self.end].unflatten(1, (self.n_out, self.rank))
+    def split(self, row: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """A `[rank, in]` and B `[out, rank]` as views of a row `[width]`."""
+        a = row[self.start : self.start + rank * self.n_in].view(rank, self.n_in)
+        b = row[self.middle : self.middle + self.n_out * rank].view(self.n_out, rank)
         return a, b
 
 
 class SlotLinear(nn.Module):
-    """A frozen linear layer plus each batch row's own trainable delta."""
+    """A frozen linear layer plus each token's own trainable delta.
+
+    Attributes:
+        tick: The adapters of the batch; None for the plain layer.
+        pairs: A, B and their gradients by slot.
+    """
 
     def __init__(self, base: nn.Linear) -> None:
         super().__init__()
         self.base = base
         self.tick: Tick | None = None
-        self.a: torch.Tensor | None = None
-        self.b: torch.Tensor | None = None
+        self.pairs: dict[int, Pair] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Adds the deltas to the base layer's output; x is `[rows, tokens, in]`."""
-        y = self.base(x)
-        tick, a, b = self.tick, self.a, self.b
-        if tick is None or a is None or b is None:
-            return y
-        if tick.owners is not None:
-            a, b = a.index_select(0, tick.owners), b.index_select(0, tick.owners)
-        # As PEFT does: the delta in the adapter's precision, the sum in the model's.
-        x = _dropped(x.to(a.dtype), tick.dropout)
-        inner = torch.bmm(x, a.transpose(1, 2)) * tick.scales
-        return (y + torch.bmm(inner, b.transpose(1, 2))).to(y.dtype)
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """The adapters of one batch.
-
-    Attributes:
-        owners: Place in the batch's adapters, by batch row; None if row i is adapter i's.
-        scales: alpha / rank `[rows, 1, 1]`.
-        dropout: By batch row; empty when no adapter has any.
-    """
-
-    owners: torch.Tensor | None
-    scales: torch.Tensor
-    dropout: tuple[RowDropout, ...]
+        """Adds the deltas to the base layer's output; x is `[1, tokens, in]`."""
+        if self.tick is None:
+            return self.base(x)
+        pairs = [self.pairs[slot] for slot in self.tick.slots]
+        return adapted(x[0], self.base, pairs, self.tick)[None]
 
 
 class LoraSlots:
-    """A bank `[slots, width]` of adapters with the same targets, and their model's layers.
-
-    Adapters of a lower rank are filled up with zeros, which get zero gradients and so stay.
-    """
+    """A bank `[slots, width]` of adapters with the same targets, and their model's layers."""
 
     def __init__(
         self, model: Any, modules: Sequence[str], rank: int, n_slots: int, dtype: torch.dtype
@@ -113,6 +89,8 @@ class LoraSlots:
             self._blocks[name] = block
             width, device = block.end, base.weight.device
         self._bank = torch.zeros(n_slots, width, dtype=dtype, device=device)
+        self._gradients = torch.zeros_like(self._bank)
+        self._ranks = [rank] * n_slots
 
     @property
     def n_slots(self) -> int:
@@ -123,56 +101,49 @@ class LoraSlots:
         """The slot's weights `[width]`, a view."""
         return self._bank[slot]
 
+    def gradient(self, slot: int) -> torch.Tensor:
+        """The slot's gradients `[width]`, a view; whole after the backward pass of a tick."""
+        return self._gradients[slot]
+
     def write(self, slot: int, weights: Weights) -> None:
-        """Sets a slot's adapter."""
-        self._bank[slot].zero_()
+        """Puts an adapter into a slot."""
+        rank = next(iter(weights.values()))[0].shape[0]
+        if self._ranks[slot] != rank:
+            # The ends that a lower rank leaves unused must be zero: clipping sees them.
+            self._bank[slot].zero_()
+            self._gradients[slot].zero_()
+            self._ranks[slot] = rank
         for name, (a, b) in weights.items():
-            own_a, own_b = self._blocks[name].split(self._bank[slot : slot + 1])
-            own_a[0, : a.shape[0]].copy_(a)
-            own_b[0, :, : b.shape[1]].copy_(b)
-
-    def read(self, slot: int, rank: int) -> Weights:
-        """A copy of a slot's adapter, without the filling."""
-        weights = {}
-        for name, block in self._blocks.items():
-            a, b = block.split(self._bank[slot : slot + 1])
-            weights[name] = a[0, :rank].clone(), b[0, :, :rank].clone()
-        return weights
-
-    def begin(self, slots: Sequence[int], tick: Tick) -> torch.Tensor:
-        """Puts these slots' adapters into the layers.
-
-        Returns:
-            `[slots, width]`, which the backward pass fills with each adapter's gradient.
-        """
-        rows = self._bank[list(slots)]
-        gradients = torch.zeros_like(rows)
-        for name, layer in self._layers.items():
             block = self._blocks[name]
-            a, b = (part.detach().requires_grad_() for part in block.split(rows))
-            # Gradients are added in place, into the views of one tensor.
-            a.grad, b.grad = block.split(gradients)
-            layer.tick, layer.a, layer.b = tick, a, b
-        return gradients
+            pair = Pair(
+                *block.split(self._bank[slot], rank), *block.split(self._gradients[slot], rank)
+            )
+            pair.a.copy_(a)
+            pair.b.copy_(b)
+            self._layers[name].pairs[slot] = pair
+
+    def read(self, slot: int) -> Weights:
+        """A copy of a slot's adapter."""
+        pairs = {name: layer.pairs[slot] for name, layer in self._layers.items()}
+        return {name: (pair.a.clone(), pair.b.clone()) for name, pair in pairs.items()}
+
+    def begin(self, tick: Tick) -> None:
+        """Puts a tick's adapters into the layers."""
+        for layer in self._layers.values():
+            layer.tick = tick
+            for slot in tick.slots:
+                layer.pairs[slot].is_fresh = True
 
     def end(self) -> None:
-        """Lets go of the batch's adapters."""
+        """Takes the tick's adapters out of the layers."""
         for layer in self._layers.values():
-            layer.tick = layer.a = layer.b = None
+            if layer.tick is None:
+                continue
+            for slot in layer.tick.slots:
+                layer.pairs[slot].clear_if_fresh()
+            layer.tick = None
 
     def remove(self) -> None:
         """Gives the model its plain layers back."""
         for name, layer in self._layers.items():
             self._model.set_submodule(name, layer.base)
-
-
-def _dropped(x: torch.Tensor, dropout: Sequence[RowDropout]) -> torch.Tensor:
-    if not dropout:
-        return x
-    keep = torch.ones_like(x)
-    for row, own in enumerate(dropout):
-        # Drawn over the row's own tokens, so that padding shifts no random number.
-        drawn = torch.rand(own.n_tokens, x.shape[2], generator=own.generator)
-        mask = (drawn >= own.share) / (1 - own.share)
-        keep[row, : own.n_tokens] = mask.to(x)
-    return x * keep

@@ -18,10 +18,13 @@ class EncodedRow:
         ids: Prompt, text and end token, cut to the row limit.
         n_context: Leading ids that are never a target: the prompt's, and at least the first,
             which nothing predicts.
+        n_pads: Ids at the end that are padding: they carry loss, as in the published code, but
+            no token sees them.
     """
 
     ids: tuple[int, ...]
     n_context: int
+    n_pads: int = 0
 
     @property
     def n_targets(self) -> int:

@@ -1,0 +1,114 @@
+"""Decides how many adapters and tokens are in training at once, from a stated memory budget.
+
+Pure arithmetic on the model's shapes: equal inputs on equal machines give equal batches, and so
+equal bits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+_STATES = 4
+"""Tensors of an adapter's size: weights, gradient, AdamW's two moments."""
+
+_KEPT = 2.0
+"""Bytes that a token keeps for the backward pass, per byte of the linear layers' inputs and
+outputs: norms, attention and activations keep about as much again."""
+
+_LOGIT_BYTES = 12
+"""Logits, their log-softmax and its gradient, in float32."""
+
+_ADAPTER_SHARE = 0.7
+"""Most of the budget that adapters may take; the rest is for tokens."""
+
+_SMALL_TICK = 1024
+"""Below this many tokens at once a GPU idles: recomputing activations costs less."""
+
+_CPU_SHARE = 0.2
+_CUDA_SHARE = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """How a group of jobs is trained.
+
+    Attributes:
+        n_adapters: In training at once.
+        n_tokens: Of one forward and backward pass, unless a single step needs more.
+        checkpoint: Whether layers compute their activations a second time instead of
+            keeping them.
+    """
+
+    n_adapters: int
+    n_tokens: int
+    checkpoint: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBytes:
+    """Memory of one token in training, with all activations kept, and with checkpoints."""
+
+    kept: int
+    checkpointed: int
+
+    @classmethod
+    def of(cls, model: Any) -> TokenBytes:
+        """From the shapes of the model's layers."""
+        size = model.dtype.itemsize
+        head = model.get_output_embeddings()
+        layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+        kept = sum(layer.in_features + layer.out_features for layer in layers) * _KEPT * size
+        config = model.config.get_text_config()
+        logits = _LOGIT_BYTES * config.vocab_size
+        one_layer = kept / config.num_hidden_layers
+        inputs = config.num_hidden_layers * config.hidden_size * size
+        return cls(int(kept + logits), int(one_layer + inputs + logits))
+
+
+def adapter_bytes(shapes: Sequence[tuple[int, int]], rank: int, dtype: torch.dtype) -> int:
+    """Memory of one adapter in training, for layers of these `(in, out)` shapes."""
+    return _STATES * sum(n_in + n_out for n_in, n_out in shapes) * rank * dtype.itemsize
+
+
+def default_budget(model: Any, device: torch.device) -> int:
+    """Bytes for training on this device when the user states none.
+
+    On a GPU most of the card less the model, on a CPU a share of the machine's memory: several
+    engines share that.
+    """
+    if device.type != "cuda":
+        return int(_CPU_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    total = torch.cuda.get_device_properties(device).total_memory
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    return max(1, int(_CUDA_SHARE * total) - weights)
+
+
+def plan_memory(
+    budget: int,
+    one_adapter: int,
+    token: TokenBytes,
+    n_jobs: int,
+    longest_step: int,
+    max_adapters: int,
+    max_tokens: int,
+) -> MemoryPlan:
+    """As many adapters as fit, then as many tokens; at least one of each, whatever it takes.
+
+    Args:
+        budget: Bytes for adapters and activations; the model itself is not counted.
+        one_adapter: Bytes of one adapter in training.
+        longest_step: Tokens of the largest single step, which cannot be split.
+    """
+    by_memory = int(_ADAPTER_SHARE * budget) // one_adapter
+    n_adapters = max(1, min(n_jobs, max_adapters, by_memory))
+    left = budget - n_adapters * one_adapter
+    wanted = min(max_tokens, max(longest_step, _SMALL_TICK))
+    checkpoint = left < wanted * token.kept
+    n_tokens = left // (token.checkpointed if checkpoint else token.kept)
+    return MemoryPlan(n_adapters, max(longest_step, min(max_tokens, n_tokens)), checkpoint)

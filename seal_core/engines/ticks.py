@@ -1,0 +1,156 @@
+"""Runs one forward and backward pass over the next rows of several adapters."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from seal_core.engines.loading import LoadedModel
+from seal_core.engines.lora_products import Layout, RowDropout, Tick
+from seal_core.engines.lora_slots import LoraSlots
+from seal_core.engines.packing import Packing, packed, window_of
+from seal_core.engines.tokens import EncodedRow
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one adapter puts into a tick.
+
+    Attributes:
+        n_targets: Tokens that carry loss.
+        scale: alpha / rank.
+        generator: Source of the adapter's dropout.
+    """
+
+    slot: int
+    rows: Sequence[EncodedRow]
+    n_targets: int
+    scale: float
+    dropout: float
+    generator: torch.Generator
+
+
+class TickRunner:
+    """The passes over one model with its slots in place; a context manager.
+
+    Args:
+        checkpoint: Compute each layer's activations twice instead of keeping them.
+    """
+
+    def __init__(self, loaded: LoadedModel, slots: LoraSlots, checkpoint: bool) -> None:
+        self._loaded = loaded
+        self._slots = slots
+        self._window = window_of(loaded.model)
+        self._anchor = torch.zeros(1, device=loaded.device, requires_grad=True)
+        self._stack = contextlib.ExitStack()
+        self._checkpoints = False
+        self._wants_checkpoints = checkpoint
+
+    def __enter__(self) -> TickRunner:
+        self._stack.enter_context(packed(self._loaded.model))
+        self._stack.callback(_checkpoint, self._loaded.model, False)
+        if self._wants_checkpoints:
+            self.checkpoint()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def checkpoint(self) -> bool:
+        """From now on keeps only each layer's input; False if it did so already."""
+        if self._checkpoints:
+            return False
+        self._checkpoints = True
+        _checkpoint(self._loaded.model, True)
+        return True
+
+    def run(self, shares: Sequence[Share]) -> list[float]:
+        """Fills the slots' gradients; returns each adapter's mean loss per target token, nats.
+
+        Raises:
+            torch.OutOfMemoryError: The tick is too large; nothing but gradients has changed.
+        """
+        states = [share.generator.get_state() for share in shares]
+        self._slots.begin(self._tick(shares))
+        try:
+            losses = self._losses(shares)
+            losses.sum().backward()
+            return losses.tolist()
+        except torch.OutOfMemoryError:
+            for share, state in zip(shares, states, strict=True):
+                share.generator.set_state(state)
+            raise
+        finally:
+            self._slots.end()
+
+    def _tick(self, shares: Sequence[Share]) -> Tick:
+        lengths = tuple(sum(len(row.ids) for row in share.rows) for share in shares)
+        scales = tuple(share.scale for share in shares)
+        dropout = [
+            RowDropout(share.dropout, len(row.ids), share.generator)
+            for share in shares
+            for row in share.rows
+        ]
+        device = self._loaded.device
+        return Tick(
+            slots=tuple(share.slot for share in shares),
+            lengths=lengths,
+            scales=scales,
+            anchor=self._anchor,
+            dropout=tuple(dropout) if any(own.share for own in dropout) else (),
+            layout=Layout.build(lengths, scales, device) if device.type == "cuda" else None,
+        )
+
+    def _losses(self, shares: Sequence[Share]) -> torch.Tensor:
+        """Each adapter's mean loss over the target tokens of its own rows `[adapters]`."""
+        rows = [row for share in shares for row in share.rows]
+        device = self._loaded.device
+        packing = Packing.build(
+            [len(row.ids) for row in rows], device, [row.n_pads for row in rows], self._window
+        )
+        stream = [token for row in rows for token in row.ids]
+        predicting, targets = _targets(rows)
+        logits = self._loaded.model(
+            input_ids=torch.tensor([stream], device=device),
+            position_ids=packing.positions,
+            use_cache=False,
+            logits_to_keep=torch.tensor(predicting, device=device),
+            packing=packing,
+        ).logits[0]
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        losses = functional.cross_entropy(
+            logits, torch.tensor(targets, device=device), reduction="none"
+        )
+        counts = [share.n_targets for share in shares]
+        return torch.stack([own.mean() for own in losses.split(counts)])
+
+
+def _targets(rows: Sequence[EncodedRow]) -> tuple[list[int], list[int]]:
+    """Places in the stream that predict a target, and these targets."""
+    predicting, targets, start = [], [], 0
+    for row in rows:
+        predicting.extend(range(start + row.n_context - 1, start + len(row.ids) - 1))
+        targets.extend(row.ids[row.n_context :])
+        start += len(row.ids)
+    return predicting, targets
+
+
+def _checkpoint(model: Any, enabled: bool) -> None:
+    """Switches the layers' checkpoints; only the layers themselves are put in training mode.
+
+    Without that a layer ignores its checkpoint, and with their parts in it, the model's own
+    dropout would set in.
+    """
+    if enabled:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    elif model.is_gradient_checkpointing:
+        model.gradient_checkpointing_disable()
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = enabled
