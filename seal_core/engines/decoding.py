@@ -88,7 +88,7 @@ def _mask_of_answers(model: Any, start: Prefilled, n_steps: int) -> torch.Tensor
     mask = torch.nn.functional.pad(start.mask, (0, n_steps), value=1)
     if not (has_full_attention(model) and takes_additive_mask(model)):
         return mask
-    added = torch.zeros(mask.shape, dtype=start.logits.dtype, device=mask.device)
+    added = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device)
     return added.masked_fill_(mask == 0, -math.inf)[:, None, None]
 
 
