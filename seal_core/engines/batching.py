@@ -16,7 +16,7 @@ class Item:
         prefill: Tokens that are run at once.
         growth: Tokens that are added later, one by one.
         group: The stack of adapters; requests of one group like to share a batch.
-        n_bytes: Memory that the request's adapters take in a batch.
+        n_bytes: Memory that the stack takes in a batch, once for all requests of the group.
     """
 
     index: int
@@ -39,16 +39,19 @@ def pack(items: Sequence[Item], max_tokens: int, max_bytes: int) -> list[list[It
     )
     batches: list[list[Item]] = []
     current: list[Item] = []
+    groups: set[Hashable] = set()
     prefill = growth = n_bytes = 0
     for item in order:
         widest, longest = max(prefill, item.prefill), max(growth, item.growth)
         tokens = (widest + longest) * (len(current) + 1)
-        if current and (tokens > max_tokens or n_bytes + item.n_bytes > max_bytes):
+        added = 0 if item.group in groups else item.n_bytes
+        if current and (tokens > max_tokens or n_bytes + added > max_bytes):
             batches.append(current)
-            current, n_bytes = [], 0
+            current, groups, n_bytes, added = [], set(), 0, item.n_bytes
             widest, longest = item.prefill, item.growth
         current.append(item)
-        prefill, growth, n_bytes = widest, longest, n_bytes + item.n_bytes
+        groups.add(item.group)
+        prefill, growth, n_bytes = widest, longest, n_bytes + added
     if current:
         batches.append(current)
     return batches
@@ -56,3 +59,32 @@ def pack(items: Sequence[Item], max_tokens: int, max_bytes: int) -> list[list[It
 
 def _length_class(length: int) -> int:
     return math.ceil(2 * math.log2(max(length, 1)))
+
+
+def split_by_length(lengths: Sequence[int], call_tokens: int) -> list[list[int]]:
+    """Splits rows into calls of similar length at the least cost in tokens, padding included.
+
+    Args:
+        call_tokens: What one more call costs.
+    """
+    rows: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        rows.setdefault(length, []).append(row)
+    # best[i] is the least cost of the i shortest kinds, whose last call begins at kind cut[i].
+    kinds = sorted(rows)
+    best, cut = [0], [0]
+    for stop in range(1, len(kinds) + 1):
+        n, choices = 0, []
+        for start in range(stop - 1, -1, -1):
+            n += len(rows[kinds[start]])
+            choices.append((best[start] + n * kinds[stop - 1] + call_tokens, start))
+        cost, start = min(choices)
+        best.append(cost)
+        cut.append(start)
+    calls = []
+    stop = len(kinds)
+    while stop:
+        start = cut[stop]
+        calls.append(sorted(row for kind in kinds[start:stop] for row in rows[kind]))
+        stop = start
+    return calls

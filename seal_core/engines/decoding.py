@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from seal_core.engines.attention import takes_additive_mask
 from seal_core.engines.base import GenerateRequest
-from seal_core.engines.kv_cache import new_cache
+from seal_core.engines.kv_cache import has_full_attention
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_bank import LoraBank
+from seal_core.engines.prefill import Prefilled, prefill
 from seal_core.engines.sampling import Sampler
 from seal_core.engines.stopping import StopFinder
 
@@ -45,51 +48,52 @@ def decode(
 ) -> None:
     """Fills in the rows' tokens; the bank holds the rows' adapters already."""
     alive = list(rows)
-    ids, mask = pad_left([row.prompt for row in rows], loaded)
-    room = torch.ones(len(rows), max(row.limit for row in rows), dtype=mask.dtype)
-    mask = torch.cat([mask, room.to(loaded.device)], dim=1)
-    width = ids.shape[1]
-    positions = positions_of(mask[:, :width])
-    sampler = Sampler([row.request for row in rows], [row.limit for row in rows])
-    cache = new_cache(loaded.model)
+    sampler = Sampler(
+        [row.request for row in rows], [row.limit for row in rows], device=loaded.device
+    )
+    start = prefill(loaded, bank, [row.prompt for row in rows])
+    cache, logits, positions = start.cache, start.logits, start.lengths[:, None]
+    n_steps = max(row.limit for row in rows)
+    mask = _mask_of_answers(loaded.model, start, n_steps)
     stops = frozenset(loaded.stop_ids)
-    for step in range(room.shape[1]):
-        logits = _next_logits(loaded.model, ids, mask[:, : width + step], positions, cache)
+    for step in range(n_steps):
         tokens = sampler.choose(logits, step)
         _append(alive, tokens, _logprobs(logits, tokens), stops, finder)
         going = [i for i, row in enumerate(alive) if not row.finish_reason]
         if not going:
             return
-        positions = positions[:, -1:] + 1
         if len(going) <= _SHRINK * len(alive):
-            alive = [alive[i] for i in going]
-            kept = torch.tensor(going)
-            sampler.keep(kept)
+            going = bank.order(going)
             bank.keep(going)
-            kept = kept.to(loaded.device)
+            alive = [alive[i] for i in going]
+            kept = torch.tensor(going, device=loaded.device)
+            sampler.keep(going)
             cache.batch_select_indices(kept)
-            tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
-        ids = tokens[:, None]
+            tokens, positions = tokens[kept], positions[kept]
+            mask = None if mask is None else mask[kept]
+        seen = None if mask is None else mask[..., : start.width + step + 1]
+        logits = _next_logits(loaded.model, tokens[:, None], seen, positions, cache)
+        positions = positions + 1
 
 
-def pad_left(
-    sequences: Sequence[Sequence[int]], loaded: LoadedModel
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask `[rows, longest]`; the texts end together, so that they go on together."""
-    longest = max(len(ids) for ids in sequences)
-    padded = [[loaded.pad_id] * (longest - len(ids)) + list(ids) for ids in sequences]
-    mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in sequences]
-    device = loaded.device
-    return torch.tensor(padded, device=device), torch.tensor(mask, device=device)
+def _mask_of_answers(model: Any, start: Prefilled, n_steps: int) -> torch.Tensor | None:
+    """The mask of prompts and answers, cut to the tokens so far by the caller; None for none.
 
-
-def positions_of(mask: torch.Tensor) -> torch.Tensor:
-    """Position of every token in its own text; 0 on padding."""
-    return (mask.cumsum(dim=1) - 1).clamp_(min=0)
+    Where the model allows it, the mask is what attention adds to its scores,
+    `[rows, 1, 1, tokens]`. Else it is 1 and 0, and the library makes a mask of it in each step,
+    which on a GPU waits for the device.
+    """
+    if start.mask is None:
+        return None
+    mask = torch.nn.functional.pad(start.mask, (0, n_steps), value=1)
+    if not (has_full_attention(model) and takes_additive_mask(model)):
+        return mask
+    added = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device)
+    return added.masked_fill_(mask == 0, -math.inf)[:, None, None]
 
 
 def _next_logits(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any
+    model: Any, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Any
 ) -> torch.Tensor:
     output = model(
         input_ids=ids,
@@ -115,7 +119,10 @@ def _append(
     finder: StopFinder,
 ) -> None:
     """Gives every row its new token and marks the rows that are done."""
-    for row, token, logprob in zip(alive, tokens.tolist(), logprobs.tolist(), strict=True):
+    # One transfer for both, the only wait for the device in a step; ids are exact in float64.
+    values = torch.stack([tokens.double(), logprobs.double()], dim=1).tolist()
+    for row, (value, logprob) in zip(alive, values, strict=True):
+        token = int(value)
         if row.finish_reason:
             continue
         row.ids.append(token)

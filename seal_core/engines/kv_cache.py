@@ -6,6 +6,7 @@ that copy costs more than the model. Here room is allocated ahead and grows by h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,11 +17,16 @@ _ROOM = 64
 
 
 class RoomyLayer(DynamicLayer):
-    """One layer's keys and values `[rows, heads, tokens, head size]`, views of larger buffers."""
+    """One layer's keys and values `[rows, heads, tokens, head size]`, views of larger buffers.
 
-    def __init__(self) -> None:
+    Args:
+        room: Tokens of room behind the prompt.
+    """
+
+    def __init__(self, room: int = _ROOM) -> None:
         super().__init__()
         self._length = 0
+        self._room = room
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -29,16 +35,14 @@ class RoomyLayer(DynamicLayer):
         start, end = self._length, self._length + key_states.shape[2]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._key_buffer = _allocate(key_states, end + _ROOM)
-            self._value_buffer = _allocate(value_states, end + _ROOM)
+            self._key_buffer = _allocate(key_states, end + self._room)
+            self._value_buffer = _allocate(value_states, end + self._room)
         elif end > self._key_buffer.shape[2]:
             self._key_buffer = _grown(self._key_buffer, start, end)
             self._value_buffer = _grown(self._value_buffer, start, end)
         self._key_buffer[:, :, start:end] = key_states
         self._value_buffer[:, :, start:end] = value_states
-        self._length = end
-        self.keys, self.values = self._key_buffer[:, :, :end], self._value_buffer[:, :, :end]
-        return self.keys, self.values
+        return self._hold(end)
 
     def get_seq_length(self) -> int:
         """Tokens held per row, padding included."""
@@ -49,14 +53,62 @@ class RoomyLayer(DynamicLayer):
         self._key_buffer = self._key_buffer[indices]
         self._value_buffer = self._value_buffer[indices]
 
+    def reserve(self, like: torch.Tensor, rows: int, length: int) -> None:
+        """Becomes a layer of empty rows of that length, each to be filled by `place`.
 
-def new_cache(model: Any) -> Cache:
+        Args:
+            like: Keys or values with the heads, head size, dtype and device to expect.
+        """
+        self.lazy_initialization(like, like)
+        # What is masked is multiplied by zero, which does not make it zero if it is NaN.
+        shape = (rows, like.shape[1], length + self._room, like.shape[3])
+        self._key_buffer, self._value_buffer = like.new_zeros(shape), like.new_zeros(shape)
+        self._hold(length)
+
+    def place(self, rows: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Writes prompts into some rows, at the end of what is held."""
+        start, end = self._length - keys.shape[2], self._length
+        self._key_buffer[rows, :, start:end] = keys
+        self._value_buffer[rows, :, start:end] = values
+
+    def _hold(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        self._length = length
+        self.keys = self._key_buffer[:, :, :length]
+        self.values = self._value_buffer[:, :, :length]
+        return self.keys, self.values
+
+
+def new_cache(model: Any, room: int = _ROOM) -> Cache:
     """A cache for one batch; the library's own for models with other than full attention."""
     config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None:
-        return Cache(layers=[RoomyLayer() for _ in range(config.num_hidden_layers)])
+    if has_full_attention(model):
+        return Cache(layers=[RoomyLayer(room) for _ in range(config.num_hidden_layers)])
     return DynamicCache(config=config)
+
+
+def has_full_attention(model: Any) -> bool:
+    """Whether every layer attends to all earlier tokens."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    return kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None
+
+
+def joined(parts: Sequence[tuple[torch.Tensor, Any]], rows: int, length: int) -> Cache:
+    """One cache of `rows` prompts that end together, from caches of some rows each.
+
+    Args:
+        parts: Row numbers and the cache of these rows; emptied one layer after the other.
+        length: Tokens of the longest prompt.
+    """
+    layers = []
+    for i in range(len(parts[0][1].layers)):
+        layer = RoomyLayer()
+        layer.reserve(parts[0][1].layers[i].keys, rows, length)
+        for numbers, part in parts:
+            layer.place(numbers, part.layers[i].keys, part.layers[i].values)
+            part.layers[i] = None
+        layers.append(layer)
+    return Cache(layers=layers)
 
 
 def _allocate(states: torch.Tensor, room: int) -> torch.Tensor:

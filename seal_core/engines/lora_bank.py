@@ -1,8 +1,9 @@
-"""Applies another stack of LoRA adapters to each row of one batch.
+"""Applies each batch row's own stack of LoRA adapters, all in the same forward pass.
 
-Every targeted linear layer computes `base(x) + (x A^T) B^T`, where row i of the batch has its
-own A [r, in] and B [out, r]. A stack of two adapters is one adapter of rank r1 + r2: the sum
-of two low-rank products is the product of the concatenations. Ranks are filled up with zeros.
+Every targeted linear layer computes `base(x) + (x A^T) B^T`, where A [r, in] and B [out, r]
+are those of the row's stack; a batch holds every stack once, however many rows share it (see
+`lora_groups`). A stack of two adapters is one adapter of rank r1 + r2: the sum of two
+low-rank products is the product of the concatenations. Ranks are filled up with zeros.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from seal_core.engines.adapter_files import adapter_stamp, read_adapter
+from seal_core.engines.lora_groups import Group, Segment, row_order, segments
 from seal_core.errors import InputError
 
 Paths = tuple[str, ...]
@@ -36,11 +38,11 @@ class Stack:
 
 
 class BankedLinear(nn.Module):
-    """A linear layer with an optional low-rank delta per batch row.
+    """A linear layer with an optional low-rank delta per group of batch rows.
 
     Attributes:
-        down, up: None for the plain layer; `[in, r]` and `[r, out]` for one delta on all rows;
-            `[rows, in, r]` and `[rows, r, out]` for a delta per row.
+        down, up: `[stacks, in, r]` and `[stacks, r, out]`; None for the plain layer.
+        segments: Which rows get which stack.
     """
 
     down: torch.Tensor | None
@@ -51,27 +53,29 @@ class BankedLinear(nn.Module):
         self.base = base
         self.down = None
         self.up = None
+        self.segments: list[Segment] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Adds the rows' deltas to the base layer's output; x is `[rows, tokens, in]`."""
         y = self.base(x)
-        down, up = self.down, self.up
-        if down is None or up is None:
-            return y
-        if down.dim() == 2:
-            return y + (x @ down) @ up
-        return torch.baddbmm(y, torch.bmm(x, down), up)
+        if self.down is not None and self.up is not None:
+            for segment in self.segments:
+                segment.add_delta(x, y, self.down, self.up)
+        return y
 
 
 class LoraBank:
-    """Holds the adapters of a model's current batch, and a cache of those read lately."""
+    """Holds the adapters of a model's current batch, and a cache of those read lately.
+
+    A batch is *activated* with the stacks of all its rows. Forward passes may then be about
+    some of the rows (`point`), and rows may leave for good (`keep`).
+    """
 
     def __init__(self, model: Any, cache_bytes: int) -> None:
         self._model = model
         self._layers: dict[str, BankedLinear] = {}
         self._used: list[BankedLinear] = []
-        self._rows: list[int] = []
-        self._banks: list[tuple[BankedLinear, torch.Tensor, torch.Tensor]] = []
+        self._groups: list[Group] = []
         self._cache: OrderedDict[tuple[Paths, tuple[tuple[int, int], ...]], Stack] = OrderedDict()
         self._cache_bytes = cache_bytes
         self._cached = 0
@@ -94,41 +98,56 @@ class LoraBank:
         return stack
 
     def activate(self, stacks: Sequence[Stack | None]) -> None:
-        """Sets the adapters of the next forward passes, one stack per batch row."""
+        """Sets the adapters of the next forward passes, one stack per batch row.
+
+        Raises:
+            ValueError: The rows are not in the order of `stack_order`.
+        """
         self.deactivate()
+        groups = _numbered(stacks)
+        if row_order(groups) != list(range(len(groups))):
+            raise ValueError("rows with the same adapters have to stand together")
         unique = list({id(stack): stack for stack in stacks if stack is not None}.values())
-        shared = len(unique) == 1 and all(stack is not None for stack in stacks)
-        place = {id(stack): i for i, stack in enumerate(unique)}
-        # Rows without adapters point behind the last stack, at a row of zeros.
-        rows = [len(unique) if stack is None else place[id(stack)] for stack in stacks]
         for name in sorted({name for stack in unique for name in stack.down}):
             layer = self._layers[name]
             self._used.append(layer)
-            if shared:
-                layer.down, layer.up = unique[0].down[name], unique[0].up[name]
-                continue
-            down, up = _joined(unique, name, zeros=len(unique) in rows)
-            self._banks.append((layer, down, up))
-        self._point(rows)
-        self._rows = rows
+            layer.down, layer.up = _joined(unique, name)
+        self._groups = groups
+        self.point(range(len(groups)))
+
+    def order(self, rows: Sequence[int]) -> list[int]:
+        """Active rows in the order in which `point` and `keep` take them."""
+        return [rows[i] for i in row_order([self._groups[row] for row in rows])]
+
+    def point(self, rows: Sequence[int]) -> None:
+        """Makes the next forward passes about these active rows, in the order of `order`."""
+        found = segments([self._groups[row] for row in rows], self._model.device)
+        for layer in self._used:
+            layer.segments = found
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drops all batch rows but these from the active adapters."""
-        self._rows = [self._rows[row] for row in rows]
-        self._point(self._rows)
+        """Drops all active rows but these, in the order of `order`, and stacks without rows."""
+        groups = [self._groups[row] for row in rows]
+        left = list(dict.fromkeys(group for group in groups if group is not None))
+        if self._used and left and left != list(range(self._n_stacks())):
+            index = torch.tensor(left, device=self._model.device)
+            for layer in self._used:
+                # Layer by layer, so that there is never a second copy of the whole bank.
+                assert layer.down is not None and layer.up is not None
+                layer.down, layer.up = layer.down[index], layer.up[index]
+        place = {group: i for i, group in enumerate(left)}
+        self._groups = [None if group is None else place[group] for group in groups]
+        self.point(range(len(rows)))
 
     def deactivate(self) -> None:
         """Makes the model the plain base model again."""
         for layer in self._used:
             layer.down = layer.up = None
-        self._used, self._banks = [], []
+            layer.segments = []
+        self._used, self._groups = [], []
 
-    def _point(self, rows: Sequence[int]) -> None:
-        if not self._banks:
-            return
-        index = torch.tensor(rows, device=self._banks[0][1].device)
-        for layer, down, up in self._banks:
-            layer.down, layer.up = down.index_select(0, index), up.index_select(0, index)
+    def _n_stacks(self) -> int:
+        return len({group for group in self._groups if group is not None})
 
     def _read(self, paths: Paths) -> Stack:
         downs: dict[str, list[torch.Tensor]] = {}
@@ -164,19 +183,33 @@ class LoraBank:
         return self._layers[name]
 
 
-def _joined(stacks: Sequence[Stack], name: str, zeros: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """One module's deltas as `[stacks, in, r]` and `[stacks, r, out]`, plus a zero one."""
+def stack_order(stacks: Sequence[Stack | None]) -> list[int]:
+    """The rows of a batch in the order that `LoraBank.activate` takes."""
+    return row_order(_numbered(stacks))
+
+
+def _numbered(stacks: Sequence[Stack | None]) -> list[Group]:
+    """Every row's stack as a number, in the order of first appearance."""
+    numbers: dict[int, int] = {}
+    return [
+        None if stack is None else numbers.setdefault(id(stack), len(numbers)) for stack in stacks
+    ]
+
+
+def _joined(stacks: Sequence[Stack], name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """One module's deltas as `[stacks, in, r]` and `[stacks, r, out]`; zeros where one has none."""
+    if len(stacks) == 1:
+        return stacks[0].down[name][None], stacks[0].up[name][None]
     present = [stack for stack in stacks if name in stack.down]
     rank = max(stack.down[name].shape[1] for stack in present)
-    sample_down, sample_up = present[0].down[name], present[0].up[name]
-    n = len(stacks) + zeros
-    if len(present) == n and all(stack.down[name].shape[1] == rank for stack in present):
+    if len(present) == len(stacks) and all(s.down[name].shape[1] == rank for s in present):
         return (
             torch.stack([stack.down[name] for stack in present]),
             torch.stack([stack.up[name] for stack in present]),
         )
-    down = sample_down.new_zeros(n, sample_down.shape[0], rank)
-    up = sample_up.new_zeros(n, rank, sample_up.shape[1])
+    sample_down, sample_up = present[0].down[name], present[0].up[name]
+    down = sample_down.new_zeros(len(stacks), sample_down.shape[0], rank)
+    up = sample_up.new_zeros(len(stacks), rank, sample_up.shape[1])
     for i, stack in enumerate(stacks):
         if name in stack.down:
             own = stack.down[name].shape[1]

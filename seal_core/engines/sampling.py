@@ -17,43 +17,44 @@ class Sampler:
     per token, so its text does not depend on the rows beside it.
     """
 
-    def __init__(self, requests: Sequence[GenerateRequest], limits: Sequence[int]) -> None:
-        self._greedy = torch.tensor([request.temperature <= 0 for request in requests])
-        self._temperature = torch.tensor(
-            [request.temperature if request.temperature > 0 else 1.0 for request in requests],
-            dtype=torch.float64,
-        )
-        self._top_p = torch.tensor([request.top_p for request in requests], dtype=torch.float64)
-        self._uniform = torch.zeros(len(requests), max(limits), dtype=torch.float64)
+    def __init__(
+        self,
+        requests: Sequence[GenerateRequest],
+        limits: Sequence[int],
+        device: torch.device | None = None,
+    ) -> None:
+        self._hot = [request.temperature > 0 for request in requests]
+        self._nucleus = [hot and r.top_p < 1 for hot, r in zip(self._hot, requests, strict=True)]
+        temperatures = [request.temperature or 1.0 for request in requests]
+        uniform = np.zeros((len(requests), max(limits) if any(self._hot) else 0))
         for row, (request, limit) in enumerate(zip(requests, limits, strict=True)):
-            if request.temperature > 0:
-                stream = np.random.default_rng(request.seed).random(limit)
-                self._uniform[row, :limit] = torch.from_numpy(stream)
-        self._refresh()
+            if self._hot[row]:
+                uniform[row, :limit] = np.random.default_rng(request.seed).random(limit)
+        # All on the device from the start: a copy per step would make it wait.
+        self._greedy = ~torch.tensor(self._hot, device=device)
+        self._temperature = torch.tensor(temperatures, dtype=torch.float64, device=device)
+        tops = [request.top_p for request in requests]
+        self._top_p = torch.tensor(tops, dtype=torch.float64, device=device)
+        self._uniform = torch.from_numpy(uniform).to(device)
 
-    def keep(self, rows: torch.Tensor) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
         """Drops all rows but these."""
-        self._greedy, self._temperature = self._greedy[rows], self._temperature[rows]
-        self._top_p, self._uniform = self._top_p[rows], self._uniform[rows]
-        self._refresh()
+        self._hot = [self._hot[row] for row in rows]
+        self._nucleus = [self._nucleus[row] for row in rows]
+        index = torch.tensor(rows, device=self._greedy.device)
+        self._greedy, self._temperature = self._greedy[index], self._temperature[index]
+        self._top_p, self._uniform = self._top_p[index], self._uniform[index]
 
     def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
         """Token ids `[rows]` for logits `[rows, vocabulary]` of the given step."""
         best = logits.argmax(dim=-1)
-        if self._all_greedy:
+        if not any(self._hot):
             return best
-        device = logits.device
-        scaled = logits.double() / self._temperature.to(device)[:, None]
-        probabilities = scaled.softmax(dim=-1)
-        uniform = self._uniform[:, step].to(device)
-        if self._any_nucleus:
-            probabilities = _nucleus(probabilities, self._top_p.to(device))
-        drawn = _invert(probabilities, uniform)
-        return torch.where(self._greedy.to(device), best, drawn)
-
-    def _refresh(self) -> None:
-        self._all_greedy = bool(self._greedy.all())
-        self._any_nucleus = bool((self._top_p < 1).any())
+        probabilities = (logits.double() / self._temperature[:, None]).softmax(dim=-1)
+        if any(self._nucleus):
+            probabilities = _nucleus(probabilities, self._top_p)
+        drawn = _invert(probabilities, self._uniform[:, step])
+        return torch.where(self._greedy, best, drawn)
 
 
 def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from seal_core.engines.adapter_files import adapter_stamp
+from seal_core.engines.attention import use_grouped_attention
 from seal_core.engines.base import (
     GenerateRequest,
     Generation,
@@ -17,9 +18,10 @@ from seal_core.engines.base import (
     ScoreRequest,
 )
 from seal_core.engines.batching import Item, pack
-from seal_core.engines.decoding import DecodeRow, decode, pad_left, positions_of
+from seal_core.engines.decoding import DecodeRow, decode
 from seal_core.engines.loading import LoadedModel
-from seal_core.engines.lora_bank import LoraBank, Stack
+from seal_core.engines.lora_bank import LoraBank, Stack, stack_order
+from seal_core.engines.prefill import length_chunks, pad_left, positions_of
 from seal_core.engines.stopping import StopFinder
 from seal_core.engines.tokens import encode_completion, encode_prompt
 from seal_core.errors import InputError
@@ -40,6 +42,7 @@ class TransformersGenerator:
         if max_batch_tokens < 1:
             raise InputError(f"max_batch_tokens is {max_batch_tokens}: it must be positive")
         self._loaded = loaded
+        use_grouped_attention(loaded.model)
         self._max_batch_tokens = max_batch_tokens
         self._adapter_bytes = _ADAPTER_BYTES.get(loaded.device.type, _ADAPTER_BYTES["cpu"])
         self._bank = LoraBank(loaded.model, self._adapter_bytes)
@@ -155,6 +158,15 @@ class TransformersGenerator:
         """Sums of the log-probabilities of each text's last `n` tokens."""
         if not texts:
             return []
+        sums = torch.empty(len(texts), dtype=torch.float64, device=self._loaded.device)
+        chunks = length_chunks([len(text) for text, _ in texts], self._loaded.device)
+        for chunk in map(self._bank.order, chunks):
+            self._bank.point(chunk)
+            rows = torch.tensor(chunk, device=sums.device)
+            sums[rows] = self._chunk_logprobs([texts[row] for row in chunk])
+        return sums.tolist()
+
+    def _chunk_logprobs(self, texts: Sequence[tuple[list[int], int]]) -> torch.Tensor:
         ids, mask = pad_left([text for text, _ in texts], self._loaded)
         longest = max(n for _, n in texts)
         output = self._loaded.model(
@@ -170,7 +182,7 @@ class TransformersGenerator:
         picked = logits.gather(2, targets[:, :, None])[:, :, 0] - logits.logsumexp(dim=-1)
         counts = torch.tensor([n for _, n in texts], device=ids.device)
         place = torch.arange(longest, 0, -1, device=ids.device)
-        return picked.masked_fill(place > counts[:, None], 0.0).double().sum(dim=1).tolist()
+        return picked.masked_fill(place > counts[:, None], 0.0).double().sum(dim=1)
 
     def _load_stacks(
         self,
@@ -178,7 +190,10 @@ class TransformersGenerator:
         adapters: Callable[[int], tuple[str, ...]],
         fail: Callable[[int, InputError], object],
     ) -> tuple[list[int], list[Stack | None]]:
-        """Loads what the requests of a batch need; those whose adapters are bad drop out."""
+        """Loads what the requests of a batch need; those whose adapters are bad drop out.
+
+        The others come back in the order in which the bank takes them.
+        """
         ready: list[int] = []
         stacks: list[Stack | None] = []
         for index in indices:
@@ -190,7 +205,8 @@ class TransformersGenerator:
                 continue
             ready.append(index)
             stacks.append(stack)
-        return ready, stacks
+        order = stack_order(stacks)
+        return [ready[i] for i in order], [stacks[i] for i in order]
 
     def _with_stacks(self, stacks: Sequence[Stack | None], work: Callable[[], Any]) -> Any:
         """Runs one batch; the model is the plain base again afterwards, whatever happens."""

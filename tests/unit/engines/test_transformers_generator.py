@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from seal_core.engines.adapter_files import read_adapter
 from seal_core.engines.base import GenerateRequest, ScoreRequest
-from seal_core.engines.decoding import pad_left, positions_of
 from seal_core.engines.loading import LoadedModel, load_model
 from seal_core.engines.lora_bank import LoraBank
+from seal_core.engines.prefill import pad_left, positions_of
 from seal_core.engines.tokens import encode_prompt
 from seal_core.engines.transformers_generator import TransformersGenerator
 

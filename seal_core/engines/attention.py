@@ -1,0 +1,59 @@
+"""Attention of one new token per row that reads the key-value cache where it lies.
+
+With grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245) several query heads share
+a key head. The library copies every key and value once per query head before each masked
+call, which for one new token costs more than the attention itself. Here the query heads of a
+key head stand in the place of query tokens instead: the same sums, without the copy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+_NAME = "seal_sdpa"
+
+
+def use_grouped_attention(model: Any) -> None:
+    """Switches a model from the library's `sdpa` attention to this one; others stay."""
+    if model.config._attn_implementation == "sdpa" and model._supports_attention_backend:
+        model.set_attn_implementation(_NAME)
+
+
+def takes_additive_mask(model: Any) -> bool:
+    """Whether the model passes a mask `[rows, 1, queries, keys]` to its attention as it is."""
+    known = ("sdpa", "eager", _NAME)
+    return model._supports_attention_backend and model.config._attn_implementation in known
+
+
+def grouped_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Output `[rows, tokens, heads, size]` for a query `[rows, heads, tokens, size]`."""
+    rows, heads, tokens, size = query.shape
+    per_head = attention_mask is not None and attention_mask.shape[1] != 1
+    special = any(options.get(name) is not None for name in ("position_bias", "cache"))
+    if tokens > 1 or heads == key.shape[1] or per_head or special or options.get("dropout"):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **options
+        )
+    folded = query.reshape(rows, key.shape[1], -1, size)
+    output = scaled_dot_product_attention(
+        folded, key, value, attn_mask=attention_mask, scale=scaling
+    )
+    return output.reshape(rows, 1, heads, -1), None
+
+
+AttentionInterface.register(_NAME, grouped_attention)
+AttentionMaskInterface.register(_NAME, sdpa_mask)
