@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from seal_core.engines.adapter_files import write_adapter
 from seal_core.engines.base import Progress, TrainedAdapter, TrainJob
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_layers import LinearLayers, Weights, is_finite
-from seal_core.engines.lora_slots import LoraSlots
+from seal_core.engines.lora_slots import LoraSlots, Update
 from seal_core.engines.memory_plan import (
     MemoryPlan,
     TokenBytes,
@@ -37,6 +36,9 @@ from seal_core.engines.ticks import Share, TickRunner
 from seal_core.engines.tokens import EncodedRow
 from seal_core.engines.training_plan import Step, check_settings, plan_steps
 from seal_core.errors import EngineError, InputError
+
+_TICK_TOKENS = {False: 1024, True: 8192}
+"""Tokens of one tick, on a GPU or not, memory permitting."""
 
 _SIMILAR = 2.0
 """On a GPU, adapters of one tick have at most this many times the tokens of its first, since
@@ -65,14 +67,11 @@ class Running:
 
     Attributes:
         left: Trained tokens still to come; the adapter with the most goes first.
-        row: Its row of the bank, as the optimizer sees it.
         error: Why it is frozen; None while it learns.
     """
 
     training: Training
     slot: int
-    row: nn.Parameter
-    optimizer: torch.optim.Optimizer
     generator: torch.Generator
     start: float
     left: int
@@ -106,7 +105,8 @@ class BatchedTrainer:
     """The fast Trainer; see `base.Trainer`.
 
     Args:
-        max_batch_tokens: Tokens of one tick, unless a single step has more.
+        max_batch_tokens: Tokens of one tick, unless a single step has more; None for what
+            keeps the device busy, and a CPU's cache warm.
         max_adapters: Adapters in training at once.
         memory_bytes: Budget for adapters in training and activations, which bounds both;
             None for most of a GPU, or a share of the machine's memory on a CPU.
@@ -119,11 +119,12 @@ class BatchedTrainer:
     def __init__(
         self,
         loaded: LoadedModel,
-        max_batch_tokens: int = 4096,
+        max_batch_tokens: int | None = None,
         max_adapters: int = 64,
         memory_bytes: int | None = None,
     ) -> None:
-        if min(max_batch_tokens, max_adapters) < 1:
+        n_tokens = max_batch_tokens or _TICK_TOKENS[loaded.device.type == "cuda"]
+        if min(n_tokens, max_adapters) < 1:
             raise InputError("max_batch_tokens and max_adapters must be positive")
         if not can_pack(loaded):
             raise InputError(
@@ -134,7 +135,7 @@ class BatchedTrainer:
         self._layers = LinearLayers(loaded.model)
         self._token_bytes = TokenBytes.of(loaded.model)
         self._budget = memory_bytes or default_budget(loaded.model, loaded.device)
-        self._max_batch_tokens = max_batch_tokens
+        self._max_batch_tokens = n_tokens
         self._max_adapters = max_adapters
 
     def train(
@@ -224,15 +225,10 @@ class BatchedTrainer:
     def _start(self, slots: LoraSlots, training: Training, slot: int) -> Running:
         job = training.job
         slots.write(slot, training.weights or start_weights(self._layers, job, training.modules))
-        row = nn.Parameter(slots.row(slot))
-        row.grad = slots.gradient(slot)
+        slots.restart(slot, job.settings.weight_decay)
         return Running(
             training,
             slot,
-            row,
-            # One fused call per adapter, over one row: an adapter that has nothing to do in a
-            # tick keeps its state untouched.
-            torch.optim.AdamW([row], lr=0.0, weight_decay=job.settings.weight_decay, fused=True),
             torch.Generator().manual_seed(job.seed),
             time.perf_counter(),
             _n_trained(training.steps),
@@ -255,7 +251,7 @@ class BatchedTrainer:
     def _plan(self, group: Sequence[Training], rank: int) -> MemoryPlan:
         shapes = [self._layers.shape(name) for name in group[0].modules]
         longest = max(t.n_tokens(step) for t in group for step in t.steps)
-        plan = plan_memory(
+        return plan_memory(
             self._budget,
             adapter_bytes(shapes, rank, self._precision()),
             self._token_bytes,
@@ -264,7 +260,6 @@ class BatchedTrainer:
             self._max_adapters,
             self._max_batch_tokens,
         )
-        return plan
 
     def _precision(self) -> torch.dtype:
         """Adapters are trained in float32 at least, as PEFT does."""
@@ -290,32 +285,21 @@ def choose(running: Sequence[Running], max_tokens: int, similar: float) -> list[
 
 def _step(slots: LoraSlots, chosen: Sequence[Running], losses: Sequence[float]) -> list[Running]:
     """Takes one optimizer step of each adapter; returns those that are through."""
-    norms = _norms([slots.gradient(runner.slot) for runner in chosen])
+    norms = slots.norms([runner.slot for runner in chosen])
+    updates = []
     for runner, loss, norm in zip(chosen, losses, norms, strict=True):
         step, number = runner.step, len(runner.losses) + 1
-        if not math.isfinite(loss):
-            runner.error = runner.error or f"the loss is {loss} at step {number}"
-        elif not math.isfinite(norm):
-            runner.error = runner.error or f"the gradient is {norm} at step {number}"
+        if runner.error is None and not math.isfinite(loss):
+            runner.error = f"the loss is {loss} at step {number}"
+        elif runner.error is None and not math.isfinite(norm):
+            runner.error = f"the gradient is {norm} at step {number}"
         if runner.error is None:
-            _update(runner, norm, step.lr)
+            clip = runner.training.job.settings.clip
+            updates.append(Update(runner.slot, step.lr, norm, clip))
         runner.losses.append(loss)
         runner.left -= step.n_tokens
+    slots.update(updates)
     return [r for r in chosen if len(r.losses) == len(r.training.steps)]
-
-
-def _norms(gradients: Sequence[torch.Tensor]) -> list[float]:
-    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-    return norms.tolist()
-
-
-def _update(runner: Running, norm: float, lr: float) -> None:
-    """Clips as `torch.nn.utils.clip_grad_norm_` does, then one step of AdamW."""
-    clip = runner.training.job.settings.clip
-    if clip > 0 and norm > clip:
-        nn.utils.clip_grads_with_norm_([runner.row], clip, runner.row.new_tensor(norm))
-    runner.optimizer.param_groups[0]["lr"] = lr
-    runner.optimizer.step()
 
 
 def _relieved(ticks: TickRunner, chosen: Sequence[Running]) -> int:

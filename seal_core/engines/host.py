@@ -38,8 +38,6 @@ from seal_core.engines.transformers_generator import TransformersGenerator
 from seal_core.errors import InputError, SealError
 
 _ORPHAN_CHECK_SECONDS = 1.0
-_TRAINING_SHARE = 8
-"""A token in training keeps its activations of all layers: that many times a token's memory."""
 
 
 class Engines:
@@ -106,8 +104,7 @@ class Engines:
         if self._spec.trainer == "peft":
             return PeftTrainer(self._load())
         if self._spec.trainer == "batched":
-            n_tokens = max(1, self._spec.max_batch_tokens // _TRAINING_SHARE)
-            return BatchedTrainer(self._load(), n_tokens)
+            return BatchedTrainer(self._load(), memory_bytes=self._spec.memory_bytes)
         raise InputError(f"trainer is {self._spec.trainer!r}: use 'batched' or 'peft'")
 
     def _load(self) -> LoadedModel:

@@ -48,6 +48,21 @@ class Block:
         return a, b
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One optimizer step of one slot.
+
+    Attributes:
+        norm: Of its gradient.
+        clip: Largest norm that the gradient keeps; 0 for none.
+    """
+
+    slot: int
+    lr: float
+    norm: float
+    clip: float
+
+
 class SlotLinear(nn.Module):
     """A frozen linear layer plus each token's own trainable delta.
 
@@ -91,19 +106,16 @@ class LoraSlots:
         self._bank = torch.zeros(n_slots, width, dtype=dtype, device=device)
         self._gradients = torch.zeros_like(self._bank)
         self._ranks = [rank] * n_slots
+        self._rows = [nn.Parameter(row) for row in self._bank]
+        # A group per adapter; one without a gradient is passed over, its moments untouched.
+        self._optimizer = torch.optim.AdamW(
+            [{"params": [row]} for row in self._rows], lr=0.0, fused=True
+        )
 
     @property
     def n_slots(self) -> int:
         """Adapters that fit at once."""
         return self._bank.shape[0]
-
-    def row(self, slot: int) -> torch.Tensor:
-        """The slot's weights `[width]`, a view."""
-        return self._bank[slot]
-
-    def gradient(self, slot: int) -> torch.Tensor:
-        """The slot's gradients `[width]`, a view; whole after the backward pass of a tick."""
-        return self._gradients[slot]
 
     def write(self, slot: int, weights: Weights) -> None:
         """Puts an adapter into a slot."""
@@ -121,6 +133,28 @@ class LoraSlots:
             pair.a.copy_(a)
             pair.b.copy_(b)
             self._layers[name].pairs[slot] = pair
+
+    def restart(self, slot: int, weight_decay: float) -> None:
+        """Forgets the moments of the slot's last adapter."""
+        self._optimizer.state.pop(self._rows[slot], None)
+        self._optimizer.param_groups[slot]["weight_decay"] = weight_decay
+
+    def norms(self, slots: Sequence[int]) -> list[float]:
+        """Norm of each slot's gradient."""
+        norms = [torch.linalg.vector_norm(self._gradients[slot]) for slot in slots]
+        return torch.stack(norms).tolist()
+
+    def update(self, updates: Sequence[Update]) -> None:
+        """Clips as `torch.nn.utils.clip_grad_norm_` does, then one step of AdamW per slot."""
+        for own in updates:
+            row = self._rows[own.slot]
+            row.grad = self._gradients[own.slot]
+            if 0 < own.clip < own.norm:
+                nn.utils.clip_grads_with_norm_([row], own.clip, row.new_tensor(own.norm))
+            self._optimizer.param_groups[own.slot]["lr"] = own.lr
+        self._optimizer.step()
+        for own in updates:
+            self._rows[own.slot].grad = None
 
     def read(self, slot: int) -> Weights:
         """A copy of a slot's adapter."""

@@ -16,8 +16,9 @@ class EngineSpec:
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`, `float64`.
         threads: CPU threads of the process.
-        max_batch_tokens: Rows times padded length of one batch of answers, and eight times
-            that of a batch in training; bounds memory.
+        max_batch_tokens: Rows times padded length of one batch of answers; bounds memory.
+        memory_bytes: For adapters in training and their activations, besides the model; None
+            for most of a GPU, or a share of the machine's memory on a CPU.
         trainer: `batched` (many adapters at once) or `peft` (one after another).
     """
 
@@ -29,3 +30,4 @@ class EngineSpec:
     threads: int = 1
     max_batch_tokens: int = 32768
     trainer: str = "batched"
+    memory_bytes: int | None = None
