@@ -145,9 +145,20 @@ class FinetuneSection(LoraSection):
 
     Attributes:
         repeats: Times each training self-edit is fine-tuned, with different seeds.
+        published: Train as the published code does, for ablation: the targets are `q_proj` and
+            `v_proj`, every row is filled up to `max_length`, and the padding carries loss.
     """
 
     repeats: PositiveInt = 1
+    published: bool = False
+
+    @model_validator(mode="after")
+    def _published_has_its_targets(self) -> FinetuneSection:
+        if self.published and "targets" in self.model_fields_set:
+            raise ValueError(
+                "finetune.published sets the targets itself: leave finetune.targets out"
+            )
+        return self
 
 
 class EvaluateSection(Section):
@@ -220,6 +231,9 @@ class ExecutionSection(Section):
         shard_size: Problems per shard; a kill loses at most the shards in flight.
         shard_retries: Times a shard is tried again after an engine died.
         shard_timeout: Seconds after which a shard's engine call is ended.
+        memory_gb: GiB that an engine may use for the adapters in training and their
+            activations, besides the model. Without it, most of a GPU, or on a CPU a fifth of the
+            machine's memory.
         max_error_share: A stage fails when more than this share of its units has an error.
     """
 
@@ -233,6 +247,7 @@ class ExecutionSection(Section):
     shard_retries: NonNegativeInt = 2
     shard_timeout: PositiveFloat = 3600.0
     max_batch_tokens: PositiveInt = 16384
+    memory_gb: PositiveFloat | None = None
     max_error_share: Share = 0.2
 
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from seal_core.config import LoraSection
+from seal_core.config import FinetuneSection, LoraSection
 from seal_core.engines.base import LoraSettings, TrainedAdapter, TrainJob
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Adapter, SelfEdit, TableRef
@@ -38,7 +38,7 @@ def finetune(
     """
     config = current().config
     settings = {
-        "lora": lora_settings(config.finetune),
+        "lora": finetune_settings(config.finetune),
         "rows": config.rows.model_dump(mode="json"),
         "repeats": repeats,
         "seed": config.run.seed,
@@ -63,6 +63,14 @@ def finetune(
             )
         )
     return run_stage(finetune_shard, works)
+
+
+def finetune_settings(section: FinetuneSection) -> dict:
+    """The LoRA part of `[finetune]`, as the published code has it if that is asked for."""
+    lora = lora_settings(section)
+    if section.published:
+        lora.update(targets=["q_proj", "v_proj"], pad_to_max_length=True)
+    return lora
 
 
 def lora_settings(section: LoraSection) -> dict:

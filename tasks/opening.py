@@ -173,4 +173,5 @@ def _engine_spec(checked: Preflight) -> EngineSpec:
         threads=execution.threads,
         max_batch_tokens=execution.max_batch_tokens,
         trainer=execution.trainer,
+        memory_bytes=None if execution.memory_gb is None else int(execution.memory_gb * 2**30),
     )

@@ -120,6 +120,8 @@ class LoraSettings:
         batch_size: Rows per optimizer step.
         clip: Gradient norm limit; 0 for none.
         max_length: Rows are cut to this many tokens.
+        pad_to_max_length: Fill every row up to `max_length` with padding that carries loss but
+            is not seen, as the published code does; for ablation, it costs many times more.
         max_steps: Stop after this many steps; None for `epochs` passes. When set, epochs
             repeat as often as needed, and the schedule spans `max_steps`.
         max_train_tokens: Stop before the step that would pass this many trained tokens in
@@ -138,6 +140,7 @@ class LoraSettings:
     batch_size: int = 1
     clip: float = 1.0
     max_length: int = 2048
+    pad_to_max_length: bool = False
     max_steps: int | None = None
     max_train_tokens: int | None = None
 

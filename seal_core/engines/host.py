@@ -32,6 +32,7 @@ from seal_core.engines.base import (
 )
 from seal_core.engines.batched_trainer import BatchedTrainer
 from seal_core.engines.loading import LoadedModel, load_model
+from seal_core.engines.packing import can_pack
 from seal_core.engines.peft_trainer import PeftTrainer
 from seal_core.engines.spec import EngineSpec
 from seal_core.engines.transformers_generator import TransformersGenerator
@@ -104,7 +105,11 @@ class Engines:
         if self._spec.trainer == "peft":
             return PeftTrainer(self._load())
         if self._spec.trainer == "batched":
-            return BatchedTrainer(self._load(), memory_bytes=self._spec.memory_bytes)
+            loaded = self._load()
+            if can_pack(loaded):
+                return BatchedTrainer(loaded, memory_bytes=self._spec.memory_bytes)
+            print(f"{loaded.name} cannot train many rows in one stream: one adapter at a time")
+            return PeftTrainer(loaded)
         raise InputError(f"trainer is {self._spec.trainer!r}: use 'batched' or 'peft'")
 
     def _load(self) -> LoadedModel:

@@ -7,7 +7,7 @@ adapter's size is allocated, filled with zeros or added up in a step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ class Pair:
     Attributes:
         a, b: `[rank, in]` and `[out, rank]`.
         grad_a, grad_b: Their gradients.
+        a_t, b_t: Transposed views, made once.
         is_fresh: No gradient was written yet in this tick, so the first one replaces the last
             tick's; a module that is used twice adds to it.
     """
@@ -31,6 +32,11 @@ class Pair:
     grad_a: torch.Tensor
     grad_b: torch.Tensor
     is_fresh: bool = True
+    a_t: torch.Tensor = field(init=False)
+    b_t: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.a_t, self.b_t = self.a.t(), self.b.t()
 
     def clear_if_fresh(self) -> None:
         """The gradient of a module that the tick did not reach is zero."""
@@ -41,11 +47,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class RowDropout:
-    """Dropout of one row: its own stream of random numbers, over its own tokens."""
+    """Dropout of one row in one tick, over its own tokens.
+
+    A seed and no stream of numbers: a layer that computes its activations a second time must
+    drop the same ones.
+    """
 
     share: float
     n_tokens: int
-    generator: torch.Generator
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +127,21 @@ class Layout:
         return padded.flatten(0, 1).index_select(0, self.scatter)
 
 
-def adapted(x: torch.Tensor, base: nn.Linear, pairs: Sequence[Pair], tick: Tick) -> torch.Tensor:
+def adapted(
+    x: torch.Tensor, base: nn.Linear, pairs: Sequence[Pair], tick: Tick, place: int = 0
+) -> torch.Tensor:
     """The layer's output with each adapter's delta on its own tokens.
 
     Args:
         x: `[tokens, in]`, the tokens of each adapter together.
         pairs: A and B of the tick's adapters, in their order.
+        place: The layer's number, which its dropout derives from.
 
     Returns:
         `[tokens, out]`.
     """
     product = _OneByOne if tick.layout is None else _Batched
-    dropped = _dropped(x, tick.dropout) if tick.dropout else None
+    dropped = _dropped(x, tick.dropout, place) if tick.dropout else None
     return product.apply(x, dropped, tick.anchor, base, pairs, tick)
 
 
@@ -150,41 +163,47 @@ class _OneByOne(torch.autograd.Function):
         # As PEFT does: the delta in the adapter's precision, the sum rounded to the model's.
         inputs = (x if dropped is None else dropped).to(fine)
         total = y.to(fine)
-        inner = []
+        inner = inputs.new_empty(x.shape[0], max(pair.a.shape[0] for pair in pairs))
         parts = zip(
-            inputs.split(tick.lengths), total.split(tick.lengths), pairs, tick.scales, strict=True
+            inputs.split(tick.lengths),
+            _columns(inner, pairs, tick),
+            total.split(tick.lengths),
+            pairs,
+            tick.scales,
+            strict=True,
         )
-        for own_x, own_y, pair, scale in parts:
-            inner.append(own_x.mm(pair.a.t()))
-            own_y.addmm_(inner[-1], pair.b.t(), alpha=scale)
-        ctx.save_for_backward(inputs, *inner)
+        for own_x, own_inner, own_y, pair, scale in parts:
+            torch.mm(own_x, pair.a_t, out=own_inner)
+            own_y.addmm_(own_inner, pair.b_t, alpha=scale)
+        ctx.save_for_backward(inputs, inner)
         ctx.base, ctx.pairs, ctx.tick, ctx.has_dropout = base, pairs, tick, dropped is not None
         return total.to(y.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        inputs, *inner = ctx.saved_tensors
-        tick, gradient = ctx.tick, gradients[0]
+        inputs, inner = ctx.saved_tensors
+        tick, pairs, gradient = ctx.tick, ctx.pairs, gradients[0]
         fine = gradient.to(inputs.dtype)
         whole, grad_x, grad_dropped = _targets(ctx, gradient, inputs)
-        wanted = (None,) * len(inner) if whole is None else whole.split(tick.lengths)
+        wanted = (None,) * len(pairs) if whole is None else whole.split(tick.lengths)
         parts = zip(
             inputs.split(tick.lengths),
             fine.split(tick.lengths),
-            inner,
-            ctx.pairs,
+            _columns(inner, pairs, tick),
+            _columns(torch.empty_like(inner), pairs, tick),
+            pairs,
             tick.scales,
             wanted,
             strict=True,
         )
-        for own_x, own_y, own_inner, pair, scale, own_grad in parts:
+        for own_x, own_y, own_inner, down, pair, scale, own_grad in parts:
             kept = 0.0 if pair.is_fresh else 1.0
             pair.is_fresh = False
-            down = own_y.mm(pair.b).mul_(scale)
+            torch.mm(own_y, pair.b, out=down)
             pair.grad_b.addmm_(own_y.t(), own_inner, beta=kept, alpha=scale)
-            pair.grad_a.addmm_(down.t(), own_x, beta=kept)
+            pair.grad_a.addmm_(down.t(), own_x, beta=kept, alpha=scale)
             if own_grad is not None:
-                own_grad.addmm_(down, pair.a)
+                own_grad.addmm_(down, pair.a, alpha=scale)
         return _returned(grad_x, grad_dropped, whole, gradient.dtype)
 
 
@@ -228,6 +247,14 @@ class _Batched(torch.autograd.Function):
         if whole is not None:
             whole.add_(layout.collect(torch.bmm(down, a)))
         return _returned(grad_x, grad_dropped, whole, gradient.dtype)
+
+
+def _columns(stream: torch.Tensor, pairs: Sequence[Pair], tick: Tick) -> Sequence[torch.Tensor]:
+    """Each adapter's tokens of `[tokens, rank]`, as wide as its own rank."""
+    parts = stream.split(tick.lengths)
+    if all(pair.a.shape[0] == stream.shape[1] for pair in pairs):
+        return parts
+    return [part[:, : pair.a.shape[0]] for part, pair in zip(parts, pairs, strict=True)]
 
 
 def _put(pair: Pair, grad_a: torch.Tensor, grad_b: torch.Tensor) -> None:
@@ -290,10 +317,11 @@ def _returned(
     return (grad_x, grad_dropped.to(dtype), None, None, None, None)
 
 
-def _dropped(x: torch.Tensor, dropout: Sequence[RowDropout]) -> torch.Tensor:
+def _dropped(x: torch.Tensor, dropout: Sequence[RowDropout], place: int) -> torch.Tensor:
     masks = []
     for own in dropout:
         # Drawn over the row's own tokens, so that no other row shifts a random number.
-        drawn = torch.rand(own.n_tokens, x.shape[1], generator=own.generator)
+        generator = torch.Generator().manual_seed(own.seed + place)
+        drawn = torch.rand(own.n_tokens, x.shape[1], generator=generator)
         masks.append((drawn >= own.share) / (1 - own.share))
     return x * torch.cat(masks).to(x)

@@ -71,9 +71,10 @@ class SlotLinear(nn.Module):
         pairs: A, B and their gradients by slot.
     """
 
-    def __init__(self, base: nn.Linear) -> None:
+    def __init__(self, base: nn.Linear, place: int) -> None:
         super().__init__()
         self.base = base
+        self._place = place
         self.tick: Tick | None = None
         self.pairs: dict[int, Pair] = {}
 
@@ -82,7 +83,7 @@ class SlotLinear(nn.Module):
         if self.tick is None:
             return self.base(x)
         pairs = [self.pairs[slot] for slot in self.tick.slots]
-        return adapted(x[0], self.base, pairs, self.tick)[None]
+        return adapted(x[0], self.base, pairs, self.tick, self._place)[None]
 
 
 class LoraSlots:
@@ -99,7 +100,7 @@ class LoraSlots:
         for name in sorted(modules):
             base = model.get_submodule(name)
             block = Block(width, rank, base.in_features, base.out_features)
-            self._layers[name] = SlotLinear(base)
+            self._layers[name] = SlotLinear(base, len(self._layers))
             model.set_submodule(name, self._layers[name])
             self._blocks[name] = block
             width, device = block.end, base.weight.device

@@ -192,7 +192,7 @@ def can_pack(loaded: LoadedModel) -> bool:
     ]
     alone = [model(torch.tensor([row], device=device), use_cache=False).logits[0] for row in rows]
     stream = torch.tensor([[token for row in rows for token in row]], device=device)
-    packing = Packing.build(_CHECK_LENGTHS, device)
+    packing = Packing.build(_CHECK_LENGTHS, device, window=window_of(model))
     try:
         with packed(model):
             together = model(

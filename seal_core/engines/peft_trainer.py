@@ -151,11 +151,16 @@ class PeftTrainer:
 
 
 def encode_job(loaded: LoadedModel, job: TrainJob) -> list[EncodedRow]:
-    """The job's usable rows, cut to its row limit and the model's context."""
+    """The job's usable rows, cut to its row limit and the model's context, and padded if wished."""
     limit = job.settings.max_length
     if loaded.context is not None:
         limit = min(limit, loaded.context)
-    return encode_rows(loaded.tokenizer, job.rows, loaded.eos_id, limit)
+    rows = encode_rows(loaded.tokenizer, job.rows, loaded.eos_id, limit)
+    return (
+        [row.padded(limit, loaded.pad_id) for row in rows]
+        if job.settings.pad_to_max_length
+        else rows
+    )
 
 
 def start_weights(layers: LinearLayers, job: TrainJob, modules: Sequence[str]) -> Weights:
@@ -170,8 +175,12 @@ def start_weights(layers: LinearLayers, job: TrainJob, modules: Sequence[str]) -
 def row_loss(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tensor:
     """Mean negative log-probability over all target tokens of the rows, nats."""
     ids, labels = padded(rows, loaded)
+    mask = None
+    if any(row.n_pads for row in rows):
+        seen = [[1] * (len(row.ids) - row.n_pads) + [0] * row.n_pads for row in rows]
+        mask = torch.tensor(seen, device=ids.device)
     logits = loaded.model(
-        input_ids=ids, use_cache=False, logits_to_keep=labels.shape[1] + 1
+        input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=labels.shape[1] + 1
     ).logits[:, :-1]
     logits = logits if logits.dtype == torch.float64 else logits.float()
     return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)

@@ -93,7 +93,7 @@ class TickRunner:
         lengths = tuple(sum(len(row.ids) for row in share.rows) for share in shares)
         scales = tuple(share.scale for share in shares)
         dropout = [
-            RowDropout(share.dropout, len(row.ids), share.generator)
+            RowDropout(share.dropout, len(row.ids), _seed(share.generator))
             for share in shares
             for row in share.rows
         ]
@@ -129,6 +129,10 @@ class TickRunner:
         )
         counts = [share.n_targets for share in shares]
         return torch.stack([own.mean() for own in losses.split(counts)])
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator))
 
 
 def _targets(rows: Sequence[EncodedRow]) -> tuple[list[int], list[int]]:

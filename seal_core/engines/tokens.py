@@ -26,6 +26,11 @@ class EncodedRow:
     n_context: int
     n_pads: int = 0
 
+    def padded(self, length: int, pad_id: int) -> EncodedRow:
+        """The row filled up to `length` with padding, which then is a target too."""
+        n_pads = length - len(self.ids)
+        return EncodedRow((*self.ids, *[pad_id] * n_pads), self.n_context, n_pads)
+
     @property
     def n_targets(self) -> int:
         """Tokens that carry loss."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from seal_core.engines.adapter_files import read_adapter
 from seal_core.engines.base import LoraSettings, TrainedAdapter, TrainJob, TrainRow
 from seal_core.engines.batched_trainer import BatchedTrainer
 from seal_core.engines.loading import load_model
@@ -151,3 +153,67 @@ def test_half_precision_models_train_float32_adapters(model_path, adapters, tmp_
     for one, other in zip(together, alone, strict=True):
         assert {tensor.dtype for tensor in weights(one).values()} == {torch.float32}
         assert one.final_loss == pytest.approx(other.final_loss, rel=0.05)
+
+
+def poisoned(jobs: list[TrainJob], place: int, lr: float) -> list[TrainJob]:
+    """The jobs, with one more that takes the same steps at this learning rate."""
+    own = replace(jobs[0], adapter_id="poison", settings=replace(jobs[0].settings, lr=lr, clip=0))
+    return [*jobs[:place], own, *jobs[place:]]
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_an_adapter_that_turns_nan_changes_no_bit_of_the_others(
+    loaded, adapters, tmp_path, place
+) -> None:
+    jobs = different_jobs(adapters)
+    healthy = BatchedTrainer(loaded).train(poisoned(jobs, place, 1e-3), tmp_path / "a")
+    broken = BatchedTrainer(loaded).train(poisoned(jobs, place, 1e30), tmp_path / "b")
+    assert healthy[place].error is None and healthy[place].path is not None
+    assert broken[place].path is None and "step" in (broken[place].error or "")
+    for i, (one, other) in enumerate(zip(broken, healthy, strict=True)):
+        if i != place:
+            ours, theirs = weights(one), weights(other)
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+            assert (one.first_loss, one.final_loss) == (other.first_loss, other.final_loss)
+
+
+def test_an_adapter_with_nothing_to_do_keeps_its_moments(loaded, adapters, tmp_path) -> None:
+    """A zero gradient would still move AdamW; with one row per tick every other adapter waits."""
+    jobs = different_jobs(adapters)[:3]
+    apart = BatchedTrainer(loaded, max_batch_tokens=1).train(jobs, tmp_path / "a")
+    single = [BatchedTrainer(loaded).train([job], tmp_path / "b")[0] for job in jobs]
+    for one, other in zip(apart, single, strict=True):
+        assert distance(one, other) <= 1e-6
+
+
+def test_the_size_of_a_shard_does_not_matter(model_path, adapters, tmp_path) -> None:
+    jobs = different_jobs(adapters)
+    trainer = BatchedTrainer(load_model(model_path, dtype="float64"))
+    whole = trainer.train(jobs, tmp_path / "a")
+    for size in (2, 3):
+        cut = [
+            r for i in range(0, 8, size) for r in trainer.train(jobs[i : i + size], tmp_path / "b")
+        ]
+        assert all(distance(one, two) <= 1e-10 for one, two in zip(cut, whole, strict=True))
+
+
+def test_adapters_reload_in_peft_with_the_same_logits(model_path, tmp_path) -> None:
+    """What is exported is what was trained: PEFT's own reading of it lowers the loss as said."""
+    job = TrainJob("one", rows(1, 3), LoraSettings(rank=4, alpha=8.0, lr=5e-3, epochs=8), seed=1)
+    (result,) = BatchedTrainer(load_model(model_path, dtype="float64")).train([job], tmp_path)
+    loaded = load_model(model_path, dtype="float64")
+    ids = torch.tensor([loaded.tokenizer(job.rows[0].text)["input_ids"]])
+    pairs = read_adapter(str(result.path))
+    with torch.no_grad():
+        reread = peft.PeftModel.from_pretrained(
+            load_model(model_path, dtype="float64").model,
+            str(result.path),
+            autocast_adapter_dtype=False,
+        )
+        theirs = reread(ids).logits
+        for name, pair in pairs.items():
+            weight = loaded.model.get_submodule(name).weight
+            weight.add_(pair.scale * (pair.b.double() @ pair.a.double()))
+        assert (loaded.model(ids).logits - theirs).abs().max() <= 1e-9
+        base = load_model(model_path, dtype="float64").model(ids).logits
+    assert (base - theirs).abs().max() > 1e-3
