@@ -11,6 +11,7 @@ reckoned. Its server, its logging and the transfer of adapters are left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from seal_core.engines.base import TrainJob
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.tokens import encode_row
-from tests.bench.floor import synchronize
+from tests.bench.floor import ALL_LINEAR, synchronize
 from tests.bench.timing import Sample, now
 
 
@@ -64,7 +65,7 @@ def run_published(
         r=settings.rank,
         lora_alpha=settings.alpha,  # type: ignore[arg-type]
         lora_dropout=settings.dropout,
-        target_modules=list(settings.targets),
+        target_modules=_peft_targets(settings.targets),
         task_type="CAUSAL_LM",
     )
     model = peft.get_peft_model(loaded.model, config)
@@ -99,6 +100,10 @@ def run_published(
     step = (clock.times[-1] - clock.times[0]) * (1 / (len(clock.times) - 1))
     rest = total - step * len(clock.times)
     return Cost(step, Sample(max(0.0, rest.wall), max(0.0, rest.cpu)))
+
+
+def _peft_targets(targets: Sequence[str]) -> list[str] | str:
+    return targets[0] if tuple(targets) == ALL_LINEAR else list(targets)
 
 
 def _rows(loaded: LoadedModel, job: TrainJob, max_length: int) -> list[dict[str, list[int]]]:

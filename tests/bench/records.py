@@ -46,7 +46,7 @@ def machine(device: torch.device, threads: int) -> dict[str, str]:
     return {
         "device": name,
         "cores": f"{os.cpu_count()} cores, {memory:.0f} GiB of memory",
-        "threads": f"torch runs on {threads} thread{'s' if threads > 1 else ''}, for all contenders",
+        "threads": f"torch threads: {threads}, the same for all contenders",
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, peft {peft.__version__}",
         "load": f"{os.getloadavg()[0]:.1f} before the run (processes that wanted a core)",
