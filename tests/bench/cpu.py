@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> Records:
     torch.set_num_threads(args.threads)
     device = torch.device("cpu")
     rates = floor.measure_rates(device, torch.float32, 256 if args.quick else 1024)
-    head = {"kind": "cpu", "machine": machine(device, args.threads), "rates": asdict(rates)}
+    head = {
+        "kind": "cpu",
+        "machine": machine(device, args.threads),
+        "threads": args.threads,
+        "rates": asdict(rates),
+    }
     records = Records(args.json, head)
     shapes = (TOY,) if args.quick else CPU_SHAPES
     with tempfile.TemporaryDirectory(prefix="seal-bench-") as folder:

@@ -16,7 +16,7 @@ over a batch, shared by all adapters in it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,9 @@ STATE_BYTES = 44
 
 QV = ("q_proj", "v_proj")
 ALL_LINEAR = ("all-linear",)
+
+
+_TRIES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,13 @@ def training(
 ) -> Work:
     """One edit whose rows have these lengths, one row per step; frozen weights not read."""
     adapter = lora_weights(shape, targets, rank)
-    pairs = sum(n * (n + 1) // 2 for n in lengths)
-    flops = (4 * matmul_weights(shape) + 6 * adapter) * sum(lengths)
-    flops += 3 * 4 * shape.hidden * shape.layers * pairs
+    flops = (4 * matmul_weights(shape) + 6 * adapter) * sum(lengths) + attention(shape, lengths)
     return Work(float(flops * epochs), float(STATE_BYTES * adapter * len(lengths) * epochs))
+
+
+def attention(shape: Shape, lengths: Sequence[int]) -> int:
+    """Operations of causal attention over one epoch, forward and backward."""
+    return 3 * 4 * shape.hidden * shape.layers * sum(n * (n + 1) // 2 for n in lengths)
 
 
 def passes(shape: Shape, n: float, item_bytes: int, reads: int = 2) -> Work:
@@ -89,12 +95,12 @@ def measure_rates(device: torch.device, dtype: torch.dtype, size: int) -> Rates:
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     numbers = torch.zeros(16 * size * size, dtype=torch.float32, device=device)
     target = torch.empty_like(numbers)
-    product = min(_seconds(lambda: torch.mm(a, b), device) for _ in range(10))
-    copied = min(_seconds(lambda: target.copy_(numbers), device) for _ in range(10))
+    product = min(_seconds(lambda: torch.mm(a, b), device) for _ in range(_TRIES))
+    copied = min(_seconds(lambda: target.copy_(numbers), device) for _ in range(_TRIES))
     return Rates(2 * size**3 / product, 2 * 4 * numbers.numel() / copied)
 
 
-def _seconds(work, device: torch.device) -> float:  # type: ignore[no-untyped-def]
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
     synchronize(device)
     start = time.perf_counter()
     work()

@@ -23,7 +23,7 @@ from seal_core.engines.loading import LoadedModel
 from seal_core.engines.peft_trainer import PeftTrainer
 from seal_core.engines.transformers_generator import TransformersGenerator
 from tests.bench import edits, floor, report
-from tests.bench.contenders import Training, all_at_once, compare, one_by_one
+from tests.bench.contenders import Training, all_at_once, answer, compare, one_by_one
 from tests.bench.published import run_published
 from tests.bench.records import Record, Records, machine
 from tests.bench.shapes import QWEN_7B, TOY, Shape, build, sharing
@@ -84,6 +84,9 @@ def _targets(
     plain = sharing(loaded)
     for contender in (peft, batched):
         contender.warm_up(edits.jobs(edits.fixed(2, args.tokens), settings))
+    answer(generator, edits.requests(batched.paths(), 2, 1))
+    first = edits.jobs(edits.fixed(1, args.tokens), settings)[0]
+    run_published(plain, first, folder, args.padding, 2)
     for n in args.n:
         lengths = edits.fixed(n, args.tokens)
         jobs = edits.jobs(lengths, settings)

@@ -22,9 +22,9 @@ REPORT = ROOT / "docs" / "performance.md"
 WANTED = {
     ("256x4", "peft"): 1.35,
     ("64x28", "peft"): 2.5,
-    "published 512": 10,
-    "published 2048": 60,
-    "one by one": 3.5,
+    ("any", "published 512"): 10,
+    ("any", "published 2048"): 60,
+    ("any", "one by one"): 3.5,
 }
 """The least ratios to the batched engine that the project asks of itself."""
 
@@ -61,7 +61,7 @@ def _cpu(data: Record) -> list[str]:
                 and (record["shape"], tuple(record["targets"])) == (shape.name, targets)
             ]
             if found:
-                lines += _training_table(shape, targets, found, floor.Rates(**data["rates"]))
+                lines += _training_table(shape, targets, found, data)
     answered = [record for record in data["records"] if record["section"] == "answering"]
     if answered:
         lines += _answering_table(answered)
@@ -71,8 +71,9 @@ def _cpu(data: Record) -> list[str]:
 
 
 def _training_table(
-    shape: Shape, targets: tuple[str, ...], records: Sequence[Record], rates: floor.Rates
+    shape: Shape, targets: tuple[str, ...], records: Sequence[Record], data: Record
 ) -> list[str]:
+    rates = floor.Rates(**data["rates"])
     slower = [name for name in reversed(records[0]["seconds"]) if name != "batched"]
     weights = floor.matmul_weights(shape) / 1e6
     adapter = floor.lora_weights(shape, targets, 32) / 1e6
@@ -93,7 +94,9 @@ def _training_table(
                 [record["n"], record["epochs"], record["steps"]] if clock == "cpu" else [""] * 3
             )
             ratios = [str(ratio(record, name, "batched", clock)) for name in slower]
-            share = f"{least / own.median:.0%}"
+            # Seconds of several threads add up to more than the machine's rates are about.
+            comparable = clock == "wall" or data["threads"] == 1
+            share = f"{least / own.median:.0%}" if comparable else ""
             rows.append([*counts, clock, str(own), *ratios, share])
     wanted = [_wanted(shape, name) for name in slower]
     rows.append(["at least", "", "", "", "", *wanted, ""])
@@ -120,7 +123,7 @@ def _answering_table(records: Sequence[Record]) -> list[str]:
         ]
         for record in records
     ]
-    rows.append(["at least", "", "", "", number(WANTED["one by one"]), ""])
+    rows.append(["at least", "", "", "", number(WANTED["any", "one by one"]), ""])
     first = records[0]
     head = ["shape", "requests", "one by one, CPU s", "batched, CPU s", "ratio, CPU", "ratio, wall"]
     return [
@@ -215,7 +218,7 @@ def _machine(data: Record) -> list[str]:
 
 
 def _wanted(shape: Shape, name: str) -> str:
-    value = WANTED.get((shape.name, name), WANTED.get(name))
+    value = WANTED.get((shape.name, name), WANTED.get(("any", name)))
     return "" if value is None else number(value)
 
 
