@@ -60,6 +60,10 @@ def build(
 
     Byte tokens are the first of the vocabulary; the head's other rows are never an answer.
     """
+    tokenizer = byte_tokenizer()
+    end = len(tokenizer) - 1
+    tokenizer.pad_token_id = end
+    tokenizer.padding_side = "left"
     config = Qwen2Config(
         vocab_size=shape.vocab,
         hidden_size=shape.hidden,
@@ -68,20 +72,16 @@ def build(
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
         max_position_embeddings=CONTEXT,
-        eos_token_id=256,
+        eos_token_id=end,
         bos_token_id=None,
     )
-    tokenizer = byte_tokenizer()
-    tokenizer.pad_token_id = tokenizer.eos_token_id
-    tokenizer.padding_side = "left"
     torch.manual_seed(seed)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.eval().requires_grad_(False)
     # An answer has its full length, and its text is bytes: the end token and those beyond get
     # the logit 0, below the largest of 256 random ones.
-    model.get_output_embeddings().weight.data[tokenizer.eos_token_id :] = 0.0
-    end = tokenizer.eos_token_id
+    model.get_output_embeddings().weight.data[end:] = 0.0
     place = model.get_input_embeddings().weight.device
     return LoadedModel(model, tokenizer, shape.name, end, end, (end,), CONTEXT, place)
 
