@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEEDS  := 0 1 2 3 4
 
-.PHONY: help setup demo demo-seeds test check lint clean
+.PHONY: help setup demo demo-seeds test check lint bench bench-gpu clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -35,6 +35,12 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+bench: $(STAMP) ## time training and answering on the CPU; writes docs/performance.md
+	$(BIN)/python -m tests.bench.cpu --json build/bench-cpu.json --report docs/performance.md
+
+bench-gpu: $(STAMP) ## the same on a GPU with a 7B-shaped model; without one, a toy model on the CPU
+	$(BIN)/python -m tests.bench.gpu --json build/bench-gpu.json --report docs/performance.md
 
 clean: ## remove the store of the demo; the environment stays
 	rm -rf seal-store

@@ -9,13 +9,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 
-def save_tokenizer(folder: Path) -> None:
+def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token per byte, and an end token."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({char: i for i, char in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>").save_pretrained(folder)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
 
 
 def save_qwen2(folder: Path, *, seed: int = 0, positions: int = 4096) -> Path:
@@ -34,5 +34,5 @@ def save_qwen2(folder: Path, *, seed: int = 0, positions: int = 4096) -> Path:
         initializer_range=0.3,
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
-    save_tokenizer(folder)
+    byte_tokenizer().save_pretrained(folder)
     return folder

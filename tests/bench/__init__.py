@@ -1,0 +1,1 @@
+"""Benchmarks of training and answering: `make bench` on a CPU, `make bench-gpu` on a GPU."""

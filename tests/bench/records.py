@@ -1,0 +1,82 @@
+"""Keeps what was measured as plain JSON, written after every figure, and the machine it is of."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+
+from tests.bench.timing import Sample, Spread
+
+Record = dict[str, Any]
+
+
+class Records:
+    """Records of one run; a run that is stopped leaves those it has."""
+
+    def __init__(self, path: Path | None, head: Record) -> None:
+        self._path = path
+        self._start = time.perf_counter()
+        self.data: Record = {**head, "records": []}
+
+    def add(self, record: Record) -> None:
+        """Keeps a record, and writes all of them."""
+        self.data["records"].append(record)
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(json.dumps(self.data, indent=1) + "\n")
+
+    def tell(self, line: str) -> None:
+        """Prints progress with the time since the start."""
+        print(f"[{time.perf_counter() - self._start:5.0f} s] {line}", flush=True)
+
+
+def machine(device: torch.device, threads: int) -> dict[str, str]:
+    """What a reader needs to judge the figures."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "device": name,
+        "cores": f"{os.cpu_count()} cores, {memory:.0f} GiB of memory",
+        "threads": f"torch threads: {threads}, the same for all contenders",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, peft {peft.__version__}",
+        "load": f"{os.getloadavg()[0]:.1f} before the run (processes that wanted a core)",
+    }
+
+
+def seconds(samples: Mapping[str, Iterable[Sample]]) -> Record:
+    """Samples as JSON: `{contender: {clock: [seconds, …]}}`."""
+    return {
+        name: {clock: [getattr(s, clock) for s in own] for clock in ("cpu", "wall")}
+        for name, own in ((name, list(own)) for name, own in samples.items())
+    }
+
+
+def spread(record: Record, name: str, clock: str) -> Spread:
+    """A contender's seconds."""
+    return Spread.of(record["seconds"][name][clock])
+
+
+def ratio(record: Record, slow: str, fast: str, clock: str) -> Spread:
+    """How many times as long the slow one took, repetition by repetition."""
+    own = record["seconds"]
+    pairs = zip(own[slow][clock], own[fast][clock], strict=True)
+    return Spread.of([one / other for one, other in pairs])
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
