@@ -38,7 +38,7 @@ class TrainingBench:
     ) -> None:
         self._args, self._shape, self._targets, self._folder = args, shape, targets, folder
         device = torch.device("cpu")
-        batched = BatchedTrainer(build(shape), max_batch_tokens=MAX_BATCH_TOKENS)
+        batched = BatchedTrainer(build(shape))
         self._peft = Training(PeftTrainer(build(shape)), folder / "peft", device)
         self._batched = Training(batched, folder / "batched", device)
         self._plain = build(shape)
