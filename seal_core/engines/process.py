@@ -91,7 +91,9 @@ class EngineProcess:
             if answer["error"] in _ERRORS:
                 raise _ERRORS[answer["error"]](answer["message"])
             self._end()
-            raise EngineError(f"engine call {name} failed: {answer['message']}{log_tail(self._log_path)}")
+            raise EngineError(
+                f"engine call {name} failed: {answer['message']}{log_tail(self._log_path)}"
+            )
 
     def close(self) -> None:
         """Ends the child at once, also in the middle of a call; it cannot be used again."""
@@ -166,7 +168,9 @@ class EngineProcess:
         try:
             code = process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return EngineError(f"engine call {name}: the engine went silent{log_tail(self._log_path)}")
+            return EngineError(
+                f"engine call {name}: the engine went silent{log_tail(self._log_path)}"
+            )
         how = f"with exit code {code}"
         if code < 0:
             how = f"by {signal.Signals(-code).name}"

@@ -115,7 +115,8 @@ def served_rank(rank: int) -> int:
         if rank <= value:
             return value
     raise InputError(
-        f"finetune.rank and update.rank make adapters of rank {rank}: vLLM serves at most {_RANKS[-1]}"
+        f"finetune.rank and update.rank make adapters of rank {rank}: vLLM serves at most "
+        f"{_RANKS[-1]}"
     )
 
 

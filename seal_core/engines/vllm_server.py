@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -32,6 +33,9 @@ class VllmServer:
     Args:
         folder: A folder of the caller's for sockets; removed if the caller dies.
         log_path: File that the server's output is appended to.
+
+    Attributes:
+        lives: Times that it was started.
     """
 
     def __init__(self, options: VllmOptions, folder: Path, log_path: Path) -> None:
@@ -40,6 +44,8 @@ class VllmServer:
         self._log_path = log_path
         self._guard: subprocess.Popen[bytes] | None = None
         self._closed = False
+        self._starting = threading.Lock()
+        self.lives = 0
         self.api_key = secrets.token_urlsafe(24)
         self.url = ""
 
@@ -54,7 +60,22 @@ class VllmServer:
         Raises:
             EngineError: It ended, or was not healthy in time; its own error is in the message.
         """
+        with self._starting:
+            self._start()
+
+    def describe_end(self) -> str:
+        """What happened to the server, for an error's message."""
+        what = "does not answer" if self.running else "ended"
+        return f"the vLLM server {what}{log_causes(self._log_path)}"
+
+    def close(self) -> None:
+        """Ends the server, also while it starts; it cannot be started again."""
+        self._closed = True
         self._end()
+
+    def _start(self) -> None:
+        self._end()
+        self.lives += 1
         install = find_vllm(self._options.python)
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
@@ -76,19 +97,9 @@ class VllmServer:
             self._end()
             raise
 
-    def describe_end(self) -> str:
-        """What happened to the server, for an error's message."""
-        what = "does not answer" if self.running else "ended"
-        return f"the vLLM server {what}{log_causes(self._log_path)}"
-
-    def close(self) -> None:
-        """Ends the server; it cannot be started again."""
-        self._closed = True
-        self._end()
-
     def _wait(self) -> None:
         deadline = time.monotonic() + self._options.start_timeout
-        while not self._healthy():
+        while self._closed or not self._healthy():
             if self._closed:
                 raise EngineError("the vLLM server was closed while it started")
             if not self.running:
