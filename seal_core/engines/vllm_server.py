@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -31,21 +32,27 @@ class VllmServer:
     """A server under a guard process, both in a process group of their own.
 
     Args:
+        targets: Names of the layers that adapters may target.
         folder: A folder of the caller's for sockets; removed if the caller dies.
         log_path: File that the server's output is appended to.
 
     Attributes:
         lives: Times that it was started.
+        on_gpu: Whether its vLLM is for GPUs; known once it was started.
     """
 
-    def __init__(self, options: VllmOptions, folder: Path, log_path: Path) -> None:
+    def __init__(
+        self, options: VllmOptions, targets: Sequence[str], folder: Path, log_path: Path
+    ) -> None:
         self._options = options
+        self._targets = targets
         self._folder = folder
         self._log_path = log_path
         self._guard: subprocess.Popen[bytes] | None = None
         self._closed = False
         self._starting = threading.Lock()
         self.lives = 0
+        self.on_gpu = False
         self.api_key = secrets.token_urlsafe(24)
         self.url = ""
 
@@ -77,9 +84,10 @@ class VllmServer:
         self._end()
         self.lives += 1
         install = find_vllm(self._options.python)
+        self.on_gpu = not install.cpu
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
-        command = server_command(self._options, install, port)
+        command = server_command(self._options, install, port, self._targets)
         guard = [sys.executable, "-P", vllm_guard.__file__, str(os.getpid()), str(self._folder)]
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("ab") as log:

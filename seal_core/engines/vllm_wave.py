@@ -71,7 +71,7 @@ class Wave:
         """Requests of one stack on one server, again after its death until all are done."""
         lost = 0
         while pending := [job for job in jobs if job.result is None]:
-            async with link.slots if jobs[0].adapters else _nothing():
+            async with link.slots:
                 session = await link.session()
                 try:
                     await self._ask_all(session, pending)
@@ -106,7 +106,7 @@ class Wave:
 
     @asynccontextmanager
     async def _model(self, session: Session, adapters: tuple[str, ...]) -> AsyncIterator[str]:
-        if not adapters:
+        if not adapters and session.mixes_base:
             yield session.base
             return
         async with self.shelf.hold(adapters) as adapter, session.loaded(adapter) as name:
@@ -122,7 +122,7 @@ class Wave:
         except InputError as error:
             job.result = job.fail(str(error))
         except RequestRefused as error:
-            if error.status == _NOT_FOUND and job.adapters:
+            if error.status == _NOT_FOUND and model != session.base:
                 raise _AdapterLost(str(error)) from error
             job.result = job.fail(f"the vLLM server refused the request: {error}")
         self.done(1)
@@ -131,12 +131,6 @@ class Wave:
         for job in jobs:
             job.result = job.fail(error)
         self.done(len(jobs))
-
-
-@asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
-    """The base model needs no slot."""
-    yield
 
 
 def _spread(jobs: Sequence[Job], links: Sequence[Link]) -> list[tuple[Link, list[Job]]]:
