@@ -42,11 +42,9 @@ class VllmClient:
         key: str,
         timeout: float,
         running: Callable[[], bool] = lambda: True,
-        pauses: tuple[float, ...] = RETRY_SECONDS,
     ) -> None:
         self.url = url
         self._running = running
-        self._pauses = pauses
         self._http = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -74,7 +72,7 @@ class VllmClient:
 
     async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         status, reason = 0, ""
-        for pause in (*self._pauses, None):
+        for pause in (*RETRY_SECONDS, None):
             try:
                 response = await self._http.request(method, path, json=body)
             except httpx.TransportError as error:
