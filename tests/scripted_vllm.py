@@ -39,7 +39,7 @@ def plan(folder: Path, **faults: dict[int, str]) -> None:
     """Plans what goes wrong: by the last part of a path (or `start`), by count, a fault.
 
     Faults: an HTTP status; `die`, `drop` (the connection), `lose` (the answer), `hang`, `forget`
-    (all adapters), `abort`, or for `start` a last word.
+    (all adapters), `abort`, `nan` (a log-probability), or for `start` a last word.
     """
     (folder / "faults.json").write_text(json.dumps(faults))
 
@@ -121,6 +121,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.isdecimal():
             return self.error(int(fault), f"planned {fault}")
         status, answer = getattr(self, name)(body)
+        if fault == "nan":
+            answer["choices"][0]["logprobs"]["token_logprobs"][0] = float("nan")
         if fault == "abort":
             answer["choices"][0]["finish_reason"] = "abort"
         if fault == "lose":

@@ -29,12 +29,15 @@ class MemoryFolder:
     """
 
     def __init__(self, parent: Path | None = None) -> None:
+        shared = parent is not None
         parent = parent or _memory()
         parent.mkdir(parents=True, exist_ok=True)
         prefix = f"{_PREFIX}{os.getuid()}-"
         for folder in parent.glob(f"{prefix}*"):
             _remove_if_stale(folder)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        if shared:
+            self.path.chmod(0o755)  # Its reader may be another user's process.
         self._lock = (self.path / _LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 

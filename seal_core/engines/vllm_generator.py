@@ -92,6 +92,8 @@ class VllmGenerator:
         concurrent.futures.wait([shut], _CLOSE_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_SECONDS)
+        if not self._thread.is_alive():
+            self._loop.close()
         self._folder.close()
 
     def _generate_job(self, request: GenerateRequest) -> Job:

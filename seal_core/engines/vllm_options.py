@@ -163,14 +163,15 @@ def server_environment(
     """The environment of a server.
 
     Args:
-        folder: Where it may put its sockets.
+        folder: Where it may put its sockets, whose paths must be short.
     """
     environment = dict(os.environ)
+    if not options.adapter_folder:
+        environment["VLLM_RPC_BASE_PATH"] = str(folder)
     environment.update(
         {
             KEY_VARIABLE: key,
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-            "VLLM_RPC_BASE_PATH": str(folder),
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "TOKENIZERS_PARALLELISM": "false",

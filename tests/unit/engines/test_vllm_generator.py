@@ -159,6 +159,14 @@ def test_a_refused_request_is_its_own_error(open_vllm, script, adapters, status)
     assert f"planned {status}" in (failed.error or "")
 
 
+def test_an_answer_that_is_not_finite_is_an_error(open_vllm, script, adapters) -> None:
+    scripted_vllm.plan(script, completions={5: "nan"})
+    answers = open_vllm().generate(wave(adapters))
+    (failed,) = [answer for answer in answers if answer.error]
+    assert (failed.text, failed.logprob) == (None, None)
+    assert "not finite" in (failed.error or "")
+
+
 def test_a_lasting_500_on_a_healthy_server_is_an_error_of_the_request(open_vllm, script) -> None:
     scripted_vllm.plan(script, completions={"all": "500"})  # pyright: ignore[reportArgumentType]
     (answer,) = open_vllm().generate([GenerateRequest("a", "x")])
@@ -221,6 +229,9 @@ def test_bad_requests_and_adapters_are_errors_of_their_own(
     weights = load_file(f"{broken}/adapter_model.safetensors")
     next(iter(weights.values()))[0, 0] = float("nan")
     save_file(weights, f"{broken}/adapter_model.safetensors")
+    huge = make_adapter(tmp_path / "huge", make_model(tmp_path / "o"), 8)
+    scaled = {n: w * 1e9 for n, w in load_file(f"{huge}/adapter_model.safetensors").items()}
+    save_file(scaled, f"{huge}/adapter_model.safetensors")
     other = make_adapter(tmp_path / "other", make_model(tmp_path / "n", hidden_size=64), 6)
     large = make_adapter(tmp_path / "large", make_model(tmp_path / "l"), 7, r=24)
     head = make_adapter(
@@ -229,6 +240,7 @@ def test_bad_requests_and_adapters_are_errors_of_their_own(
     requests = [
         GenerateRequest("fine", "x", (adapters["small"],)),
         GenerateRequest("nan", "x", (adapters["small"], broken)),
+        GenerateRequest("huge", "x", (huge,)),
         GenerateRequest("other", "x", (other,)),
         GenerateRequest("rank", "x", (large,)),
         GenerateRequest("head", "x", (head,)),
@@ -239,6 +251,7 @@ def test_bad_requests_and_adapters_are_errors_of_their_own(
     answers = {answer.request_id: answer for answer in open_vllm().generate(requests)}
     words = {
         "nan": "NaN or infinite",
+        "huge": "NaN or infinite",
         "other": "made for another model",
         "rank": "rank 24",
         "head": "lm_head",
