@@ -70,7 +70,9 @@ class Script:
         with self.lock:
             file = self.folder / f"count-{name}"
             count = int(file.read_text()) if file.exists() else 0
-            file.write_text(str(count + 1))
+            whole = file.with_suffix(".new")  # another thread may end the process any moment
+            whole.write_text(str(count + 1))
+            whole.replace(file)
         path = self.folder / "faults.json"
         faults = json.loads(path.read_text()) if path.exists() else {}
         planned = faults.get(name, {})

@@ -14,6 +14,8 @@ _TRANSIENT = frozenset((408, 425, 429))
 _KEY_REFUSED = frozenset((401, 403))
 _CONNECT_SECONDS = 10.0
 _CONNECTIONS = 512
+_IDLE_SECONDS = 2.0
+"""Well below the 5 s after which the server closes an idle connection."""
 
 
 class RequestRefused(Exception):
@@ -49,7 +51,11 @@ class VllmClient:
             base_url=url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS), pool=None),
-            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=32),
+            limits=httpx.Limits(
+                max_connections=_CONNECTIONS,
+                max_keepalive_connections=_CONNECTIONS,
+                keepalive_expiry=_IDLE_SECONDS,
+            ),
         )
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
