@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def vllm_python() -> str:
     """The interpreter that has vLLM."""
     try:
-        return find_vllm().python
+        return str(Path(find_vllm().python).absolute())
     except InputError as error:
         pytest.fail(f"{error}; `make test-vllm` installs it first")
 

@@ -1,7 +1,9 @@
 """A whole small run with real vLLM, by the command as typed.
 
-1. Its answers are those of a run with the transformers engine, given greedy self-edits.
-2. The server is killed with SIGKILL in the middle: the run goes on, and its tables are equal.
+1. On a server that runs already, its answers are those of a run with the transformers engine,
+   given greedy self-edits.
+2. On a server of its own, which is killed with SIGKILL in the middle: the run goes on, and its
+   tables equal those of the undisturbed run.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from seal_core.engines.base import GenerateRequest
+from seal_core.engines.vllm_generator import VllmGenerator
 from storage.catalog import Catalog
 from storage.store import Store
 
@@ -37,9 +41,14 @@ TABLES = (
 )
 
 
-def start(folder: Path, *extra: str) -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen([*SEAL, *SMALL, *extra], cwd=folder, stderr=subprocess.PIPE, text=True)
+def start(folder: Path, *extra: str, key: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*SEAL, *SMALL, *extra],
+        cwd=folder,
+        env={**os.environ, "VLLM_API_KEY": key},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -48,7 +57,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 def tables(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of the method's tables; floating-point columns last, to two decimals at -100."""
+    """All rows of the method's tables, but for log-probabilities, which depend on the batch."""
     with Catalog(Store.open(str(folder / "seal-store"), create=False)) as catalog:
         found = {}
         for table in TABLES:
@@ -64,10 +73,14 @@ def logprobs(folder: Path) -> dict[str, float]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, vllm_python: str) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, generator: VllmGenerator) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    finish(start(folder, *VLLM, "--set", f"engine.python={vllm_python}"))
-    assert (folder / "seal-store").exists()
+    generator.generate([GenerateRequest("start", "A")])
+    server = generator._server
+    assert server is not None
+    urls = f'engine.servers=["{server.url}"]'
+    finish(start(folder, *VLLM, "--set", urls, key=server.api_key))
+    assert not list(folder.rglob("vllm.log"))
     return folder
 
 
@@ -93,6 +106,8 @@ def test_a_server_killed_in_the_middle_loses_nothing(
     for line in process.stderr:
         if line.startswith("finetune heldout round_0"):
             break
+    else:
+        finish(process)
     killed = server_of(process.pid)
     os.kill(killed, signal.SIGKILL)
     finish(process)
