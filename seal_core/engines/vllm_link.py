@@ -35,6 +35,7 @@ class Session:
         self.context = context
         self.mixes_base = mixes_base
         self._users: dict[str, int] = {}
+        self._lost: set[str] = set()
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
@@ -46,8 +47,9 @@ class Session:
             ServerGone: It died.
         """
         async with self._lock:
-            if not self._users.get(adapter.name):
+            if not self._users.get(adapter.name) or adapter.name in self._lost:
                 await self._load(adapter)
+                self._lost.discard(adapter.name)
             self._users[adapter.name] = self._users.get(adapter.name, 0) + 1
         try:
             yield adapter.name
@@ -56,14 +58,14 @@ class Session:
                 self._users[adapter.name] -= 1
                 if not self._users[adapter.name]:
                     del self._users[adapter.name]
+                    self._lost.discard(adapter.name)
                     # A server that is gone has nothing to unload; the next request meets that.
                     with suppress(RequestRefused, ServerGone):
                         await self._post("unload", {"lora_name": adapter.name})
 
-    async def reload(self, adapter: ServedAdapter) -> None:
-        """Loads an adapter again that the server has lost; raises as `loaded`."""
-        async with self._lock:
-            await self._load(adapter)
+    def lose(self, name: str) -> None:
+        """Notes that the server no longer has an adapter: its next user loads it again."""
+        self._lost.add(name)
 
     async def _load(self, adapter: ServedAdapter) -> None:
         try:

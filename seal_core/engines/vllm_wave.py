@@ -76,8 +76,11 @@ class Wave:
                 try:
                     await self._ask_all(session, pending)
                     continue
-                except (InputError, RequestRefused) as error:
+                except InputError as error:
                     self._fail(pending, str(error))
+                    continue
+                except RequestRefused as error:
+                    self._fail(pending, f"the vLLM server refused the adapter: {error}")
                     continue
                 except ServerGone as error:
                     reason = str(error)
@@ -123,6 +126,7 @@ class Wave:
             job.result = job.fail(str(error))
         except RequestRefused as error:
             if error.status == _NOT_FOUND and model != session.base:
+                session.lose(model)
                 raise _AdapterLost(str(error)) from error
             job.result = job.fail(f"the vLLM server refused the request: {error}")
         self.done(1)

@@ -116,4 +116,23 @@ def test_a_running_server_that_lost_its_adapters_gets_them_again(
     for count in script.glob("count-*"):
         count.unlink()
     scripted_vllm.plan(script, completions={7: "forget"})
-    assert texts(generator.generate(wave(adapters))) == expected
+    results: list[list[str | None]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(texts(generator.generate(wave(adapters)))))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 3
+
+
+def test_an_adapter_that_the_server_refuses_is_an_error_of_its_requests(
+    open_vllm, script, adapters
+) -> None:
+    scripted_vllm.plan(script, load_lora_adapter={1: "400"})
+    answers = open_vllm(adapter_slots=1).generate(wave(adapters))
+    failed = [answer for answer in answers if answer.error]
+    assert len(failed) == 4
+    assert all("refused the adapter: HTTP 400" in (answer.error or "") for answer in failed)
