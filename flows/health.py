@@ -15,6 +15,9 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from seal_core.engines.vllm_checks import check_server
+from seal_core.engines.vllm_options import PINNED, find_vllm
+from seal_core.errors import InputError
 from seal_core.minilm import weights_path
 
 State = Literal["ok", "warn", "fail"]
@@ -47,8 +50,7 @@ def all_checks(store: str, vllm: str | None = None) -> list[Check]:
         disk_check(store),
     ]
     checks.append(prefect_check())
-    if vllm is not None:
-        checks.append(vllm_check(vllm))
+    checks.append(vllm_check() if vllm is None else vllm_server_check(vllm))
     return checks
 
 
@@ -139,9 +141,25 @@ def prefect_check() -> Check:
     )
 
 
-def vllm_check(url: str) -> Check:
-    """A vLLM server's health."""
-    return _http_check("vllm server", f"{url.rstrip('/')}/health", "start it with `vllm serve`")
+def vllm_check() -> Check:
+    """The vLLM that a run with `engine.kind = "vllm"` would start."""
+    try:
+        found = find_vllm()
+    except InputError as error:
+        return Check("vllm", "warn", f"{error}", "only needed for engine.kind = 'vllm'")
+    what = f"{found.version}{' for the CPU' if found.cpu else ''}, {found.python}"
+    if found.version.partition("+")[0] == PINNED:
+        return Check("vllm", "ok", what)
+    return Check("vllm", "warn", what, f"tested with {PINNED}: see docs/vllm.md")
+
+
+def vllm_server_check(url: str) -> Check:
+    """Whether a running vLLM server will do: reachable, and loading adapters."""
+    try:
+        model = check_server(url.rstrip("/"))
+    except InputError as error:
+        return Check("vllm server", "fail", str(error), "see docs/vllm.md")
+    return Check("vllm server", "ok", f"{url} serves {model}")
 
 
 def _http_check(name: str, url: str, fix: str) -> Check:

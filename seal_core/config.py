@@ -1,8 +1,8 @@
 """The configuration of a run: one section per stage, validated before anything starts.
 
-Every section except `run` and `execution` bears identity: its values enter the digest of the
-stages that use them. `execution` says where and how fast the work is done (paths, devices,
-batch and shard sizes), never what comes out. Imports no torch.
+Every section except `run`, `execution` and `engine` bears identity: its values enter the digest
+of the stages that use them. `execution` says where and how fast the work is done (paths, devices,
+batch and shard sizes), `engine` by which library, never what is asked for. Imports no torch.
 """
 
 from __future__ import annotations
@@ -223,7 +223,6 @@ class ExecutionSection(Section):
 
     Attributes:
         store: Folder of the store.
-        engine: Which engine generates and trains.
         trainer: `batched` trains many adapters at once, `peft` one after the other; the
             results agree to rounding.
         workers: Engine processes that work at once.
@@ -238,7 +237,6 @@ class ExecutionSection(Section):
     """
 
     store: str = "seal-store"
-    engine: Literal["transformers"] = "transformers"
     trainer: Literal["batched", "peft"] = "batched"
     device: str = "auto"
     workers: PositiveInt = 1
@@ -249,6 +247,42 @@ class ExecutionSection(Section):
     max_batch_tokens: PositiveInt = 16384
     memory_gb: PositiveFloat | None = None
     max_error_share: Share = 0.2
+
+
+class EngineSection(Section):
+    """Which library answers; enters no identity.
+
+    Greedy answers are the same with each engine up to floating-point ties. Sampled ones are
+    drawn from the same distribution, but with other random numbers.
+
+    Attributes:
+        kind: `transformers` answers in processes of its own, `vllm` with a vLLM server. Training
+            is the same with both.
+        servers: URLs of running vLLM servers; without any, one is started.
+        python: Interpreter that has vLLM. Without it: `SEAL_VLLM_PYTHON` of the environment,
+            `.venv-vllm/bin/python` in the current folder, or the current interpreter.
+        adapter_slots: Adapters in flight at once on each server.
+        adapter_folder: Folder that the servers can read, for adapters on their way to them.
+            Without it, one in memory.
+        gpus: `CUDA_VISIBLE_DEVICES` of the server that is started; empty to inherit it.
+        gpu_memory_utilization: Share of the GPU's memory that the server takes.
+        max_model_len: Longest sequence in tokens; None for the model's own context.
+        start_timeout: Seconds until the server must be healthy.
+        request_timeout: Seconds for one request to a server.
+        args: Further arguments of `vllm serve`.
+    """
+
+    kind: Literal["transformers", "vllm"] = "transformers"
+    servers: tuple[Annotated[str, Field(pattern=r"^https?://")], ...] = ()
+    python: str = ""
+    adapter_slots: PositiveInt = 8
+    adapter_folder: str = ""
+    gpus: str = ""
+    gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    max_model_len: PositiveInt | None = None
+    start_timeout: PositiveFloat = 600.0
+    request_timeout: PositiveFloat = 600.0
+    args: tuple[str, ...] = ()
 
 
 class Config(Section):
@@ -265,9 +299,10 @@ class Config(Section):
     update: UpdateSection = UpdateSection()
     heldout: HeldoutSection = HeldoutSection()
     execution: ExecutionSection = ExecutionSection()
+    engine: EngineSection = EngineSection()
 
     def identity(self) -> dict[str, Any]:
         """All values that may change a result, as plain JSON types."""
-        plain = self.model_dump(mode="json", exclude={"execution"})
+        plain = self.model_dump(mode="json", exclude={"execution", "engine"})
         plain["run"].pop("name")
         return plain

@@ -22,6 +22,7 @@ from storage.rows import RunRow
 from storage.runs import register_run
 from storage.store import Store
 from tasks.context import PolicyTrainer, Progress, RunContext, use
+from tasks.serving import check_serving, serving
 from tasks.shards import Shard, store_shards
 
 
@@ -46,7 +47,7 @@ class OpenRun:
 
 
 def preflight(config: Config, name: str | None) -> Preflight:
-    """Checks name, data, prompts, grader and model folder; reads, but writes nothing.
+    """Checks name, data, prompts, grader, model folder and vLLM; reads, but writes nothing.
 
     Raises:
         InputError: naming the thing and the fix.
@@ -61,6 +62,7 @@ def preflight(config: Config, name: str | None) -> Preflight:
     check_model_folder(path)
     if is_hub_id(path) and not Path(path).exists():
         model_digest(path, config.model.revision)  # says how to download it if it is not there
+    check_serving(config, path)
     return Preflight(run, config, path, domain, domain.load())
 
 
@@ -115,7 +117,12 @@ def engine_processes(checked: Preflight, store: Store) -> Iterator[Engines]:
     log_dir = store.log_root / checked.name
     with EnginePool(execution.workers, _engine_spec(checked), log_dir) as pool:
         timeout = execution.shard_timeout
-        yield PooledGenerator(pool, timeout), PooledTrainer(pool, timeout)
+        trainer = PooledTrainer(pool, timeout)
+        if checked.config.engine.kind == "transformers":
+            yield PooledGenerator(pool, timeout), trainer
+        else:
+            with serving(checked.config, checked.model_path, log_dir) as generator:
+                yield generator, trainer
 
 
 @contextmanager
@@ -165,7 +172,6 @@ def open_run(
 def _engine_spec(checked: Preflight) -> EngineSpec:
     execution = checked.config.execution
     return EngineSpec(
-        kind=execution.engine,
         model_path=checked.model_path,
         revision=checked.config.model.revision,
         device=execution.device,

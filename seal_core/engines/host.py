@@ -45,8 +45,6 @@ class Engines:
     """The calls of an engine process; a model is loaded when a call first needs it."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        if spec.kind != "transformers":
-            raise InputError(f"kind {spec.kind!r} is no engine that runs in a process")
         self._spec = spec
         self._generator: Generator | None = None
         self._trainer: Trainer | None = None

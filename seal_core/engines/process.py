@@ -21,14 +21,13 @@ from typing import Any
 
 from seal_core.engines import wire
 from seal_core.engines.base import Progress
+from seal_core.engines.logs import log_tail
 from seal_core.engines.spec import EngineSpec
 from seal_core.errors import EngineError, InputError, SealError, StageError, StoreError
 
 _ERRORS: dict[str, type[SealError]] = {
     cls.__name__: cls for cls in (EngineError, InputError, StageError, StoreError)
 }
-_TAIL_LINES = 12
-_TAIL_BYTES = 8192
 _MAIN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from seal_core.engines.host import main; main()"
@@ -81,7 +80,7 @@ class EngineProcess:
             except TimeoutError:
                 self._end()
                 raise EngineError(
-                    f"engine call {name} was ended after {timeout:g} s{self._tail()}"
+                    f"engine call {name} was ended after {timeout:g} s{log_tail(self._log_path)}"
                 ) from None
             except BaseException:
                 # Also on Ctrl-C: a reply that nobody awaits must not answer the next call.
@@ -92,7 +91,9 @@ class EngineProcess:
             if answer["error"] in _ERRORS:
                 raise _ERRORS[answer["error"]](answer["message"])
             self._end()
-            raise EngineError(f"engine call {name} failed: {answer['message']}{self._tail()}")
+            raise EngineError(
+                f"engine call {name} failed: {answer['message']}{log_tail(self._log_path)}"
+            )
 
     def close(self) -> None:
         """Ends the child at once, also in the middle of a call; it cannot be used again."""
@@ -167,23 +168,15 @@ class EngineProcess:
         try:
             code = process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return EngineError(f"engine call {name}: the engine went silent{self._tail()}")
+            return EngineError(
+                f"engine call {name}: the engine went silent{log_tail(self._log_path)}"
+            )
         how = f"with exit code {code}"
         if code < 0:
             how = f"by {signal.Signals(-code).name}"
             if -code == signal.SIGKILL:
                 how += " (killed from outside, often for using too much memory)"
-        return EngineError(f"engine call {name}: the engine ended {how}{self._tail()}")
-
-    def _tail(self) -> str:
-        """The last lines of the child's log, as the end of a message."""
-        try:
-            with self._log_path.open("rb") as log:
-                log.seek(max(0, self._log_path.stat().st_size - _TAIL_BYTES))
-                lines = log.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
-        except OSError as error:
-            return f"; its log cannot be read: {error}"
-        return "\n".join([f"; the end of {self._log_path}:", *lines])
+        return EngineError(f"engine call {name}: the engine ended {how}{log_tail(self._log_path)}")
 
     def _signal(self) -> None:
         process = self._process

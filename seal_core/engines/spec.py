@@ -23,7 +23,6 @@ class EngineSpec:
     """
 
     model_path: str
-    kind: str = "transformers"
     revision: str | None = None
     device: str = "auto"
     dtype: str = "auto"

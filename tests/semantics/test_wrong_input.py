@@ -11,6 +11,7 @@
  8. A run name that is no file name.
  9. An unknown prompt or grader.
 10. Another config under a used run name: see test_run_promises.py, which needs a run.
+11. vLLM that is not installed or cannot do it, or a vLLM server that is not there.
 """
 
 from __future__ import annotations
@@ -67,6 +68,19 @@ CASES = {
     "8 bad name": (["--name", "bad name"], ["bad name"]),
     "9 prompt": (["--set", "sample.prompt=poem@1"], ["poem@1", "implications@1"]),
     "9 grader": (["--set", "evaluate.grader=vibes"], ["vibes", "exact_match"]),
+    "11 vllm": (
+        ["--set", "engine.kind=vllm", "--set", f"engine.python={sys.executable}"],
+        ["vLLM is not installed", "docs/vllm.md"],
+    ),
+    "11 python": (["--set", "engine.kind=vllm", "--set", "engine.python=./none"], ["./none"]),
+    "11 server": (
+        ["--set", "engine.kind=vllm", "--set", 'engine.servers=["http://127.0.0.1:9"]'],
+        ["http://127.0.0.1:9", "start it"],
+    ),
+    "11 rank": (
+        ["--set", "engine.kind=vllm", "--set", "finetune.rank=500", "--set", "update.rank=500"],
+        ["finetune.rank", "1000", "512"],
+    ),
 }
 
 

@@ -46,6 +46,10 @@ def test_defaults_are_a_valid_run_of_the_embedded_model():
         {"data": {"source": "csv"}},
         {"execution": {"max_error_share": 1.5}},
         {"execution": {"shard_timeout": 0}},
+        {"engine": {"kind": "tgi"}},
+        {"engine": {"servers": ["localhost:8000"]}},
+        {"engine": {"adapter_slots": 0}},
+        {"engine": {"gpu_memory_utilization": 1.5}},
     ],
 )
 def test_impossible_values_are_refused(values):
@@ -83,10 +87,11 @@ def test_execution_and_name_are_no_identity():
         {
             "run": {"name": "another"},
             "execution": {"store": "elsewhere", "workers": 8, "shard_size": 3, "device": "cpu"},
+            "engine": {"kind": "vllm", "servers": ["http://127.0.0.1:8000"], "adapter_slots": 3},
         }
     )
     assert digest(other.identity()) == digest(plain)
-    assert "execution" not in plain and "name" not in plain["run"]
+    assert not {"execution", "engine"} & set(plain) and "name" not in plain["run"]
 
 
 def test_every_other_value_is_identity():
@@ -103,7 +108,7 @@ def test_every_other_value_is_identity():
         "update": {"epochs": 1},
         "heldout": {"repeats": 2},
     }
-    assert set(changes) | {"execution"} == set(Config.model_fields)
+    assert set(changes) | {"execution", "engine"} == set(Config.model_fields)
     for section, values in changes.items():
         assert digest(Config.model_validate({section: values}).identity()) != plain, section
 

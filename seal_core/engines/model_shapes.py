@@ -1,0 +1,55 @@
+"""Reads the shapes of a model's weights from the heads of its files, without loading them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+
+from seal_core.errors import InputError
+
+Shapes = Mapping[str, Sequence[int]]
+"""`[out, in]` of linear layers by the full name of their module."""
+
+_EXPERTS = ".experts."
+
+
+def linear_shapes(model_path: str, revision: str | None = None) -> dict[str, tuple[int, ...]]:
+    """All matrices of a model but its embeddings and its head, which have a row per token.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    folder = Path(model_path).expanduser()
+    if not folder.is_dir():
+        folder = Path(snapshot_download(model_path, revision=revision, local_files_only=True))
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        vocabulary = int((config.get("text_config") or config)["vocab_size"])
+        files = sorted(folder.glob("*.safetensors"))
+        shapes = {name: shape for file in files for name, shape in _read(file).items()}
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise InputError(f"cannot read the shapes of {model_path}: {error!r}") from error
+    return {n: s for n, s in shapes.items() if len(s) == 2 and s[0] < vocabulary}
+
+
+def target_names(shapes: Shapes) -> list[str]:
+    """The last parts of the names of the layers that adapters may target.
+
+    Empty for a mixture of experts, whose layers have other names in other libraries.
+    """
+    if any(_EXPERTS in name for name in shapes):
+        return []
+    return sorted({name.rpartition(".")[2] for name in shapes})
+
+
+def _read(file: Path) -> dict[str, tuple[int, ...]]:
+    with safe_open(file, framework="numpy") as weights:
+        return {
+            key.removesuffix(".weight"): tuple(weights.get_slice(key).get_shape())
+            for key in weights.keys()  # noqa: SIM118, it is no mapping
+            if key.endswith(".weight")
+        }

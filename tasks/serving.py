@@ -1,0 +1,59 @@
+"""Opens vLLM for a run whose `engine.kind` is `vllm`; checks first that it can be opened."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from seal_core.config import Config
+from seal_core.engines.base import Generator
+from seal_core.engines.vllm_checks import check_vllm
+from seal_core.engines.vllm_options import VllmOptions
+
+
+def check_serving(config: Config, model_path: str) -> None:
+    """Checks what `serving` needs, if the run needs it.
+
+    Raises:
+        InputError: vLLM is not installed, or a server will not do; with the fix.
+    """
+    if config.engine.kind == "vllm":
+        check_vllm(vllm_options(config, model_path))
+
+
+@contextmanager
+def serving(config: Config, model_path: str, log_dir: Path) -> Iterator[Generator]:
+    """A generator on vLLM that ends, with its server, with the block."""
+    # It imports torch for the tokenizer and the adapters, which only these runs need here.
+    module = importlib.import_module("seal_core.engines.vllm_generator")
+    options = vllm_options(config, model_path)
+    generator = module.VllmGenerator(options, log_dir, config.execution.shard_timeout)
+    try:
+        yield generator
+    finally:
+        generator.close()
+
+
+def vllm_options(config: Config, model_path: str) -> VllmOptions:
+    """The engine's options; the largest adapter is the policy's with an edit's on top."""
+    engine = config.engine
+    policy_rank = config.update.rank if config.run.rounds else 0
+    return VllmOptions(
+        model_path=model_path,
+        model_name=config.model.path,
+        revision=config.model.revision,
+        dtype=config.model.dtype,
+        servers=engine.servers,
+        python=engine.python,
+        max_rank=policy_rank + config.finetune.rank,
+        adapter_slots=engine.adapter_slots,
+        adapter_folder=engine.adapter_folder,
+        gpus=engine.gpus,
+        gpu_memory_utilization=engine.gpu_memory_utilization,
+        max_model_len=engine.max_model_len,
+        start_timeout=engine.start_timeout,
+        request_timeout=engine.request_timeout,
+        args=engine.args,
+    )
