@@ -1,6 +1,6 @@
 """`make bench`: training and answering on the CPU, against what they are to surpass.
 
-python -m tests.bench.cpu [--quick] [--only training,answering] [--n 4,16,64] [--repeats 3]
+python -m tests.bench.cpu [--quick] [--only training,answering,vllm] [--n 4,16,64] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from seal_core.engines.transformers_generator import TransformersGenerator
 from tests.bench import edits, floor, report
 from tests.bench.contenders import Training, all_at_once, one_by_one
 from tests.bench.records import Records, machine, seconds
+from tests.bench.serving import serving
 from tests.bench.shapes import CPU_SHAPES, TOY, Shape, build
 from tests.bench.timing import interleaved
 from tests.bench.training import TrainingBench
 
-SECTIONS = ("training", "answering")
+SECTIONS = ("training", "answering", "vllm")
 
 
 def main(argv: Sequence[str] | None = None) -> Records:
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> Records:
                 TrainingBench(args, shape, floor.ALL_LINEAR, Path(folder)).run(records, some)
             if "answering" in args.only:
                 _answering(records, args, shape, Path(folder))
+            if "vllm" in args.only and not args.quick:
+                serving(records, args, shape, Path(folder))
     if args.report is not None:
         report.write(args.report, records.data)
         records.tell(f"wrote {args.report}")
@@ -91,7 +94,7 @@ def _answering(records: Records, args: argparse.Namespace, shape: Shape, folder:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.cpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a toy model, to try the command")
-    parser.add_argument("--only", type=_names, default=SECTIONS, help="training,answering")
+    parser.add_argument("--only", type=_names, default=SECTIONS, help="training,answering,vllm")
     parser.add_argument("--n", type=_numbers, help="numbers of edits (4,16,64)")
     parser.add_argument("--epochs", type=int, help="for any number of edits; paper: 10")
     parser.add_argument("--repeats", type=int, help="repetitions of the interleaved run (3)")

