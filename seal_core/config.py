@@ -154,7 +154,7 @@ class FinetuneSection(LoraSection):
 
     @model_validator(mode="after")
     def _published_has_its_targets(self) -> FinetuneSection:
-        if self.published and "targets" in self.model_fields_set:
+        if self.published and self.targets != LoraSection().targets:
             raise ValueError(
                 "finetune.published sets the targets itself: leave finetune.targets out"
             )
@@ -284,6 +284,21 @@ class EngineSection(Section):
     request_timeout: PositiveFloat = 600.0
     args: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _settings_fit_kind(self) -> EngineSection:
+        given = {name for name in self.model_fields_set if name != "kind"}
+        changed = sorted(n for n in given if getattr(self, n) != type(self).model_fields[n].default)
+        if changed and self.kind != "vllm":
+            raise ValueError(f"engine.{changed[0]} needs engine.kind = 'vllm'")
+        own = ("python", "gpus", "gpu_memory_utilization", "max_model_len", "start_timeout", "args")
+        vain = [name for name in changed if name in own]
+        if self.servers and vain:
+            raise ValueError(
+                f"engine.{vain[0]} is for a server that is started, and engine.servers names "
+                "running ones: leave one of them out"
+            )
+        return self
+
 
 class Config(Section):
     """A whole run."""
@@ -305,4 +320,6 @@ class Config(Section):
         """All values that may change a result, as plain JSON types."""
         plain = self.model_dump(mode="json", exclude={"execution", "engine"})
         plain["run"].pop("name")
+        if not plain["finetune"]["published"]:
+            del plain["finetune"]["published"]  # Runs from before the setting stay the same.
         return plain

@@ -82,7 +82,7 @@ def _find(store: Store, name: str) -> RunRow | None:
 
 
 def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {key: value for key, value in config.items() if key != "execution"}
+    plain = {key: value for key, value in config.items() if key not in ("execution", "engine")}
     if isinstance(plain.get("run"), Mapping):
         plain["run"] = {key: value for key, value in plain["run"].items() if key != "name"}
     return plain

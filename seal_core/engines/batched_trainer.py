@@ -3,8 +3,9 @@
 A *tick* is one forward and backward pass. It takes the next step of several adapters, their rows
 laid end to end without padding; an adapter's own steps never change their order. Each adapter
 has its own loss, clipping, AdamW, schedule, seed and end, so only rounding tells its result
-from one trained alone by `PeftTrainer`. A finished adapter's place is taken by the next job.
-An adapter that is no longer finite keeps its place, frozen: the others compute the same bits.
+from one trained alone, and, dropout aside, from `PeftTrainer`'s. A finished adapter's place is
+taken by the next job. An adapter that is no longer finite keeps its place, frozen: the others
+compute the same bits.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -134,7 +135,7 @@ class BatchedTrainer:
         self._loaded = loaded
         self._layers = LinearLayers(loaded.model)
         self._token_bytes = TokenBytes.of(loaded.model)
-        self._budget = memory_bytes or default_budget(loaded.model, loaded.device)
+        self._budget = memory_bytes or default_budget(loaded.device)
         self._max_batch_tokens = n_tokens
         self._max_adapters = max_adapters
 
@@ -186,9 +187,32 @@ class BatchedTrainer:
                 yield training.index, failed(training.job, str(error), 0.0)
             return
         rank = max(training.job.settings.rank for training in group)
-        modules = group[0].modules
         plan = self._plan(group, rank)
-        slots = LoraSlots(self._loaded.model, modules, rank, plan.n_adapters, self._precision())
+        left = {training.index: training for training in group}
+        while left:
+            try:
+                for index, result in self._attempt(list(left.values()), rank, plan, out):
+                    del left[index]
+                    yield index, result
+            except torch.OutOfMemoryError as error:
+                if plan.n_adapters == 1:
+                    raise EngineError(
+                        f"one adapter of rank {rank} does not fit the device: lower finetune.rank, "
+                        "or leave it more memory"
+                    ) from error
+                plan = replace(plan, n_adapters=plan.n_adapters // 2)
+                torch.cuda.empty_cache()
+
+    def _attempt(
+        self, group: Sequence[Training], rank: int, plan: MemoryPlan, out: Path
+    ) -> Iterator[tuple[int, TrainedAdapter]]:
+        """Trains the jobs from their start.
+
+        Raises:
+            torch.OutOfMemoryError: Fewer adapters may fit.
+        """
+        model = self._loaded.model
+        slots = LoraSlots(model, group[0].modules, rank, plan.n_adapters, self._precision())
         try:
             with TickRunner(self._loaded, slots, plan.checkpoint) as ticks:
                 yield from self._run(ticks, slots, group, plan.n_tokens, out)
@@ -215,9 +239,16 @@ class BatchedTrainer:
             try:
                 losses = ticks.run([runner.share() for runner in chosen])
             except torch.OutOfMemoryError:
-                max_tokens = _relieved(ticks, chosen)
-                continue
-            for runner in _step(slots, chosen, losses):
+                max_tokens = sum(runner.n_tokens for runner in chosen)
+                if len(chosen) > 1:
+                    max_tokens //= 2
+                    continue
+                if ticks.checkpoint():
+                    continue
+                through = [_too_large(chosen[0])]
+            else:
+                through = _step(slots, chosen, losses)
+            for runner in through:
                 running.remove(runner)
                 free.append(runner.slot)
                 yield runner.training.index, self._finish(slots, runner, out)
@@ -302,23 +333,13 @@ def _step(slots: LoraSlots, chosen: Sequence[Running], losses: Sequence[float]) 
     return [r for r in chosen if len(r.losses) == len(r.training.steps)]
 
 
-def _relieved(ticks: TickRunner, chosen: Sequence[Running]) -> int:
-    """After a tick that ran out of memory: the tokens that the next one may have.
-
-    A single adapter's step cannot be split, so its layers compute their activations twice.
-
-    Raises:
-        EngineError: That was done already.
-    """
-    total = sum(runner.n_tokens for runner in chosen)
-    if len(chosen) > 1:
-        return max(1, total // 2)
-    if not ticks.checkpoint():
-        raise EngineError(
-            f"adapter {chosen[0].training.job.adapter_id}: a step of {total} tokens does not "
-            "fit the device: lower finetune.max_length or finetune.batch_size"
-        )
-    return total
+def _too_large(runner: Running) -> Running:
+    """Ends a job whose single step does not fit, even with activations computed twice."""
+    runner.error = (
+        f"a step of {runner.n_tokens} tokens does not fit the device: lower finetune.max_length "
+        "or finetune.batch_size"
+    )
+    return runner
 
 
 def _n_trained(steps: Sequence[Step]) -> int:

@@ -179,5 +179,5 @@ def _end_group() -> None:
 
 def _advice(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
-        return "; lower max_batch_tokens, or use fewer engines per device"
+        return "; lower execution.max_batch_tokens, or use fewer engines per device"
     return ""

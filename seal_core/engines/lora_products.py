@@ -321,7 +321,7 @@ def _dropped(x: torch.Tensor, dropout: Sequence[RowDropout], place: int) -> torc
     masks = []
     for own in dropout:
         # Drawn over the row's own tokens, so that no other row shifts a random number.
-        generator = torch.Generator().manual_seed(own.seed + place)
-        drawn = torch.rand(own.n_tokens, x.shape[1], generator=generator)
+        generator = torch.Generator(x.device).manual_seed(own.seed + place)
+        drawn = torch.rand(own.n_tokens, x.shape[1], generator=generator, device=x.device)
         masks.append((drawn >= own.share) / (1 - own.share))
     return x * torch.cat(masks).to(x)

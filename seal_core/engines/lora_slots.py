@@ -17,6 +17,7 @@ from torch import nn
 
 from seal_core.engines.lora_layers import Weights
 from seal_core.engines.lora_products import Pair, Tick, adapted
+from seal_core.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,25 @@ class SlotLinear(nn.Module):
         self.pairs: dict[int, Pair] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Adds the deltas to the base layer's output; x is `[1, tokens, in]`."""
+        """Adds the deltas to the base layer's output.
+
+        Args:
+            x: The stream of tokens `[1, tokens, in]`, or `[tokens, in]`.
+
+        Raises:
+            InputError: The model gives this layer some of its tokens only.
+        """
         if self.tick is None:
             return self.base(x)
         pairs = [self.pairs[slot] for slot in self.tick.slots]
-        return adapted(x[0], self.base, pairs, self.tick, self._place)[None]
+        stream = x.reshape(-1, x.shape[-1])
+        if stream.shape[0] != sum(self.tick.lengths):
+            raise InputError(
+                "a target layer sees only some of the tokens (an expert, or the head), so it "
+                "cannot be trained in one stream: set execution.trainer = 'peft'"
+            )
+        y = adapted(stream, self.base, pairs, self.tick, self._place)
+        return y.view(*x.shape[:-1], y.shape[-1])
 
 
 class LoraSlots:

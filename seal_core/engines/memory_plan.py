@@ -76,17 +76,15 @@ def adapter_bytes(shapes: Sequence[tuple[int, int]], rank: int, dtype: torch.dty
     return _STATES * sum(n_in + n_out for n_in, n_out in shapes) * rank * dtype.itemsize
 
 
-def default_budget(model: Any, device: torch.device) -> int:
+def default_budget(device: torch.device) -> int:
     """Bytes for training on this device when the user states none.
 
-    On a GPU most of the card less the model, on a CPU a share of the machine's memory: several
-    engines share that.
+    On a GPU most of what is free beside the model and other processes, such as a vLLM server;
+    on a CPU a share of the machine's memory, since several engines share it.
     """
     if device.type != "cuda":
         return int(_CPU_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    total = torch.cuda.get_device_properties(device).total_memory
-    weights = sum(parameter.nbytes for parameter in model.parameters())
-    return max(1, int(_CUDA_SHARE * total) - weights)
+    return int(_CUDA_SHARE * torch.cuda.mem_get_info(device)[0])
 
 
 def plan_memory(

@@ -23,6 +23,7 @@ _SIMILAR = 0.6
 """Rows of one group are at least this share of its longest row: at most 2.8 times the scores."""
 
 _CHECK_LENGTHS = (3, 11, 7)
+_LONGEST_CHECK = 8192
 _CHECK_ERROR = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
 """Largest difference of logits, as a share of their spread, that rounding explains."""
 
@@ -34,12 +35,29 @@ class Group:
     Attributes:
         shape: Rows and tokens of the padded group.
         gather: Place in the stream of each place in the group; padding repeats a row's end.
-        mask: True where a query may look `[rows, 1, tokens, tokens]`; None is causal.
+        seen: Tokens of each row that others may look at `[rows]`; None for all.
     """
 
     shape: tuple[int, int]
     gather: torch.Tensor
-    mask: torch.Tensor | None
+    seen: torch.Tensor | None
+
+    def mask(self, window: int | None) -> torch.Tensor | None:
+        """True where a query may look `[rows, 1, tokens, tokens]`; None if causality says it.
+
+        Args:
+            window: Tokens that a query of the layer sees at most; None for all before it.
+        """
+        longest = self.shape[1]
+        if self.seen is None and (window is None or longest <= window):
+            return None
+        place = torch.arange(longest, device=self.gather.device)
+        mask = place[:, None] >= place[None, :]
+        if window is not None:
+            mask &= place[:, None] - place[None, :] < window
+        if self.seen is None:
+            return mask[None, None]
+        return mask[None, None] & (place[None, :] < self.seen[:, None])[:, None, None, :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +79,11 @@ class Packing:
         lengths: Sequence[int],
         device: torch.device,
         n_blind: Sequence[int] = (),
-        window: int | None = None,
     ) -> Packing:
         """Plans the layout of rows of these lengths.
 
         Args:
             n_blind: Per row, tokens at its end that no other token may look at.
-            window: Tokens that a query sees at most; None for all before it.
         """
         starts = [0]
         for length in lengths:
@@ -82,16 +98,11 @@ class Packing:
                 # Filled up with a token of its own: 0 times another row's NaN would be NaN.
                 gather[place] = starts[row] + torch.arange(longest).clamp_(max=lengths[row] - 1)
                 scatter[starts[row] : starts[row + 1]] = offset + place * longest + own
-            seen = [lengths[row] - (n_blind[row] if n_blind else 0) for row in rows]
-            mask = _mask(seen, longest, window, any(n_blind))
+            seen = None
+            if any(n_blind):
+                seen = torch.tensor([lengths[row] - n_blind[row] for row in rows], device=device)
             shape = (len(rows), longest)
-            groups.append(
-                Group(
-                    shape,
-                    gather.flatten().to(device),
-                    mask if mask is None else mask.to(device),
-                )
-            )
+            groups.append(Group(shape, gather.flatten().to(device), seen))
             offset += len(rows) * longest
         positions = torch.cat([torch.arange(length) for length in lengths])
         return cls(positions[None].to(device), tuple(groups), scatter.to(device))
@@ -119,6 +130,7 @@ def _attention(
     attention_mask: torch.Tensor | None,
     packing: Packing,
     scaling: float | None = None,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each row; all three are `[1, heads, tokens, size]`."""
@@ -130,7 +142,9 @@ def _attention(
     for group in packing.groups:
         end = start + group.shape[0] * group.shape[1]
         q, k, v = (x[start:end].unflatten(0, group.shape).transpose(1, 2) for x in streams)
-        output, _weights = sdpa_attention_forward(module, q, k, v, group.mask, scaling=scaling)
+        output, _weights = sdpa_attention_forward(
+            module, q, k, v, group.mask(sliding_window), scaling=scaling
+        )
         outputs.append(output.flatten(0, 1))
         start = end
     padded = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -169,30 +183,25 @@ def packed(model: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def window_of(model: Any) -> int | None:
-    """Tokens that some layer of the model sees at most; None for all."""
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or [])
-    window = getattr(config, "sliding_window", None)
-    return window if "sliding_attention" in kinds else None
-
-
 @torch.inference_mode()
 def can_pack(loaded: LoadedModel) -> bool:
     """Whether the model gives each row of a stream the logits that it has alone.
 
-    Tried on a few tokens, since a model may use another attention than the library's common
-    one, mix tokens in other layers, or see a window that differs from layer to layer.
+    Tried on a few rows, one of them longer than the layers' window, since a model may use
+    another attention than the library's common one, or mix tokens in other layers too.
     """
     model, device = loaded.model, loaded.device
     n_tokens = model.get_input_embeddings().weight.shape[0]
+    lengths = _check_lengths(loaded)
+    if lengths is None:
+        return False
     rows = [
         [(7 * i + 13 * place + 1) % n_tokens for i in range(length)]
-        for place, length in enumerate(_CHECK_LENGTHS)
+        for place, length in enumerate(lengths)
     ]
     alone = [model(torch.tensor([row], device=device), use_cache=False).logits[0] for row in rows]
     stream = torch.tensor([[token for row in rows for token in row]], device=device)
-    packing = Packing.build(_CHECK_LENGTHS, device, window=window_of(model))
+    packing = Packing.build(lengths, device)
     try:
         with packed(model):
             together = model(
@@ -205,6 +214,19 @@ def can_pack(loaded: LoadedModel) -> bool:
     return bool(error <= _CHECK_ERROR[model.dtype])
 
 
+def _check_lengths(loaded: LoadedModel) -> tuple[int, ...] | None:
+    """Rows to try; None for a window that is too long to be tried."""
+    config = loaded.model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or [])
+    if kinds - {"full_attention", "sliding_attention"}:
+        return None
+    window = getattr(config, "sliding_window", None)
+    limit = loaded.context or _LONGEST_CHECK
+    if window is None or window >= limit:
+        return _CHECK_LENGTHS  # No row can be longer than the window.
+    return (*_CHECK_LENGTHS, window + 3) if window < _LONGEST_CHECK else None
+
+
 def _similar(lengths: Sequence[int]) -> list[list[int]]:
     """Rows by falling length, cut where they become too short for the group's longest."""
     groups: list[list[int]] = []
@@ -214,17 +236,3 @@ def _similar(lengths: Sequence[int]) -> list[list[int]]:
         else:
             groups.append([row])
     return groups
-
-
-def _mask(
-    seen: Sequence[int], longest: int, window: int | None, blind: bool
-) -> torch.Tensor | None:
-    """What a row's queries may look at, where causality alone does not say it."""
-    if not blind and (window is None or longest <= window):
-        return None
-    place = torch.arange(longest)
-    mask = place[:, None] >= place[None, :]
-    if window is not None:
-        mask &= place[:, None] - place[None, :] < window
-    real = place[None, :] < torch.tensor(seen)[:, None]
-    return mask[None, None] & real[:, None, None, :]

@@ -14,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_products import Layout, RowDropout, Tick
 from seal_core.engines.lora_slots import LoraSlots
-from seal_core.engines.packing import Packing, packed, window_of
+from seal_core.engines.packing import Packing, packed
 from seal_core.engines.tokens import EncodedRow
 
 
@@ -46,7 +46,6 @@ class TickRunner:
     def __init__(self, loaded: LoadedModel, slots: LoraSlots, checkpoint: bool) -> None:
         self._loaded = loaded
         self._slots = slots
-        self._window = window_of(loaded.model)
         self._anchor = torch.zeros(1, device=loaded.device, requires_grad=True)
         self._stack = contextlib.ExitStack()
         self._checkpoints = False
@@ -112,7 +111,7 @@ class TickRunner:
         rows = [row for share in shares for row in share.rows]
         device = self._loaded.device
         packing = Packing.build(
-            [len(row.ids) for row in rows], device, [row.n_pads for row in rows], self._window
+            [len(row.ids) for row in rows], device, [row.n_pads for row in rows]
         )
         stream = [token for row in rows for token in row.ids]
         predicting, targets = _targets(rows)

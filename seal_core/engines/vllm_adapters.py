@@ -25,7 +25,7 @@ from seal_core.engines.adapter_files import (
     write_adapter,
 )
 from seal_core.engines.model_shapes import Shapes
-from seal_core.errors import InputError
+from seal_core.errors import EngineError, InputError
 
 _LARGEST = 1e6
 """No training that went well ends above it. Numbers that overflow in one request of a server have
@@ -89,7 +89,13 @@ class AdapterShelf:
                 f"adapter {' + '.join(paths)} has rank {rank}, and the server was started for "
                 f"{self._max_rank}: raise --max-lora-rank"
             )
-        write_adapter(out, weights, float(rank), 0.0, "", sorted(weights))
+        try:
+            write_adapter(out, weights, float(rank), 0.0, "", sorted(weights))
+        except OSError as error:
+            raise EngineError(
+                f"cannot write an adapter for the vLLM server: {error}: free {out.parent}, lower "
+                "engine.adapter_slots, or set engine.adapter_folder"
+            ) from error
 
 
 def join(

@@ -13,6 +13,8 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 _TRANSIENT = frozenset((408, 425, 429))
 _KEY_REFUSED = frozenset((401, 403))
 _CONNECT_SECONDS = 10.0
+_HANGS = 2
+"""Attempts that may each wait for the whole time-out: a server that hangs must be found out."""
 _CONNECTIONS = 512
 _IDLE_SECONDS = 2.0
 """Well below the 5 s after which the server closes an idle connection."""
@@ -36,6 +38,7 @@ class VllmClient:
     Args:
         timeout: Seconds for one attempt.
         running: Says whether the server can still answer at all; without it a retry is vain.
+        is_local: The server is on this machine: no proxy of the environment may see the key.
     """
 
     def __init__(
@@ -44,11 +47,13 @@ class VllmClient:
         key: str,
         timeout: float,
         running: Callable[[], bool] = lambda: True,
+        is_local: bool = False,
     ) -> None:
         self.url = url
         self._running = running
         self._http = httpx.AsyncClient(
             base_url=url,
+            trust_env=not is_local,
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS), pool=None),
             limits=httpx.Limits(
@@ -77,22 +82,24 @@ class VllmClient:
         await self._http.aclose()
 
     async def _send(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
-        status, reason = 0, ""
+        status, reason, hangs = 0, "", 0
         for pause in (*RETRY_SECONDS, None):
             try:
                 response = await self._http.request(method, path, json=body)
-            except httpx.TransportError as error:
+            except (httpx.TransportError, httpx.DecodingError) as error:
                 status, reason = 0, f"{type(error).__name__} {error}".strip()
+                hangs += isinstance(error, httpx.ReadTimeout)
             else:
                 status = response.status_code
-                if response.is_success:
-                    return _content(response)
+                content = _content(response) if response.is_success else None
+                if content is not None:
+                    return content
                 reason = f"HTTP {status}: {_message(response)}"
                 if status in _KEY_REFUSED:
                     raise ServerGone(f"{self.url}{path}: {reason}")
-                if status < 500 and status not in _TRANSIENT:
+                if 400 <= status < 500 and status not in _TRANSIENT:
                     raise RequestRefused(status, reason)
-            if pause is None or not self._running():
+            if pause is None or hangs == _HANGS or not self._running():
                 break
             await asyncio.sleep(pause)
         if status == httpx.codes.INTERNAL_SERVER_ERROR and await self._healthy():
@@ -107,8 +114,12 @@ class VllmClient:
 
 
 def _content(response: httpx.Response) -> Any:
+    """The answer's content; None if it is cut off."""
     if response.headers.get("content-type", "").startswith("application/json"):
-        return response.json()
+        try:
+            return response.json()
+        except ValueError:
+            return None
     return response.text
 
 

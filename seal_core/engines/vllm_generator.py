@@ -83,10 +83,11 @@ class VllmGenerator:
                 return
             self._closed = True
         atexit.unregister(self.close)
-        if self._server is not None:
-            self._server.close()
+        # The calls first: one that saw its server die would start another.
         for call in list(self._calls):
             call.cancel()
+        if self._server is not None:
+            self._server.close()
         shut = asyncio.run_coroutine_threadsafe(self._shut(), self._loop)
         # A server that is not ours may not answer; its adapters then stay, their files do not.
         concurrent.futures.wait([shut], _CLOSE_SECONDS)

@@ -13,6 +13,7 @@ from seal_core.engines.vllm_server import VllmServer
 from seal_core.errors import EngineError
 
 _NOT_FOUND = 404
+_UNLOAD_SECONDS = 5.0
 
 
 class Session:
@@ -59,9 +60,11 @@ class Session:
                 if not self._users[adapter.name]:
                     del self._users[adapter.name]
                     self._lost.discard(adapter.name)
-                    # A server that is gone has nothing to unload; the next request meets that.
-                    with suppress(RequestRefused, ServerGone):
-                        await self._post("unload", {"lora_name": adapter.name})
+                    # A server that is gone has nothing to unload, and one that hangs must not
+                    # hold up the end of a call; the next request meets either.
+                    with suppress(RequestRefused, ServerGone, TimeoutError):
+                        async with asyncio.timeout(_UNLOAD_SECONDS):
+                            await self._post("unload", {"lora_name": adapter.name})
 
     def lose(self, name: str) -> None:
         """Notes that the server no longer has an adapter: its next user loads it again."""
@@ -148,6 +151,7 @@ class Link:
                 server.api_key,
                 self._timeout,
                 lambda: server.lives == life and server.running,
+                is_local=True,
             )
         self._clients.append(client)
         try:

@@ -122,7 +122,10 @@ class VllmServer:
 
     def _healthy(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK
+            return (
+                httpx.get(f"{self.url}/health", timeout=5, trust_env=False).status_code
+                == httpx.codes.OK
+            )
         except httpx.TransportError:
             return False
 

@@ -10,6 +10,7 @@ import torch
 from seal_core.engines.base import LoraSettings, TrainJob, TrainRow
 from seal_core.engines.batched_trainer import BatchedTrainer
 from seal_core.engines.loading import load_model
+from seal_core.engines.lora_slots import LoraSlots
 from seal_core.engines.memory_plan import TokenBytes, adapter_bytes, plan_memory
 from seal_core.engines.peft_trainer import PeftTrainer
 from seal_core.engines.ticks import TickRunner
@@ -55,8 +56,9 @@ def test_a_plan_never_exceeds_its_budget_when_one_adapter_fits() -> None:
         assert plan.n_adapters * GB + plan.n_tokens * per_token <= gib * GB
 
 
-def test_checkpoints_change_no_bit(model_path, adapters, tmp_path) -> None:
-    jobs = [job for job in different_jobs(adapters) if not job.settings.dropout]
+def test_checkpoints_change_rounding_only(model_path, adapters, tmp_path) -> None:
+    jobs = different_jobs(adapters)
+    jobs[0] = replace(jobs[0], settings=replace(jobs[0].settings, dropout=0.3))
     kept = BatchedTrainer(load_model(model_path), 64, memory_bytes=GB)
     again = BatchedTrainer(load_model(model_path), 64, memory_bytes=200_000)
     one, two = kept.train(jobs, tmp_path / "a"), again.train(jobs, tmp_path / "b")
@@ -129,15 +131,48 @@ def test_memory_that_runs_out_inside_the_model_leaves_no_trace(
     assert distance(result, expected) <= 1e-6
 
 
-def test_a_step_that_fits_in_no_way_says_what_to_do(
+def test_a_step_that_fits_in_no_way_fails_its_job_alone(
     loaded, adapters, tmp_path, monkeypatch
 ) -> None:
-    def no_memory(self, shares):
-        raise torch.OutOfMemoryError("no memory left")
+    jobs = different_jobs(adapters)[:3]
+    huge = replace(jobs[0], adapter_id="huge", rows=(TrainRow("x" * 100),))
+    expected = BatchedTrainer(loaded).train(jobs, tmp_path / "a")
+    run = TickRunner.run
 
-    monkeypatch.setattr(TickRunner, "run", no_memory)
-    with pytest.raises(EngineError, match=r"job-0.*does not fit.*max_length"):
-        BatchedTrainer(loaded).train(different_jobs(adapters)[:1], tmp_path)
+    def small_device(self, shares):
+        if any(len(row.ids) > 90 for share in shares for row in share.rows):
+            raise torch.OutOfMemoryError("no memory left")
+        return run(self, shares)
+
+    monkeypatch.setattr(TickRunner, "run", small_device)
+    results = BatchedTrainer(loaded).train([huge, *jobs], tmp_path / "b")
+    assert results[0].path is None and "finetune.max_length" in (results[0].error or "")
+    for one, other in zip(results[1:], expected, strict=True):
+        assert distance(one, other) <= 1e-5
+
+
+def test_fewer_adapters_are_tried_when_their_states_do_not_fit(
+    loaded, adapters, tmp_path, monkeypatch
+) -> None:
+    jobs = different_jobs(adapters)
+    expected = BatchedTrainer(loaded).train(jobs, tmp_path / "a")
+    sizes, update = [], LoraSlots.update
+
+    def little_memory(self, updates):
+        sizes.append(self.n_slots)
+        if self.n_slots > limit:
+            raise torch.OutOfMemoryError("no memory left")
+        update(self, updates)
+
+    monkeypatch.setattr(LoraSlots, "update", little_memory)
+    limit = 2
+    results = BatchedTrainer(loaded).train(jobs, tmp_path / "b")
+    assert max(sizes) > 2
+    for one, other in zip(results, expected, strict=True):
+        assert distance(one, other) <= 1e-5
+    limit = 0
+    with pytest.raises(EngineError, match=r"one adapter of rank \d .* lower finetune\.rank"):
+        BatchedTrainer(loaded).train(jobs, tmp_path / "c")
 
 
 def test_the_published_behaviour_equals_the_plain_loop(model_path, tmp_path) -> None:

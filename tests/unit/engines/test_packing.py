@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, MistralConfig, Qwen2Config
 
 from seal_core.engines.loading import load_model
 from seal_core.engines.packing import Packing, can_pack, packed
@@ -62,17 +65,49 @@ def test_common_models_can_be_packed(make_model, tmp_path, family) -> None:
     assert can_pack(load_model(make_model(tmp_path / family, family)))
 
 
-def test_sliding_windows_hold(make_model, tmp_path) -> None:
-    path = make_model(
-        tmp_path / "window", use_sliding_window=True, sliding_window=4, max_window_layers=0
-    )
-    loaded = load_model(path, dtype="float64")
-    rows = some_rows([15, 6])
+SIZES = {
+    "vocab_size": 257,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "bos_token_id": None,
+    "eos_token_id": 256,
+    "pad_token_id": 256,
+    "sliding_window": 16,
+}
+WINDOWED = {
+    "every layer": Qwen2Config(
+        num_hidden_layers=2, use_sliding_window=True, max_window_layers=0, **SIZES
+    ),
+    "some layers": Qwen2Config(
+        num_hidden_layers=4, use_sliding_window=True, max_window_layers=2, **SIZES
+    ),
+    "no kinds of layers": MistralConfig(num_hidden_layers=2, **SIZES),
+    "alternating": Gemma3TextConfig(num_hidden_layers=7, head_dim=8, **SIZES),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(WINDOWED))
+def test_each_layer_keeps_its_own_window(loaded, kind) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(WINDOWED[kind], dtype=torch.float64).eval()
+    own = replace(loaded, model=model)
+    rows = some_rows([48, 6, 40])
     with torch.no_grad():
-        alone = [loaded.model(torch.tensor([row])).logits[0] for row in rows]
-    for ours, own in zip(stream_logits(loaded.model, rows, window=4), alone, strict=True):
-        assert (ours - own).abs().max() <= 1e-10
-    assert can_pack(loaded)
+        alone = [model(torch.tensor([row])).logits[0] for row in rows]
+    for ours, expected in zip(stream_logits(model, rows), alone, strict=True):
+        assert (ours - expected).abs().max() <= 1e-10
+    assert can_pack(own)
+
+
+def test_a_model_without_room_for_its_window_is_left_alone(loaded) -> None:
+    config = MistralConfig(
+        num_hidden_layers=1, **{**SIZES, "sliding_window": 9000, "max_position_embeddings": 20000}
+    )
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    assert not can_pack(replace(loaded, model=model, context=20000))
 
 
 def test_a_model_that_mixes_tokens_elsewhere_is_found_out(loaded, monkeypatch) -> None:
