@@ -18,13 +18,15 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
 
 
-def save_qwen2(folder: Path, *, seed: int = 0, positions: int = 4096) -> Path:
+def save_qwen2(
+    folder: Path, *, seed: int = 0, positions: int = 4096, intermediate: int = 48
+) -> Path:
     """A random Qwen2 of a few thousand weights, like any other model's folder."""
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=257,
         hidden_size=32,
-        intermediate_size=48,
+        intermediate_size=intermediate,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

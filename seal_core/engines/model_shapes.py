@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ _EXPERTS = ".experts."
 
 
 def linear_shapes(model_path: str, revision: str | None = None) -> dict[str, tuple[int, ...]]:
-    """All matrices of a model but its embeddings and its head, which have a row per token.
+    """All matrices in the numbered blocks of a model: neither its embeddings nor its head.
 
     Raises:
         InputError: A file cannot be read.
@@ -27,13 +26,15 @@ def linear_shapes(model_path: str, revision: str | None = None) -> dict[str, tup
     if not folder.is_dir():
         folder = Path(snapshot_download(model_path, revision=revision, local_files_only=True))
     try:
-        config = json.loads((folder / "config.json").read_text())
-        vocabulary = int((config.get("text_config") or config)["vocab_size"])
         files = sorted(folder.glob("*.safetensors"))
         shapes = {name: shape for file in files for name, shape in _read(file).items()}
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read the shapes of {model_path}: {error!r}") from error
-    return {n: s for n, s in shapes.items() if len(s) == 2 and s[0] < vocabulary}
+    return {n: s for n, s in shapes.items() if len(s) == 2 and _is_in_block(n)}
+
+
+def _is_in_block(name: str) -> bool:
+    return any(part.isdecimal() for part in name.split("."))
 
 
 def target_names(shapes: Shapes) -> list[str]:
