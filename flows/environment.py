@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 
 
-def prepare_prefect(store: str) -> None:
+def prepare_prefect(store: str) -> Path:
     """Sets Prefect up for a run from the command line; environment variables of
     the user win.
 
-    Without a server of the user's (`PREFECT_API_URL`), Prefect starts its own for the length of
-    the run, and keeps its database beside the store. Has to run before Prefect is imported.
+    Without a server of the user's (`PREFECT_API_URL`), Prefect's database stands beside the
+    store. Has to run before Prefect is imported.
+
+    Returns:
+        That folder beside the store.
     """
     home = Path(store).resolve() / "_prefect"
     home.mkdir(exist_ok=True)
@@ -28,3 +31,4 @@ def prepare_prefect(store: str) -> None:
         defaults.pop("PREFECT_HOME")
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    return home

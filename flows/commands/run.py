@@ -13,6 +13,7 @@ from rich.console import Console
 from flows.commands.options import JsonOption
 from flows.environment import prepare_prefect
 from flows.loading import load_config
+from flows.server import start_server
 from tasks.opening import preflight, register
 
 
@@ -37,11 +38,11 @@ def run(
         # In front, so that an explicit --set wins over the variable; as a TOML string.
         settings.insert(0, f"execution.store={json.dumps(store)}")
     store_root = check(config, name, settings)
-    prepare_prefect(store_root)
-    # Prefect reads its settings when it is imported, so nothing above may import it.
-    from flows.execute import execute  # noqa: PLC0415
-
     try:
+        start_server(prepare_prefect(store_root))
+        # Prefect reads its settings when it is imported, so nothing above may import it.
+        from flows.execute import execute  # noqa: PLC0415
+
         execute(config, name, settings, as_json=as_json)
     except KeyboardInterrupt:
         _stopped(sys.argv[1:])

@@ -70,7 +70,10 @@ def _how(code: int) -> str:
 
 
 def main() -> None:
-    """Runs `guard PARENT FOLDER COMMAND...`; FOLDER is removed when the parent left it behind."""
+    """Runs `guard PARENT FOLDER COMMAND...`.
+
+    FOLDER, if it is not empty, is removed when the parent left it behind.
+    """
     parent, folder, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
@@ -84,7 +87,7 @@ def main() -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE_SECONDS)
     end_group(os.getpgid(0), spare=os.getpid())
-    if os.getppid() != parent:
+    if folder and os.getppid() != parent:
         shutil.rmtree(folder, ignore_errors=True)
 
 

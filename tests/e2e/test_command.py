@@ -148,7 +148,8 @@ def test_a_killed_run_goes_on(demo: Path, tmp_path: Path) -> None:
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     """4"""
     process = _start(tmp_path)
-    os.kill(process.pid, signal.SIGINT)
+    # As a terminal does: to the whole foreground group.
+    os.killpg(process.pid, signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130, rest
     assert "go on with: seal run" in rest
