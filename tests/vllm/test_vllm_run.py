@@ -31,10 +31,8 @@ SMALL = [
     *("--set", "sample.edits_per_problem=2", "--set", "sample.temperature=0"),
     *("--set", "execution.shard_size=2", "--set", "execution.workers=1"),
 ]
-VLLM = [
-    *("--set", "engine.kind=vllm", "--set", "engine.gpu_memory_utilization=0.1"),
-    *("--set", "engine.adapter_slots=4"),
-]
+VLLM = ["--set", "engine.kind=vllm", "--set", "engine.adapter_slots=4"]
+OWN = [*VLLM, "--set", "engine.gpu_memory_utilization=0.1"]
 TABLES = (
     *("problems", "questions", "self_edits", "adapters", "answers", "scores"),
     *("selections", "policies"),
@@ -101,7 +99,7 @@ def test_a_server_killed_in_the_middle_loses_nothing(
     undisturbed: Path, tmp_path: Path, vllm_python: str
 ) -> None:
     """2"""
-    process = start(tmp_path, *VLLM, "--set", f"engine.python={vllm_python}")
+    process = start(tmp_path, *OWN, "--set", f"engine.python={vllm_python}")
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("finetune heldout round_0"):
@@ -121,7 +119,8 @@ def server_of(run: int) -> int:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for guard in children(run):
-            if b"vllm_guard" in Path(f"/proc/{guard}/cmdline").read_bytes():
+            # The run's Prefect server has a guard too.
+            if b"vllm.entrypoints" in Path(f"/proc/{guard}/cmdline").read_bytes():
                 return children(guard)[0]
         time.sleep(0.1)
     raise AssertionError("the run has no vLLM server")
