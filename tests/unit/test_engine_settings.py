@@ -1,0 +1,26 @@
+"""Settings of an engine that would be ignored are refused."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from seal_core.config import EngineSection, FinetuneSection
+
+
+def test_settings_of_vllm_need_vllm() -> None:
+    with pytest.raises(ValidationError, match=r"engine\.servers needs engine\.kind = 'vllm'"):
+        EngineSection(servers=("http://localhost:8000",))
+    assert EngineSection(adapter_slots=8).kind == "transformers"  # The default may be written out.
+
+
+def test_running_servers_take_no_settings_of_a_start() -> None:
+    with pytest.raises(ValidationError, match=r"engine\.gpus is for a server that is started"):
+        EngineSection(kind="vllm", servers=("http://localhost:8000",), gpus="0")
+
+
+def test_published_training_has_its_own_targets_and_can_be_reloaded() -> None:
+    with pytest.raises(ValidationError, match=r"leave finetune\.targets out"):
+        FinetuneSection(published=True, targets=("q_proj",))
+    section = FinetuneSection(published=True)
+    assert FinetuneSection(**section.model_dump()) == section
