@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from seal_core.engines import vllm_guard
+from seal_core.engines.guard import free_port, guarded
 from seal_core.errors import EngineError
 
 _START_SECONDS = 120.0
@@ -40,11 +39,11 @@ def start_server(home: Path) -> None:
     """
     if "PREFECT_API_URL" in os.environ or "PREFECT_PROFILE" in os.environ:
         return
-    port = _free_port()
+    port = free_port()
     log_path = home / "server.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [*_guard(), *_command(port)],
+            guarded(_command(port)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -64,10 +63,6 @@ def start_server(home: Path) -> None:
     os.environ["PREFECT_API_URL"] = url
 
 
-def _guard() -> list[str]:
-    return [sys.executable, "-P", vllm_guard.__file__, str(os.getpid()), ""]
-
-
 def _command(port: int) -> list[str]:
     spec = importlib.util.find_spec("prefect")
     folder = Path(str(spec.origin)).parent if spec else Path()
@@ -81,9 +76,3 @@ def _is_healthy(url: str) -> bool:
         return httpx.get(f"{url}/health", timeout=5, trust_env=False).is_success
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -124,7 +124,9 @@ class BatchedTrainer:
         max_adapters: int = 64,
         memory_bytes: int | None = None,
     ) -> None:
-        n_tokens = max_batch_tokens or _TICK_TOKENS[loaded.device.type == "cuda"]
+        n_tokens = max_batch_tokens
+        if n_tokens is None:
+            n_tokens = _TICK_TOKENS[loaded.device.type == "cuda"]
         if min(n_tokens, max_adapters) < 1:
             raise InputError("max_batch_tokens and max_adapters must be positive")
         if not can_pack(loaded):
@@ -135,7 +137,7 @@ class BatchedTrainer:
         self._loaded = loaded
         self._layers = LinearLayers(loaded.model)
         self._token_bytes = TokenBytes.of(loaded.model)
-        self._budget = memory_bytes or default_budget(loaded.device)
+        self._budget = default_budget(loaded.device) if memory_bytes is None else memory_bytes
         self._max_batch_tokens = n_tokens
         self._max_adapters = max_adapters
 

@@ -114,8 +114,9 @@ class EngineProcess:
         progress: Progress | None,
     ) -> dict[str, Any]:
         """Sends the call and returns the child's last word on it, a result or an error."""
-        connection = self._start()
         try:
+            # Inside, since a child may be dead before it is told what to be.
+            connection = self._start()
             connection.settimeout(_left(deadline))
             wire.send(connection, {"call": name, "payload": dict(payload)})
             while (message := wire.receive(connection)) is not None:

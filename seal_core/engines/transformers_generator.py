@@ -22,6 +22,7 @@ from seal_core.engines.decoding import DecodeRow, decode
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_bank import LoraBank, Stack, stack_order
 from seal_core.engines.prefill import length_chunks, pad_left, positions_of
+from seal_core.engines.requests import check_request, failed_generation
 from seal_core.engines.stopping import StopFinder
 from seal_core.engines.tokens import encode_completion, encode_prompt
 from seal_core.errors import InputError
@@ -61,14 +62,14 @@ class TransformersGenerator:
                     _item(index, len(rows[index].prompt), rows[index].limit, request.adapters)
                 )
             except InputError as error:
-                results[index] = _failed_generation(request, error)
+                results[index] = failed_generation(request, str(error))
         _report(progress, len(results))
         for batch in pack(items, self._max_batch_tokens, self._adapter_bytes):
             ready, stacks = self._load_stacks(
                 [item.index for item in batch],
                 lambda index: requests[index].adapters,
                 lambda index, error: results.update(
-                    {index: _failed_generation(requests[index], error)}
+                    {index: failed_generation(requests[index], str(error))}
                 ),
             )
             chosen = [rows[index] for index in ready]
@@ -114,7 +115,7 @@ class TransformersGenerator:
             torch.cuda.empty_cache()
 
     def _decode_row(self, index: int, request: GenerateRequest) -> DecodeRow:
-        _check_request(request)
+        check_request(request)
         prompt = encode_prompt(self._loaded.tokenizer, request.prompt, request.chat)
         context = self._loaded.context
         if context is not None and len(prompt) >= context:
@@ -131,7 +132,7 @@ class TransformersGenerator:
         request = row.request
         if not math.isfinite(row.logprob):
             error = InputError("the model's answer is not finite: the adapter holds NaN or inf")
-            return _failed_generation(request, error)
+            return failed_generation(request, str(error))
         return Generation(
             request_id=request.request_id,
             text=self._finder.cut(self._finder.decode(row.ids), request.stop),
@@ -217,26 +218,9 @@ class TransformersGenerator:
             self._bank.deactivate()
 
 
-def _check_request(request: GenerateRequest) -> None:
-    if request.max_tokens < 1:
-        raise InputError(f"max_tokens is {request.max_tokens}: it must be positive")
-    if not 0 <= request.temperature < math.inf:
-        raise InputError(f"temperature is {request.temperature}: it must be 0 or positive")
-    if not 0 < request.top_p <= 1:
-        raise InputError(f"top_p is {request.top_p}: it must be in (0, 1]")
-    if "" in request.stop:
-        raise InputError("a stop string is empty")
-    if request.seed < 0:
-        raise InputError(f"the seed is {request.seed}: it must not be negative")
-
-
 def _item(index: int, prefill: int, growth: int, adapters: tuple[str, ...]) -> Item:
     n_bytes = sum(adapter_stamp(path)[0] for path in adapters)
     return Item(index, prefill, growth, adapters, n_bytes)
-
-
-def _failed_generation(request: GenerateRequest, error: InputError) -> Generation:
-    return Generation(request.request_id, None, 0, 0, None, "error", str(error))
 
 
 def _scored(request_id: str, logprob: float, n_tokens: int) -> Scored:

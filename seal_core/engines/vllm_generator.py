@@ -14,10 +14,11 @@ from pathlib import Path
 from seal_core.engines.base import GenerateRequest, Generation, Progress, Scored, ScoreRequest
 from seal_core.engines.memory_folder import MemoryFolder
 from seal_core.engines.model_shapes import linear_shapes, target_names
+from seal_core.engines.requests import failed_generation
 from seal_core.engines.vllm_adapters import AdapterShelf
 from seal_core.engines.vllm_link import Link
 from seal_core.engines.vllm_options import KEY_VARIABLE, VllmOptions, served_rank
-from seal_core.engines.vllm_requests import Texts, failed_generation
+from seal_core.engines.vllm_requests import Texts
 from seal_core.engines.vllm_server import VllmServer
 from seal_core.engines.vllm_wave import Job, Wave
 from seal_core.errors import EngineError

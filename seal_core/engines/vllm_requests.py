@@ -14,6 +14,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from seal_core.engines.base import GenerateRequest, Generation, Scored, ScoreRequest
+from seal_core.engines.requests import check_request, failed_generation
 from seal_core.engines.stopping import StopFinder
 from seal_core.engines.tokens import encode_completion, encode_prompt
 from seal_core.errors import InputError
@@ -66,7 +67,7 @@ class Texts:
         Raises:
             InputError: The request is impossible.
         """
-        _check(request)
+        check_request(request)
         with self._lock:
             prompt = encode_prompt(self._tokenizer, request.prompt, request.chat)
         if len(prompt) >= context:
@@ -161,11 +162,6 @@ _PLAIN_SAMPLING: dict[str, Any] = {
 }
 
 
-def failed_generation(request: GenerateRequest, error: str) -> Generation:
-    """The result of a request that has no answer."""
-    return Generation(request.request_id, None, 0, 0, None, "error", error)
-
-
 def _stop_ids(tokenizer: Any, path: str, options: dict[str, Any]) -> list[int]:
     """As `loading` finds them, without the model's weights."""
     try:
@@ -192,16 +188,3 @@ def _choice(answer: Any) -> dict[str, Any]:
 
 def _all_finite(logprobs: list[float]) -> bool:
     return all(math.isfinite(value) and value > _MINUS_INFINITY for value in logprobs)
-
-
-def _check(request: GenerateRequest) -> None:
-    if request.max_tokens < 1:
-        raise InputError(f"max_tokens is {request.max_tokens}: it must be positive")
-    if not 0 <= request.temperature < math.inf:
-        raise InputError(f"temperature is {request.temperature}: it must be 0 or positive")
-    if not 0 < request.top_p <= 1:
-        raise InputError(f"top_p is {request.top_p}: it must be in (0, 1]")
-    if "" in request.stop:
-        raise InputError("a stop string is empty")
-    if not 0 <= request.seed < 2**63:
-        raise InputError(f"the seed is {request.seed}: it must be in [0, 2**63)")

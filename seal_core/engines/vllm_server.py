@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from seal_core.engines import vllm_guard
+from seal_core.engines import guard
 from seal_core.engines.logs import log_causes
 from seal_core.engines.vllm_options import (
     VllmOptions,
@@ -85,14 +82,13 @@ class VllmServer:
         self.lives += 1
         install = find_vllm(self._options.python)
         self.on_gpu = not install.cpu
-        port = _free_port()
+        port = guard.free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = server_command(self._options, install, port, self._targets)
-        guard = [sys.executable, "-P", vllm_guard.__file__, str(os.getpid()), str(self._folder)]
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("ab") as log:
             self._guard = subprocess.Popen(
-                [*guard, *command],
+                guard.guarded(command, str(self._folder)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -131,19 +127,13 @@ class VllmServer:
 
     def _end(self) -> None:
         """Asks the guard to end the server; what is left of the group then is killed."""
-        guard, self._guard = self._guard, None
-        if guard is None:
+        process, self._guard = self._guard, None
+        if process is None:
             return
-        guard.terminate()
+        process.terminate()
         try:
-            guard.wait(_END_SECONDS)
+            process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
-            guard.kill()
-            guard.wait()
-        vllm_guard.end_group(guard.pid)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+            process.kill()
+            process.wait()
+        guard.end_group(process.pid)

@@ -23,8 +23,6 @@ PADDINGS = (2048, 512)
 EPOCHS = {4: 10, 16: 4, 64: 2}
 """Fewer epochs for more edits, to end within minutes; the paper's are 10. All contenders take
 the same, and pay for set-up and saving per edit as in a full run."""
-MAX_BATCH_TOKENS = 4096
-"""What the pipeline gives a trainer by default (an eighth of `execution.max_batch_tokens`)."""
 
 
 class TrainingBench:

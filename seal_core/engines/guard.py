@@ -10,14 +10,32 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
 _TRACKER = b"resource_tracker"
+
+
+def guarded(command: Sequence[str], folder: str = "") -> list[str]:
+    """The command under a guard of this process; start it in a new session.
+
+    Args:
+        folder: Removed when this process leaves it behind.
+    """
+    return [sys.executable, "-P", __file__, str(os.getpid()), folder, *command]
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def end_group(group: int, spare: int | None = None) -> None:
