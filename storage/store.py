@@ -157,6 +157,10 @@ class Store:
         """Where `write_part` puts the part of a slot."""
         return part_path(table, run, round_index, slot)
 
+    def part_paths(self, table: str, run: str) -> set[str]:
+        """Paths of the parts that a run has in a table."""
+        return set(self.files.glob(f"{table}/run={check_run(run)}/round=*/part-*.parquet"))
+
     def identity_of(self, path: str) -> str | None:
         """Digest of what a part's rows were made from; None if there is no readable part."""
         if not self.files.exists(path):
