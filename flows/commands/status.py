@@ -35,7 +35,10 @@ def status(
     if not reports:
         console.print("no runs yet: start one with `seal run configs/demo.toml`")
     for run, lines in reports.items():
-        console.print(_table(run, lines))
+        if lines:
+            console.print(_table(run, lines))
+        else:
+            console.print(f"Run {run}: no stage was executed; it is imported, or has not begun")
 
 
 def _table(run: str, lines: list) -> Table:
