@@ -10,6 +10,7 @@ from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.published.records import PublishedRun
 from seal_core.types import CONTROL_ROUND
+from storage.naming import check_run
 from storage.rows import problem_rows, question_rows
 from storage.runs import list_runs, register_run
 from storage.store import Store
@@ -26,7 +27,7 @@ def import_run(store: Store, name: str, published: PublishedRun) -> dict[str, in
     Raises:
         InputError: the name cannot be one, or belongs to another run.
     """
-    _refuse_other(store, name, published)
+    _refuse_other(store, check_run(name), published)
     with store.lock(f"run-{name}"):
         register_run(store, name, published.config, max(1, len(published.problems)))
         counts: dict[str, int] = {}

@@ -88,8 +88,8 @@ def read_article(source: Source, article: Article, where: str) -> ArticleRows:
         for r, asked_Q in enumerate(asked_R_Q):
             if _texts(asked_Q) != _texts(asked_E_R_Q[0][0]):
                 raise InputError(
-                    f"{where}.completions[{i}]: repeat {r} has other questions than the article's "
-                    "first self-edit: each self-edit and repeat must be asked the same ones"
+                    f"{where}.completions[{i}]: repeat {r} has other questions than the first "
+                    "repeat of the article's first self-edit: all must be asked the same ones"
                 )
     rows = ArticleRows(_problem(source, article, asked_E_R_Q[0][0], where))
     prompt_id = _prompt_id(article)
