@@ -96,7 +96,7 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
             adapter_id=adapter.adapter_id,
             rows=context.domain.train_rows(problems[edit.problem_id], edit.text),
             settings=to_settings(work.settings["lora"], (steps or {}).get(edit.problem_id)),
-            seed=adapter.seed,
+            seed=adapter.seed or 0,  # Only imported rows have none.
             base_adapters=adapter_stack(context.store, policy.policy),
         )
         for edit, adapter in pairs

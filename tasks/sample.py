@@ -122,7 +122,7 @@ def _request(
         temperature=work.settings["temperature"],
         top_p=work.settings["top_p"],
         stop=prompt.stop,
-        seed=edit.seed,
+        seed=edit.seed or 0,  # Only imported rows have none.
         chat=prompt.chat,
     )
 
