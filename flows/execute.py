@@ -16,7 +16,12 @@ from storage.store import Store
 
 
 def execute(
-    config: str, name: str | None, overrides: Sequence[str], *, as_json: bool = False
+    config: str,
+    name: str | None,
+    overrides: Sequence[str],
+    fork: str | None = None,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Runs the flow to its end, and prints the held-out results.
 
@@ -25,7 +30,7 @@ def execute(
         StageError, EngineError: the work failed; what is done is kept.
     """
     loaded = load_config(config, overrides)
-    run = seal(config, name, list(overrides))
+    run = seal(config, name, list(overrides), fork)
     with Catalog(Store.open(loaded.execution.store)) as catalog:
         results = held_out_results(catalog, run)
     if as_json:

@@ -11,7 +11,7 @@ from seal_core.fingerprint import digest
 from seal_core.published.records import PublishedRun
 from seal_core.types import CONTROL_ROUND
 from storage.naming import check_run
-from storage.rows import problem_rows, question_rows
+from storage.rows import RunRow, problem_rows, question_rows
 from storage.runs import list_runs, register_run
 from storage.store import Store
 
@@ -38,14 +38,19 @@ def import_run(store: Store, name: str, published: PublishedRun) -> dict[str, in
     return counts
 
 
+def is_imported(row: RunRow) -> bool:
+    """Whether a run was read from a file, so that no stage of it was ever executed here."""
+    return "import" in json.loads(row.config_json)
+
+
 def _refuse_other(store: Store, name: str, published: PublishedRun) -> None:
     """Says in plain words what `register_run` would list field by field."""
     for row in list_runs(store):
         if row.run != name:
             continue
-        imported = json.loads(row.config_json).get("import")
-        if imported is None:
+        if not is_imported(row):
             raise InputError(f"run {name!r} exists and was not imported: choose another --name")
+        imported = json.loads(row.config_json)["import"]
         if imported["sha256"] != published.config["import"]["sha256"]:
             raise InputError(
                 f"run {name!r} was imported from another file (sha256 {imported['sha256'][:12]}, "
@@ -75,4 +80,6 @@ def _write(
     store: Store, name: str, run: PublishedRun, table: str, round_index: int, rows: Sequence[Any]
 ) -> None:
     identity = digest(["import", run.config["import"]["sha256"]])
-    store.write_part(table, rows, run=name, round_index=round_index, identity=identity)
+    store.write_part(
+        table, rows, run=name, round_index=round_index, slot="import", identity=identity
+    )

@@ -35,10 +35,7 @@ def status(
     if not reports:
         console.print("no runs yet: start one with `seal run configs/demo.toml`")
     for run, lines in reports.items():
-        if lines:
-            console.print(_table(run, lines))
-        else:
-            console.print(f"Run {run}: no stage was executed; it is imported, or has not begun")
+        console.print(_table(run, lines))
 
 
 def _table(run: str, lines: list) -> Table:

@@ -18,7 +18,7 @@ import pytest
 from seal_core.errors import InputError
 from seal_core.published.records import read_published
 from storage.catalog import Catalog
-from storage.importing import import_run
+from storage.importing import import_run, is_imported
 from storage.runs import get_run, list_runs, register_run
 from storage.store import Store
 from tests.published_files import PUBLISHED, continual_file, eval_file, save, train_file
@@ -72,7 +72,9 @@ def test_names_of_other_runs(store: Store, put_file: Callable[..., dict[str, int
     with pytest.raises(InputError, match="run name"):
         put_file(train_file(), "../x")
     assert [row.run for row in list_runs(store)] == ["own"]
+    assert not is_imported(get_run(store, "own"))
     put_file(train_file(), "x")
+    assert is_imported(get_run(store, "x"))
     with pytest.raises(InputError, match="exists with another config"):
         register_run(store, "x", {"finetune": {"lr": 0.1}}, 5)
     assert json.loads(get_run(store, "x").config_json)["import"]["kind"] == "train"
