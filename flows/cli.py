@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from flows.commands import doctor, minilm, plan, results, run, show, sql, status
+from flows.commands import doctor, import_, minilm, plan, results, run, show, sql, status
 from seal_core import __version__
 from seal_core.errors import InputError, SealError
 
@@ -25,6 +25,7 @@ app.command("results")(results.results)
 app.command("status")(status.status)
 app.command("sql")(sql.sql)
 app.command("show")(show.show)
+app.command("import")(import_.import_file)
 app.command("doctor")(doctor.doctor)
 app.add_typer(minilm.app, name="minilm")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seal_core.types import Split
+from seal_core.types import Problem, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,23 @@ class QuestionRow:
     question_index: int
     prompt: str
     gold: tuple[str, ...]
+
+
+def problem_rows(problems: Sequence[Problem]) -> list[ProblemRow]:
+    """The rows of `problems`, without their questions."""
+    return [
+        ProblemRow(p.problem_id, p.domain, p.split, p.title, p.context, len(p.questions))
+        for p in problems
+    ]
+
+
+def question_rows(problems: Sequence[Problem]) -> list[QuestionRow]:
+    """The rows of all their questions, in order."""
+    return [
+        QuestionRow(q.question_id, p.problem_id, p.split, i, q.prompt, q.gold)
+        for p in problems
+        for i, q in enumerate(p.questions)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

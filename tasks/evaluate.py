@@ -77,7 +77,7 @@ def _evaluate(context: RunContext, work: Work) -> StageOutput:
     generations = context.generator.generate(requests)
     by_id = {generation.request_id: generation for generation in generations}
     answers = [_answer(context, work, policy, a, by_id.get(a.answer_id)) for a in asks]
-    return StageOutput({"answers": answers}, n_tokens=sum(a.n_tokens for a in answers))
+    return StageOutput({"answers": answers}, n_tokens=sum(a.n_tokens or 0 for a in answers))
 
 
 evaluate_shard = stage_task("evaluate", _evaluate)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seal_core.types import CONTROL_ROUND, Problem, Question, TableRef
-from storage.rows import ProblemRow, QuestionRow
+from storage.rows import QuestionRow, problem_rows, question_rows
 from storage.store import Store
 from tasks.context import current
 
@@ -33,20 +33,15 @@ def store_shards(problems: Sequence[Problem], shard_size: int) -> list[Shard]:
 
 def _store_shard(index: int, problems: Sequence[Problem]) -> Shard:
     slot = f"{problems[0].split}/{index}"
-    problem_rows = [
-        ProblemRow(p.problem_id, p.domain, p.split, p.title, p.context, len(p.questions))
-        for p in problems
-    ]
-    question_rows = [
-        QuestionRow(q.question_id, p.problem_id, p.split, i, q.prompt, q.gold)
-        for p in problems
-        for i, q in enumerate(p.questions)
-    ]
 
     def put(table: str, rows: Sequence[object]) -> TableRef:
         return current().put_part(table, rows, round_index=CONTROL_ROUND, slot=slot)
 
-    return Shard(index, put("problems", problem_rows), put("questions", question_rows))
+    return Shard(
+        index,
+        put("problems", problem_rows(problems)),
+        put("questions", question_rows(problems)),
+    )
 
 
 def read_problems(

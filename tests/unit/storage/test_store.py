@@ -30,6 +30,7 @@ from storage.store import Store
 from tests.unit.storage.rows import (
     ADAPTER,
     ANSWER,
+    CONTINUAL,
     EDIT,
     PICK,
     POLICY,
@@ -44,6 +45,7 @@ ID = digest("shard")
 ROWS = {
     "problems": PROBLEM, "questions": QUESTION, "self_edits": EDIT, "adapters": ADAPTER,
     "answers": ANSWER, "scores": SCORE, "selections": PICK, "policies": POLICY, "stages": STAGE,
+    "continual": CONTINUAL,
 }  # fmt: skip
 
 
@@ -74,7 +76,7 @@ def test_the_same_identity_replaces_and_is_deterministic(store: Store) -> None:
 
 def test_metadata_names_version_and_identity(store: Store) -> None:
     found = pq.read_schema(store.root / write(store, EDIT).path).metadata
-    assert found[b"seal.identity"] == ID.encode() and found[b"seal.table_version"] == b"1"
+    assert found[b"seal.identity"] == ID.encode() and found[b"seal.table_version"] == b"2"
 
 
 def test_rows_of_another_table_are_refused(store: Store) -> None:
