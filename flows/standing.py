@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from flows.expected import ExpectedStage, expected_stages
 from seal_core.config import Config
+from storage.importing import is_imported
 from storage.rows import RunRow
 from storage.runs import get_run
 from storage.status import StageStatus, in_flight, run_status
@@ -51,6 +52,7 @@ class RunStanding:
     run: str
     created_at: str
     parent_run: str | None
+    imported: bool
     in_flight: int
     stages: list[StageStanding]
 
@@ -77,10 +79,19 @@ def run_standing(store: Store, name: str) -> RunStanding:
     stages = [_standing(store, name, item, begun, parts) for item in expected]
     known = {(item.round_index, item.label) for item in expected}
     stages += [_executed(line) for key, line in begun.items() if key not in known]
-    return RunStanding(name, row.created_at, row.parent_run, in_flight(store, name), stages)
+    return RunStanding(
+        run=name,
+        created_at=row.created_at,
+        parent_run=row.parent_run,
+        imported=is_imported(row),
+        in_flight=in_flight(store, name),
+        stages=stages,
+    )
 
 
 def _expected(store: Store, row: RunRow) -> list[ExpectedStage]:
+    if is_imported(row):
+        return []
     plain = {k: v for k, v in json.loads(row.config_json).items() if k in Config.model_fields}
     try:
         config = Config.model_validate(plain)

@@ -19,9 +19,10 @@ from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
 from storage.executions import check_history, settle_killed
+from storage.importing import is_imported
 from storage.naming import check_run
 from storage.rows import RunRow
-from storage.runs import register_run
+from storage.runs import get_run, register_run
 from storage.store import Store
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.serving import check_serving, serving
@@ -98,6 +99,8 @@ def register(
             data or to another model; or there is no run to fork.
     """
     store = Store.open(checked.config.execution.store)
+    if fork is not None and is_imported(get_run(store, fork)):
+        raise InputError(f"run {fork!r} was imported and has no work to fork: leave --fork out")
     identity, digest_used = run_identity(checked, store)
     row = register_run(
         store,

@@ -50,6 +50,8 @@ def _table(run: RunStanding) -> Table:
 
 
 def _summary(run: RunStanding) -> str:
+    if run.imported:
+        return "imported from a file; nothing was executed"
     fork = f"fork of {run.parent_run}; " if run.parent_run else ""
     seconds = sum(line.seconds for line in run.stages)
     tokens = sum(line.tokens for line in run.stages)
