@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from flows.commands import doctor, minilm, results, run, show, sql, status
+from flows.commands import doctor, minilm, plan, results, run, show, sql, status
 from flows.leaving import leave
 from seal_core import __version__
 from seal_core.errors import InputError, SealError
@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Self-adapting language models: run the loop, resume it, ask its history.",
 )
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
 app.command("results")(results.results)
 app.command("status")(status.status)
 app.command("sql")(sql.sql)

@@ -20,7 +20,12 @@ from storage.store import Store
 
 
 def execute(
-    config: str, name: str | None, overrides: Sequence[str], *, as_json: bool = False
+    config: str,
+    name: str | None,
+    overrides: Sequence[str],
+    fork: str | None = None,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Runs the flow to its end, and prints the held-out results.
 
@@ -32,7 +37,7 @@ def execute(
     loaded = load_config(config, overrides)
     # It counts what it has yet to send, line by line, while it waits for a server.
     logging.getLogger("EventsWorker").setLevel(logging.ERROR)
-    run = _run_flow(config, name, overrides)
+    run = _run_flow(config, name, overrides, fork)
     with Catalog(Store.open(loaded.execution.store)) as catalog:
         results = held_out_results(catalog, run)
     if as_json:
@@ -41,10 +46,10 @@ def execute(
         print_results(results, table_console())
 
 
-def _run_flow(config: str, name: str | None, overrides: Sequence[str]) -> str:
+def _run_flow(config: str, name: str | None, overrides: Sequence[str], fork: str | None) -> str:
     """The run's name; without a server, the flow's own error comes before the server's."""
     try:
-        return seal(config, name, list(overrides))
+        return seal(config, name, list(overrides), fork)
     except SealError:
         raise
     except Exception as error:

@@ -43,39 +43,53 @@ Results = list[ShardResult]
 
 
 @flow(name="seal")
-def seal(config: str, name: str | None = None, overrides: Sequence[str] = ()) -> str:
+def seal(
+    config: str,
+    name: str | None = None,
+    overrides: Sequence[str] = (),
+    fork: str | None = None,
+) -> str:
     """Runs, or resumes, a SEAL run; returns its name.
 
     Args:
         config: Path of a TOML file.
         name: Name of the run; default is `run.name` of the config.
         overrides: Settings as `section.key=value`.
+        fork: Run whose finished work this one starts from.
     """
     checked = preflight(load_config(config, overrides), name)
     with open_progress() as progress:
-        run_rounds(checked, progress)
+        run_rounds(checked, progress, fork=fork)
     return checked.name
 
 
 def run_rounds(
-    checked: Preflight, progress: Progress, open_engines: OpenEngines = engine_processes
+    checked: Preflight,
+    progress: Progress,
+    open_engines: OpenEngines = engine_processes,
+    fork: str | None = None,
 ) -> None:
-    """The algorithm, inside a flow run."""
-    config = checked.config
-    with open_run(checked, progress, open_engines) as run:
-        progress.expect(expected_shards(config, len(run.train), len(run.heldout)))
-        policy = base = base_policy()
-        baseline = evaluate(
-            run.heldout, base, condition=NO_ADAPTATION, round_index=CONTROL_ROUND, label="baseline"
-        )
-        adapters = heldout_round(run, policy, baseline, 0)
-        for index in range(config.run.rounds):
-            policy = restem_round(run, policy, index)
-            last = index == config.run.rounds - 1
-            if last or config.heldout.every_round:
-                adapters = heldout_round(run, policy, baseline, index + 1)
-        if config.heldout.controls:
-            heldout_controls(run, base, baseline, adapters)
+    """Opens a run and works it off, inside a flow run."""
+    with open_run(checked, progress, open_engines, fork) as run:
+        progress.expect(expected_shards(checked.config, len(run.train), len(run.heldout)))
+        restem(run)
+
+
+def restem(run: OpenRun) -> None:
+    """The algorithm, from the base policy to the held-out controls."""
+    config = run.context.config
+    policy = base = base_policy()
+    baseline = evaluate(
+        run.heldout, base, condition=NO_ADAPTATION, round_index=CONTROL_ROUND, label="baseline"
+    )
+    adapters = heldout_round(run, policy, baseline, 0)
+    for index in range(config.run.rounds):
+        policy = restem_round(run, policy, index)
+        last = index == config.run.rounds - 1
+        if last or config.heldout.every_round:
+            adapters = heldout_round(run, policy, baseline, index + 1)
+    if config.heldout.controls:
+        heldout_controls(run, base, baseline, adapters)
 
 
 def restem_round(run: OpenRun, policy: PolicyRef, index: int) -> PolicyRef:

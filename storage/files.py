@@ -44,6 +44,28 @@ class Files:
             file.flush()
             os.fsync(file.fileno())
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a file unless there is one; of several writers at once, one gets True."""
+        target = self.local(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / temporary_name(target.name)
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_folder(target.parent)
+        return True
+
+    def delete(self, path: str) -> None:
+        """Removes a file; one that is not there is as good."""
+        self.local(path).unlink(missing_ok=True)
+
     def link(self, source: str, target: str) -> None:
         """Makes `target` the same file as `source`; a copy where links are not possible."""
         try:

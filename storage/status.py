@@ -56,6 +56,6 @@ def _summary(round_index: int, stage: str, label: str, rows: Sequence[StageRow])
         failed=len({row.identity for row in rows} - done.keys()),
         units=sum(row.n_units for row in done.values()),
         errors=sum(row.n_errors for row in done.values()),
-        seconds=sum(row.seconds for row in rows),
+        seconds=sum(row.seconds or 0.0 for row in rows),
         tokens=sum(row.n_tokens for row in rows),
     )

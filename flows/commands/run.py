@@ -31,15 +31,17 @@ def run(
             help="Folder of the store; same as --set execution.store=…", envvar="SEAL_STORE"
         ),
     ] = None,
+    fork: Annotated[
+        str | None, typer.Option(help="Start from the finished work of this run.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Runs an experiment, or resumes it where it stopped; ends with the results table."""
     settings = list(overrides or [])
     if store is not None:
-        # In front, so that an explicit --set wins over the variable; as a TOML string.
-        settings.insert(0, f"execution.store={json.dumps(store)}")
+        settings.insert(0, store_setting(store))
     check_named_server()
-    store_root = check(config, name, settings)
+    store_root = check(config, name, settings, fork)
     try:
         # Prefect's own handler gives a SIGTERM back when it has put the flow away.
         signal.signal(signal.SIGTERM, _terminate)
@@ -47,7 +49,7 @@ def run(
         # Prefect reads its settings when it is imported, so nothing above may import it.
         from flows.execute import execute  # noqa: PLC0415
 
-        execute(config, name, settings, as_json=as_json)
+        execute(config, name, settings, fork, as_json=as_json)
     except KeyboardInterrupt:
         _stopped(sys.argv[1:])
         raise typer.Exit(130) from None
@@ -64,12 +66,22 @@ def _terminate(*_: object) -> NoReturn:
     raise _Terminated
 
 
-def check(config: str, name: str | None, settings: list[str]) -> str:
+def store_setting(store: str) -> str:
+    """`--store` as a setting; first in line, an explicit --set wins over the variable."""
+    return f"execution.store={json.dumps(store)}"  # As a TOML string.
+
+
+def check(config: str, name: str | None, settings: list[str], fork: str | None = None) -> str:
     """Checks all input and claims the run's name before Prefect starts; the store's folder.
 
     A mistake shows at once this way, and not after the seconds that a server takes to start.
     """
-    return str(register(preflight(load_config(config, settings), name)).store.root)
+    checked = preflight(load_config(config, settings), name)
+    return str(register(checked, fork, _note).store.root)
+
+
+def _note(message: str) -> None:
+    typer.echo(f"note: {message}", err=True)
 
 
 def _stopped(arguments: list[str]) -> None:

@@ -37,6 +37,8 @@ from flows.results import held_out_results
 from flows.seal import run_rounds
 from seal_core.errors import EngineError, InputError, StageError
 from storage.catalog import Catalog
+from storage.files import Files
+from storage.records import read_record, write_record
 from storage.store import Store
 from tasks.opening import preflight
 from tests.models import save_qwen2
@@ -309,10 +311,12 @@ def test_a_record_that_is_not_json_is_refused(run: Any, store: Path) -> None:
     """14"""
     run()
     before = method_tables(store)
-    record = next(p for p in sorted((store / "_cache").iterdir()) if b'"result"' in p.read_bytes())
-    plain = json.loads(record.read_text())
-    plain["metadata"]["serializer"] = {"type": "pickle"}
-    record.write_text(json.dumps(plain))
+    record = next((store / "_results").iterdir())
+    files = Files(store)
+    value = read_record(files, f"_results/{record.name}")
+    value["metadata"]["serializer"] = {"type": "pickle"}
+    write_record(files, f"_results/{record.name}", value)
     run()
-    assert json.loads(record.read_text())["metadata"]["serializer"]["type"] == "json"
+    kept = read_record(files, f"_results/{record.name}")
+    assert kept["metadata"]["serializer"]["type"] == "json"
     assert method_tables(store) == before

@@ -23,7 +23,8 @@ ADAPTER = Adapter(
     "d0", "e0", "p0", "train", "round_0", "pi0", 0, None, None, 8, 2, 4, 40, 2.0, 1.0, 5, None
 )
 STAGE = StageRow(
-    "sample", "round_0", digest(1), 0, "2026-01-01T00:00:00.000+00:00", 2.0, 4, 1, 100, "cpu",
+    "sample", "round_0", digest(1), 0, "2026-01-01T00:00:00.000+00:00",
+    "2026-01-01T00:00:02.000+00:00", 2.0, 4, 1, 100, "cpu",
     "host", 1, 1, "{}", None,
 )  # fmt: skip
 
@@ -31,7 +32,7 @@ STAGE = StageRow(
 def put(store: Any, table: str, rows: list[Any], round_index: int = 0, run: str = "r") -> Any:
     """Writes rows as a part named by their content."""
     name = digest([table, round_index, [str(row) for row in rows]])
-    return store.write_part(table, rows, run=run, round_index=round_index, identity=name)
+    return store.write_part(table, rows, run=run, round_index=round_index, slot=name)
 
 
 def many(row: Any, changes: list[dict[str, Any]]) -> list[Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import pytest
 from seal_core.errors import InputError, StoreError
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
+from storage.naming import result_record
 from storage.store import Store
 from tests.unit.storage.rows import (
     ADAPTER,
@@ -51,7 +53,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def write(store: Store, *rows: object, run: str = "r") -> TableRef:
-    return store.write_part("self_edits", rows, run=run, round_index=0, identity=ID)
+    return store.write_part("self_edits", rows, run=run, round_index=0, slot="a/0", identity=ID)
 
 
 @pytest.mark.parametrize("table", ROWS)
@@ -128,19 +130,22 @@ def test_names_stay_inside(store: Store, tmp_path: Path) -> None:
     for path in ("/etc/passwd", "../x", "self_edits/run=r/round=0/../../x.parquet"):
         with pytest.raises(StoreError, match="no part"):
             store.read(TableRef("self_edits", path, "", 0))
-    with pytest.raises(ValueError, match="identity"):
-        store.write_part("scores", [], run="r", round_index=0, identity="../../x")
+    ref = store.write_part("scores", [], run="r", round_index=0, slot="../../x")
+    assert re.fullmatch(r"scores/run=r/round=0/part-[0-9a-f]{16}\.parquet", ref.path)
+    for bad in ("../../x", "", "A" * 64):
+        with pytest.raises(ValueError, match="hex"):
+            result_record(bad)
 
 
 def test_adopt(store: Store) -> None:
     ref = write(store, EDIT)
-    assert store.adopt(ref, "r", 0) == ref
-    fork = store.adopt(ref, "fork", 2)
-    assert fork == store.adopt(ref, "fork", 2) and "run=fork/round=2" in fork.path
+    assert store.adopt(ref, "r", 0, "a/0") == ref
+    fork = store.adopt(ref, "fork", 2, "a/0")
+    assert fork == store.adopt(ref, "fork", 2, "a/0") and "run=fork/round=2" in fork.path
     (store.root / ref.path).unlink()
     assert store.verify(fork) is None
     with pytest.raises(StoreError, match="missing"):
-        store.adopt(ref, "other", 0)
+        store.adopt(ref, "other", 0, "a/0")
 
 
 def _hammer(root: str) -> None:
