@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.console import Console
 from flows.commands.options import JsonOption
 from flows.environment import prepare_prefect
 from flows.loading import load_config
-from flows.server import start_server
+from flows.server import check_named_server, start_server
 from tasks.opening import preflight, register
 
 
@@ -39,8 +40,11 @@ def run(
     settings = list(overrides or [])
     if store is not None:
         settings.insert(0, store_setting(store))
+    check_named_server()
     store_root = check(config, name, settings, fork)
     try:
+        # Prefect's own handler gives a SIGTERM back when it has put the flow away.
+        signal.signal(signal.SIGTERM, _terminate)
         start_server(prepare_prefect(store_root))
         # Prefect reads its settings when it is imported, so nothing above may import it.
         from flows.execute import execute  # noqa: PLC0415
@@ -49,6 +53,17 @@ def run(
     except KeyboardInterrupt:
         _stopped(sys.argv[1:])
         raise typer.Exit(130) from None
+    except _Terminated:
+        _stopped(sys.argv[1:])
+        raise typer.Exit(143) from None
+
+
+class _Terminated(BaseException):
+    """The process was asked to end; no `except Exception` may take it for a failure."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
 
 
 def store_setting(store: str) -> str:
