@@ -38,7 +38,7 @@ def _version(
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 the work failed, 2 wrong input, 130 interrupted."""
+    """Entry point: 0 done, 1 the work failed, 2 wrong input, 130 interrupted, 143 terminated."""
     try:
         app()
     except InputError as error:

@@ -26,3 +26,8 @@ def expected_shards(config: Config, train: int, heldout: int) -> Counter[str]:
         filter=rounds,
         update=rounds,
     )
+
+
+def evaluation_shards(heldout: int) -> Counter[str]:
+    """Shards by stage of the evaluation of one policy; `heldout` are the shards of problems."""
+    return Counter(sample=heldout, finetune=heldout, evaluate=2 * heldout, score=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +61,11 @@ class RunContext:
     """Everything a task needs that is not part of its identity.
 
     Prefect hashes and stores task parameters, so engines and the store are found here instead.
+
+    Attributes:
+        stopping: Set when the run ends, for whatever reason.
+        after_engines: Closed when the engines have ended.
+        holds_gpu: Whether the run has its slot of the server's limit; see `tasks.gpu`.
     """
 
     name: str
@@ -73,6 +78,8 @@ class RunContext:
     trainer: PolicyTrainer
     progress: Progress
     stopping: threading.Event = field(default_factory=threading.Event)
+    after_engines: ExitStack = field(default_factory=ExitStack)
+    holds_gpu: bool = False
 
 
 _current: ContextVar[RunContext | None] = ContextVar("seal_run", default=None)

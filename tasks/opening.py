@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,6 +145,7 @@ def open_run(
             busy=f"run {checked.name!r} is being "
             "executed by another process: wait for it, or choose another --name",
         ),
+        ExitStack() as after_engines,
         open_engines(checked, store) as (generator, trainer),
     ):
         context = RunContext(
@@ -157,6 +158,7 @@ def open_run(
             generator=generator,
             trainer=trainer,
             progress=progress,
+            after_engines=after_engines,
         )
         try:
             with use(context):

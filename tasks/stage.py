@@ -15,6 +15,7 @@ from seal_core.errors import EngineError, InputError, SealError, StageError
 from tasks.cache import CacheEntry, forget, look_up
 from tasks.context import RunContext, current
 from tasks.executions import recorded
+from tasks.gpu import hold_gpu
 from tasks.work import ShardResult, StageOutput, Work
 
 Body = Callable[[RunContext, Work], StageOutput]
@@ -49,6 +50,8 @@ def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[S
     context = current()
     entries = [look_up(context.store, work.key) for work in works]
     _announce(context, works, entries)
+    if any(entry.result is None for entry in entries):
+        hold_gpu(context, stage.name)
     results = _run_in_window(context, stage, works, entries)
     _check_errors(context, works, results)
     hits = sum(entry.result is not None for entry in entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 from typing import Annotated
 
@@ -15,6 +16,10 @@ from flows.environment import prepare_prefect
 from flows.loading import load_config
 from flows.server import start_server
 from tasks.opening import preflight, register
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends the run in the same good order as ctrl-C."""
 
 
 def run(
@@ -33,20 +38,21 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Runs an experiment, or resumes it where it stopped; ends with the results table."""
+    signal.signal(signal.SIGTERM, _terminate)
     settings = list(overrides or [])
     if store is not None:
         # In front, so that an explicit --set wins over the variable; as a TOML string.
         settings.insert(0, f"execution.store={json.dumps(store)}")
-    store_root = check(config, name, settings)
     try:
+        store_root = check(config, name, settings)
         start_server(prepare_prefect(store_root))
         # Prefect reads its settings when it is imported, so nothing above may import it.
         from flows.execute import execute  # noqa: PLC0415
 
         execute(config, name, settings, as_json=as_json)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _stopped(sys.argv[1:])
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
 def check(config: str, name: str | None, settings: list[str]) -> str:
@@ -55,6 +61,11 @@ def check(config: str, name: str | None, settings: list[str]) -> str:
     A mistake shows at once this way, and not after the seconds that a server takes to start.
     """
     return str(register(preflight(load_config(config, settings), name)).store.root)
+
+
+def _terminate(*_: object) -> None:
+    """While the flow works, Prefect's own handler is in place, and calls this one at its end."""
+    raise Terminated
 
 
 def _stopped(arguments: list[str]) -> None:
