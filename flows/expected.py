@@ -69,3 +69,8 @@ def _restem_round(index: int, shards: int) -> Iterator[ExpectedStage]:
     yield ExpectedStage("evaluate", f"evaluate {label} baseline", index, shards)
     for stage in ("score", "filter", "update"):
         yield ExpectedStage(stage, f"{stage} {label}", index, 1)
+
+
+def evaluation_shards(heldout: int) -> Counter[str]:
+    """Shards by stage of the evaluation of one policy; `heldout` are the shards of problems."""
+    return Counter(sample=heldout, finetune=heldout, evaluate=2 * heldout, score=1)

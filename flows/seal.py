@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from prefect import flow
 
+from flows.artifacts import reported
 from flows.expected import expected_shards
-from flows.loading import load_config
-from flows.progress import open_progress
+from flows.loading import load_config, with_store
+from flows.worker import watch_worker
 from seal_core.types import (
     CONTROL_ROUND,
     IN_CONTEXT,
@@ -57,8 +58,9 @@ def seal(
         overrides: Settings as `section.key=value`.
         fork: Run whose finished work this one starts from.
     """
-    checked = preflight(load_config(config, overrides), name)
-    with open_progress() as progress:
+    watch_worker()
+    checked = preflight(load_config(config, with_store(overrides)), name)
+    with reported(checked.name, checked.config.execution.store) as progress:
         run_rounds(checked, progress, fork=fork)
     return checked.name
 

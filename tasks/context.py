@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,9 @@ class RunContext:
     Attributes:
         resumed: Whether the run was there before, so that what is missing was lost.
         planner: Set if nothing is to be run; see `tasks.planning`.
+        stopping: Set when the run ends, for whatever reason.
+        after_engines: Closed when the engines have ended.
+        holds_gpu: Whether the run has its slot of the server's limit; see `tasks.gpu`.
     """
 
     name: str
@@ -80,6 +83,8 @@ class RunContext:
     stopping: threading.Event = field(default_factory=threading.Event)
     resumed: bool = False
     planner: Planner | None = None
+    after_engines: ExitStack = field(default_factory=ExitStack)
+    holds_gpu: bool = False
 
     def put_part(self, table: str, rows: Sequence[Any], *, round_index: int, slot: str) -> TableRef:
         """A part of what the run is given, not makes; in a plan only its ref."""

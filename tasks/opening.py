@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,7 @@ def open_run(
             busy=f"run {checked.name!r} is being "
             "executed by another process: wait for it, or choose another --name",
         ),
+        ExitStack() as after_engines,
         open_engines(checked, store) as (generator, trainer),
     ):
         resumed = _settle(store, checked.name, progress)
@@ -188,6 +189,7 @@ def open_run(
             trainer=trainer,
             progress=progress,
             resumed=resumed,
+            after_engines=after_engines,
         )
         try:
             with use(context):

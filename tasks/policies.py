@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seal_core.errors import InputError
 from seal_core.fingerprint import make_id
 from seal_core.types import CONTROL_ROUND, Policy, TableRef
 from storage.store import Store
@@ -45,6 +46,22 @@ def base_policy() -> PolicyRef:
         slot="base policy",
     )
     return PolicyRef(policy, ref)
+
+
+def adopt_policy(ref: TableRef, round_index: int) -> PolicyRef:
+    """A policy of another run as one of the current run, in whose partition it is linked.
+
+    Raises:
+        InputError: it was made from another base model.
+    """
+    context = current()
+    found = read_policy(context, context.store.adopt(ref, context.name, round_index, "base policy"))
+    if found.policy.model_digest != context.model_digest:
+        raise InputError(
+            f"policy {found.policy.policy_id} was made from another model "
+            f"({found.policy.base_model}) than {context.config.model.path!r}: set model.path"
+        )
+    return found
 
 
 def read_policy(context: RunContext, ref: TableRef) -> PolicyRef:

@@ -15,6 +15,7 @@ from seal_core.errors import EngineError, InputError, SealError, StageError
 from tasks.cache import CacheEntry, forget, look_up, restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded
+from tasks.gpu import hold_gpu
 from tasks.records import ShardRecords
 from tasks.work import ShardResult, StageOutput, Work
 
@@ -52,6 +53,8 @@ def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[S
     if context.planner is not None:
         return context.planner.plan(context, works, entries)
     _announce(context, works, entries)
+    if any(entry.result is None for entry in entries):
+        hold_gpu(context, stage.name)
     results = _run_in_window(context, stage, works, entries)
     _check_errors(context, works, results)
     hits = sum(entry.result is not None for entry in entries)

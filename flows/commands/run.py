@@ -6,7 +6,7 @@ import json
 import shlex
 import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,10 @@ from flows.environment import prepare_prefect
 from flows.loading import load_config
 from flows.server import check_named_server, start_server
 from tasks.opening import preflight, register
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends the run in the same good order as ctrl-C."""
 
 
 def run(
@@ -37,33 +41,21 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Runs an experiment, or resumes it where it stopped; ends with the results table."""
+    signal.signal(signal.SIGTERM, _terminate)
     settings = list(overrides or [])
     if store is not None:
         settings.insert(0, store_setting(store))
-    check_named_server()
-    store_root = check(config, name, settings, fork)
     try:
-        # Prefect's own handler gives a SIGTERM back when it has put the flow away.
-        signal.signal(signal.SIGTERM, _terminate)
+        check_named_server()
+        store_root = check(config, name, settings, fork)
         start_server(prepare_prefect(store_root))
         # Prefect reads its settings when it is imported, so nothing above may import it.
         from flows.execute import execute  # noqa: PLC0415
 
         execute(config, name, settings, fork, as_json=as_json)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _stopped(sys.argv[1:])
-        raise typer.Exit(130) from None
-    except _Terminated:
-        _stopped(sys.argv[1:])
-        raise typer.Exit(143) from None
-
-
-class _Terminated(BaseException):
-    """The process was asked to end; no `except Exception` may take it for a failure."""
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise _Terminated
+        raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
 def store_setting(store: str) -> str:
@@ -82,6 +74,11 @@ def check(config: str, name: str | None, settings: list[str], fork: str | None =
 
 def _note(message: str) -> None:
     typer.echo(f"note: {message}", err=True)
+
+
+def _terminate(*_: object) -> None:
+    """While the flow works, Prefect's own handler is in place, and calls this one at its end."""
+    raise Terminated
 
 
 def _stopped(arguments: list[str]) -> None:
