@@ -17,8 +17,10 @@ import seal_core
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
 from storage import weights
-from storage.files import Files, local_root, open_marker
+from storage.files import Files
+from storage.marker import open_marker
 from storage.naming import check_ref, check_run, lock_name, part_path, round_of
+from storage.roots import local_state_root, open_files
 from storage.tables import TABLES
 
 MARKER = "store.json"
@@ -27,32 +29,33 @@ _WITH_WEIGHTS = ("adapters", "policies")
 
 
 class Store:
-    """A folder of Parquet tables and adapters; see `Store.open`."""
+    """Parquet tables and adapters in a folder or in object storage; see `Store.open`."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
         self.root = files.root
-        self.result_root = self._folder("_cache")
-        self.log_root = self._folder("_logs")
+        self.state_root = local_state_root(files.root)
+        self.result_root = self.state_root / "_cache"
+        self.log_root = self.state_root / "_logs"
 
     @classmethod
     def open(cls, root: str, create: bool = True) -> Store:
         """Opens a store, and makes one of an empty or new folder.
 
         Args:
-            root: A folder, or a `file://` URL.
+            root: A folder, a `file://` URL, or `s3://bucket/prefix`.
             create: Make it if it is not there, and insist that it is writable. Without it an
                 existing store is opened, which may be read-only.
 
         Raises:
             InputError: the root is a file, is no store, or is not writable.
         """
-        files = Files(local_root(root))
+        files = open_files(root)
         open_marker(files, MARKER, {"format": FORMAT, "kind": "SEAL store"}, create=create)
         store = cls(files)
         if create:
-            store.result_root.mkdir(exist_ok=True)
-            store.log_root.mkdir(exist_ok=True)
+            store.result_root.mkdir(parents=True, exist_ok=True)
+            store.log_root.mkdir(parents=True, exist_ok=True)
         return store
 
     def write_part(
@@ -142,7 +145,7 @@ class Store:
         Raises:
             InputError: the lock was not free in time.
         """
-        lock = FileLock(self._folder("_locks") / lock_name(name))
+        lock = FileLock(self.state_root / "_locks" / lock_name(name))
         try:
             lock.acquire(timeout=timeout)
         except Timeout as error:
@@ -151,9 +154,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-    def _folder(self, name: str) -> Path:
-        return self.files.local(name)
 
     def _sha256(self, path: str) -> str:
         return hashlib.sha256(self.files.read(path)).hexdigest()
