@@ -17,7 +17,8 @@ import seal_core
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
 from storage import weights
-from storage.files import Files, local_root, open_marker
+from storage.files import Files
+from storage.marker import open_marker
 from storage.naming import (
     DAMAGED,
     check_ref,
@@ -27,6 +28,7 @@ from storage.naming import (
     part_path,
     round_of,
 )
+from storage.roots import local_state_root, open_files
 from storage.tables import TABLES
 
 MARKER = "store.json"
@@ -35,32 +37,33 @@ _WITH_WEIGHTS = ("adapters", "policies")
 
 
 class Store:
-    """A folder of Parquet tables and adapters; see `Store.open`."""
+    """Parquet tables and adapters in a folder or in object storage; see `Store.open`."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
         self.root = files.root
-        self.state_root = self._folder("_state")
-        """Of this machine alone: digests of model files, which can be made again."""
-        self.log_root = self._folder("_logs")
+        self.state_root = local_state_root(files.root)
+        self.log_root = self.state_root / "_logs"
+        self.mended: str | None = None
 
     @classmethod
     def open(cls, root: str, create: bool = True) -> Store:
         """Opens a store, and makes one of an empty or new folder.
 
         Args:
-            root: A folder, or a `file://` URL.
+            root: A folder, a `file://` URL, or `s3://bucket/prefix`.
             create: Make it if it is not there, and insist that it is writable. Without it an
                 existing store is opened, which may be read-only.
 
         Raises:
             InputError: the root is a file, is no store, or is not writable.
         """
-        files = Files(local_root(root))
-        open_marker(files, MARKER, {"format": FORMAT, "kind": "SEAL store"}, create=create)
+        files = open_files(root)
+        mended = open_marker(files, MARKER, {"format": FORMAT, "kind": "SEAL store"}, create=create)
         store = cls(files)
+        store.mended = mended
         if create:
-            store.log_root.mkdir(exist_ok=True)
+            store.log_root.mkdir(parents=True, exist_ok=True)
         return store
 
     def write_part(
@@ -199,7 +202,7 @@ class Store:
         Raises:
             InputError: the lock was not free in time.
         """
-        lock = FileLock(self._folder("_locks") / lock_name(name))
+        lock = FileLock(self.state_root / "_locks" / lock_name(name))
         try:
             lock.acquire(timeout=timeout)
         except Timeout as error:
@@ -208,9 +211,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-    def _folder(self, name: str) -> Path:
-        return self.files.local(name)
 
     def _sha256(self, path: str) -> str:
         return hashlib.sha256(self.files.read(path)).hexdigest()

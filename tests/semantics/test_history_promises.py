@@ -32,7 +32,7 @@ from flows.expected import expected_stages
 from flows.standing import run_standing
 from seal_core.errors import EngineError, InputError, StageError
 from storage.executions import KILLED, begin_execution
-from storage.files import Files
+from storage.files import LocalFiles
 from storage.records import read_record, write_record
 from storage.store import Store
 from tests.semantics.conftest import Runner
@@ -43,7 +43,7 @@ KINDS = ["delete", "truncate", "flip"]
 DAMAGED = [
     *("problems/run=a", "questions/run=a", "self_edits/run=a/round=0", "adapters/run=a/round=0"),
     *("answers/run=a", "scores/run=a", "selections/run=a", "policies/run=a/round=-1"),
-    *("policies/run=a/round=0", "stages/run=a", "runs/run=a", "_results", "_runs"),
+    *("policies/run=a/round=0", "stages/run=a", "runs/run=a", "_results", "_runs", "store.json"),
 ]
 
 
@@ -93,7 +93,9 @@ def test_damage_is_named_and_mended(done: Runner, store: Path, i: int) -> None:
     """1"""
     before, rows = files_of(store), tables(store)
     victim = next(path for path in before if path.startswith(DAMAGED[i]))
-    for kind in KINDS if victim.startswith(("_", "stages", "runs")) else KINDS[i % 3 :][:1]:
+    for kind in (
+        KINDS if victim.startswith(("_", "stages", "runs", "store")) else KINDS[i % 3 :][:1]
+    ):
         (store / victim).write_bytes(before[victim])
         damage(store / victim, kind)
         again = done()
@@ -287,7 +289,7 @@ def test_a_pickle_in_a_record_is_refused(done: Runner, store: Path, tmp_path: Pa
     """10"""
     rows = tables(store)
     name = f"_results/{next((store / '_results').iterdir()).name}"
-    files = Files(store)
+    files = LocalFiles(store)
     value = read_record(files, name)
     value["metadata"]["serializer"] = {"type": "pickle", "picklelib": "cloudpickle"}
     value["result"] = base64.b64encode(pickle.dumps(_Bomb(tmp_path / "fired"))).decode()
