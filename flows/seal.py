@@ -34,6 +34,7 @@ from tasks.opening import (
     preflight,
 )
 from tasks.policies import PolicyRef, base_policy
+from tasks.retention import retain_adapters
 from tasks.sample import control_edits, sample
 from tasks.score import score
 from tasks.select import filter_edits
@@ -87,11 +88,14 @@ def restem(run: OpenRun) -> None:
     adapters = heldout_round(run, policy, baseline, 0)
     for index in range(config.run.rounds):
         policy = restem_round(run, policy, index)
+        retain_adapters(index)
         last = index == config.run.rounds - 1
         if last or config.heldout.every_round:
             adapters = heldout_round(run, policy, baseline, index + 1)
     if config.heldout.controls:
         heldout_controls(run, base, baseline, adapters)
+    for index in (config.run.rounds, CONTROL_ROUND):
+        retain_adapters(index)
 
 
 def restem_round(run: OpenRun, policy: PolicyRef, index: int) -> PolicyRef:

@@ -181,15 +181,20 @@ class Store:
 
     def put_adapter(self, folder: Path) -> tuple[str, str]:
         """See `storage.weights.put_adapter`."""
-        return weights.put_adapter(self.files, folder)
+        uri, sha256 = weights.put_adapter(self.files, folder)
+        self.files.delete(weights.pruned_mark(uri))
+        return uri, sha256
 
     def adapter_folder(self, uri: str) -> Path:
         """See `storage.weights.adapter_folder`."""
         return weights.adapter_folder(self.files, uri)
 
     def verify_adapter(self, uri: str, sha256: str) -> str | None:
-        """See `storage.weights.verify_adapter`."""
-        return weights.verify_adapter(self.files, uri, sha256)
+        """None if an adapter is whole, or was removed on purpose; see `storage.pruning`."""
+        problem = weights.verify_adapter(self.files, uri, sha256)
+        if problem and not self.files.exists(uri) and self.files.exists(weights.pruned_mark(uri)):
+            return None
+        return problem
 
     @contextmanager
     def lock(self, name: str, timeout: float = -1, busy: str | None = None) -> Iterator[None]:
