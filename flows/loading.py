@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate(plain)
     except ValidationError as error:
         raise InputError(f"{path}: {_explain(error)}") from error
+
+
+def with_store(overrides: Sequence[str]) -> list[str]:
+    """The overrides after that of the variable `SEAL_STORE`, if it is set: they win over it."""
+    store = os.environ.get("SEAL_STORE")
+    return [f"execution.store={json.dumps(store)}", *overrides] if store else list(overrides)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Progress on the terminal: one line per stage, a bar for the current one, the time left."""
+"""Progress: one line per stage; a bar for the current one and the time left on a terminal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from prefect.logging import get_run_logger
+from prefect.runtime import deployment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-
-from tasks.context import Progress
 
 
 class TimeLeft:
@@ -42,14 +43,29 @@ class TimeLeft:
         return sum(n * self._seconds[stage] / self._done[stage] for stage, n in ahead.items())
 
 
+@dataclass(frozen=True)
+class StageDone:
+    """A stage that ended.
+
+    Attributes:
+        cached: Of its `shards`, those that were in the store already.
+    """
+
+    label: str
+    cached: int
+    shards: int
+    seconds: float
+
+
 class PlainProgress:
-    """One line when a stage ends: for logs, pipes and deployed runs."""
+    """One line when a stage ends: for files and pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._clock = time.monotonic()
         self._stage = ""
         self.time_left = TimeLeft()
+        self.stages: list[StageDone] = []
 
     def expect(self, shards: Mapping[str, int]) -> None:
         """See `tasks.context.Progress`."""
@@ -66,11 +82,22 @@ class PlainProgress:
         """See `tasks.context.Progress`."""
         seconds = time.monotonic() - self._clock
         self.time_left.record(self._stage, shards, cached, seconds)
-        self._console.print(_line(label, cached, shards, seconds), markup=False)
+        self.stages.append(StageDone(label, cached, shards, seconds))
+        self._say(_line(label, cached, shards, seconds))
 
     def note(self, message: str) -> None:
         """See `tasks.context.Progress`."""
-        self._console.print(f"note: {message}", style="yellow", markup=False)
+        self._say(f"note: {message}", style="yellow")
+
+    def _say(self, line: str, style: str | None = None) -> None:
+        self._console.print(line, style=style, markup=False)
+
+
+class LoggedProgress(PlainProgress):
+    """The same lines in the log of the flow run, where the Prefect server shows them."""
+
+    def _say(self, line: str, style: str | None = None) -> None:
+        get_run_logger().info(line)
 
 
 class BarProgress(PlainProgress):
@@ -94,9 +121,13 @@ class BarProgress(PlainProgress):
 
 
 @contextmanager
-def open_progress() -> Iterator[Progress]:
-    """Bars on a terminal, plain lines elsewhere; both on standard error."""
+def open_progress() -> Iterator[PlainProgress]:
+    """The flow run's log if it is deployed; else bars on a terminal, plain lines elsewhere, both
+    on standard error."""
     console = Console(stderr=True, highlight=False)
+    if deployment.id:
+        yield LoggedProgress(console)
+        return
     if not sys.stderr.isatty():
         yield PlainProgress(console)
         return

@@ -86,7 +86,10 @@ def held_out_results(catalog: Catalog, run: str) -> Results:
         if mean is not None:
             accuracy.setdefault(condition, {})[problem] = mean
     if not accuracy:
-        raise InputError(f"run {run!r} has no held-out answers yet; `seal status` shows its stages")
+        raise InputError(
+            f"run {run!r} has no held-out answers: `seal status` shows the stages it has done, "
+            "`seal sql rewards_by_round` its training rewards"
+        )
     cost = {row[0]: row[1:] for row in catalog.fetch(_COST, run=run)}
     length = {row[0]: row[1:] for row in catalog.fetch(_LENGTH, run=run)}
     order = sorted(accuracy, key=_place)
@@ -112,18 +115,18 @@ def print_results(results: Results, console: Console) -> None:
         table.add_row(
             row.condition,
             str(row.accuracy.n),
-            _number(row.accuracy.mean),
-            _interval(row.accuracy),
-            _number(row.steps, 1),
-            _number(row.tokens, 0),
-            _number(row.edit_lines, 1),
+            number(row.accuracy.mean),
+            span(row.accuracy),
+            number(row.steps, 1),
+            number(row.tokens, 0),
+            number(row.edit_lines, 1),
         )
     console.print(table)
     pairs = Table(title="Paired differences over problems", title_justify="left")
     for name in ("a", "b", "a − b", "standard error", "95% interval"):
         pairs.add_column(name, justify="left" if name in "ab" else "right")
     for a, b, estimate in results.paired:
-        pairs.add_row(a, b, _signed(estimate.mean), _number(estimate.se), _interval(estimate))
+        pairs.add_row(a, b, _signed(estimate.mean), number(estimate.se), span(estimate))
     console.print(pairs)
     lost = sum(row.n_errors for row in results.conditions)
     if lost:
@@ -170,7 +173,8 @@ def _is_round(condition: str) -> bool:
     return condition.startswith("round_")
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure for a table; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
@@ -178,7 +182,8 @@ def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.3f}"
 
 
-def _interval(estimate: Estimate) -> str:
+def span(estimate: Estimate) -> str:
+    """The 95% interval for a table; a dash where there is none."""
     if estimate.low is None or estimate.high is None:
         return "–"
     return f"[{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -109,6 +109,11 @@ def remove_adapter(files: Files, uri: str) -> None:
         _set_aside(files, uri)
 
 
+def pruned_mark(uri: str) -> str:
+    """Path of the mark that an adapter's weights were removed on purpose."""
+    return f"_pruned/{check_uri(uri)}.json"
+
+
 def list_adapters(files: Files) -> list[str]:
     """URIs of all adapters in the store, whole or not, sorted."""
     paths = files.glob(f"{FOLDER}/*/*/*")

@@ -1,0 +1,86 @@
+"""The held-out evaluation of one policy of a run, into a run of its own. Order only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import flow
+
+from flows.artifacts import reported
+from flows.expected import evaluation_shards
+from flows.loading import load_config, with_store
+from flows.results import held_out_results, number, span
+from flows.seal import heldout_round
+from flows.worker import watch_worker
+from seal_core.types import CONTROL_ROUND, NO_ADAPTATION, TableRef
+from storage.catalog import Catalog
+from storage.policies import find_policy
+from storage.store import Store
+from tasks.context import Progress
+from tasks.evaluate import evaluate
+from tasks.opening import OpenEngines, Preflight, engine_processes, open_run, preflight
+from tasks.policies import adopt_policy, base_policy
+
+
+@flow(name="seal-evaluate", log_prints=True)
+def evaluate_policy(
+    config: str,
+    run: str,
+    policy: str | None = None,
+    name: str | None = None,
+    overrides: Sequence[str] = (),
+) -> str:
+    """Measures a policy on the config's held-out problems; returns the name of the new run.
+
+    Args:
+        config: Path of a TOML file; its data may be other than that of `run`.
+        run: The run that made the policy.
+        policy: Id of the policy; the latest of `run` by default.
+        name: Run whose partition the rows go to; default is `RUN-eval-POLICY`.
+        overrides: Settings as `section.key=value`.
+    """
+    watch_worker()
+    loaded = load_config(config, with_store(overrides))
+    store = Store.open(loaded.execution.store, create=False)
+    policy_id, round_index, ref = find_policy(store, run, policy)
+    checked = preflight(loaded, name or f"{run}-eval-{policy_id.removeprefix('policy-')[:12]}")
+    with reported(checked.name, loaded.execution.store) as progress:
+        measure(checked, progress, ref, round_index)
+    print_accuracy(store, checked.name, policy_id)
+    return checked.name
+
+
+def measure(
+    checked: Preflight,
+    progress: Progress,
+    ref: TableRef,
+    round_index: int,
+    open_engines: OpenEngines = engine_processes,
+) -> None:
+    """Baseline and self-edits of the policy on the held-out problems, inside a flow run.
+
+    Args:
+        ref: The policy's part.
+        round_index: The round that made it; it is measured as the policy of the next one.
+    """
+    with open_run(checked, progress, open_engines) as run:
+        progress.expect(evaluation_shards(len(run.heldout)))
+        policy = adopt_policy(ref, round_index)
+        baseline = evaluate(
+            run.heldout,
+            base_policy(),
+            condition=NO_ADAPTATION,
+            round_index=CONTROL_ROUND,
+            label="baseline",
+        )
+        heldout_round(run, policy, baseline, round_index + 1)
+
+
+def print_accuracy(store: Store, run: str, policy_id: str) -> None:
+    """One line per condition of the held-out table."""
+    with Catalog(store) as catalog:
+        results = held_out_results(catalog, run)
+    print(f"Held-out accuracy of {policy_id}, run {run}")
+    for row in results.conditions:
+        accuracy = row.accuracy
+        print(f"{row.condition}: {number(accuracy.mean)} {span(accuracy)}, n = {accuracy.n}")
