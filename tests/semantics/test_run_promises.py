@@ -40,7 +40,7 @@ from storage.catalog import Catalog
 from storage.store import Store
 from tasks.opening import preflight
 from tests.models import save_qwen2
-from tests.semantics.scripted import Scripted
+from tests.semantics.scripted import Scripted, write_problems
 
 N_TRAIN, N_HELDOUT, K = 6, 2, 3
 ROOT = Path(__file__).parents[2]
@@ -50,15 +50,7 @@ ROOT = Path(__file__).parents[2]
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     save_qwen2(folder / "model")
-    problems = [
-        {
-            "title": f"P{i}",
-            "context": f"C{i} is the code of P{i}.",
-            "questions": [{"question": f"What is the code of P{i}?", "answer": f"C{i}"}],
-        }
-        for i in range(N_TRAIN + N_HELDOUT)
-    ]
-    (folder / "data.json").write_text(json.dumps(problems))
+    write_problems(folder / "data.json", N_TRAIN + N_HELDOUT)
     return folder
 
 
