@@ -5,7 +5,18 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
-from flows.commands import doctor, import_, minilm, plan, results, run, show, sql, status
+from flows.commands import (
+    doctor,
+    import_,
+    minilm,
+    plan,
+    policy,
+    results,
+    run,
+    show,
+    sql,
+    status,
+)
 from flows.leaving import leave
 from seal_core import __version__
 from seal_core.errors import InputError, SealError
@@ -26,6 +37,7 @@ app.command("sql")(sql.sql)
 app.command("show")(show.show)
 app.command("import")(import_.import_file)
 app.command("doctor")(doctor.doctor)
+app.add_typer(policy.app, name="policy")
 app.add_typer(minilm.app, name="minilm")
 
 

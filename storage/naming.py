@@ -7,9 +7,9 @@ import re
 
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
+from storage.marker import RUN_RECORDS
 from storage.tables import TABLES
 
-RUN_RECORDS = "_runs"
 RESULT_RECORDS = "_results"
 RUNNING_RECORDS = "_running"
 DAMAGED = "_damaged"

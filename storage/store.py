@@ -17,7 +17,8 @@ import seal_core
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
 from storage import weights
-from storage.files import Files, local_root, open_marker
+from storage.files import Files
+from storage.marker import open_marker
 from storage.naming import (
     DAMAGED,
     check_ref,
@@ -27,6 +28,7 @@ from storage.naming import (
     part_path,
     round_of,
 )
+from storage.roots import local_state_root, open_files
 from storage.tables import TABLES
 
 MARKER = "store.json"
@@ -35,32 +37,33 @@ _WITH_WEIGHTS = ("adapters", "policies")
 
 
 class Store:
-    """A folder of Parquet tables and adapters; see `Store.open`."""
+    """Parquet tables and adapters in a folder or in object storage; see `Store.open`."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
         self.root = files.root
-        self.state_root = self._folder("_state")
-        """Of this machine alone: digests of model files, which can be made again."""
-        self.log_root = self._folder("_logs")
+        self.state_root = local_state_root(files.root)
+        self.log_root = self.state_root / "_logs"
+        self.mended: str | None = None
 
     @classmethod
     def open(cls, root: str, create: bool = True) -> Store:
         """Opens a store, and makes one of an empty or new folder.
 
         Args:
-            root: A folder, or a `file://` URL.
+            root: A folder, a `file://` URL, or `s3://bucket/prefix`.
             create: Make it if it is not there, and insist that it is writable. Without it an
                 existing store is opened, which may be read-only.
 
         Raises:
             InputError: the root is a file, is no store, or is not writable.
         """
-        files = Files(local_root(root))
-        open_marker(files, MARKER, {"format": FORMAT, "kind": "SEAL store"}, create=create)
+        files = open_files(root)
+        mended = open_marker(files, MARKER, {"format": FORMAT, "kind": "SEAL store"}, create=create)
         store = cls(files)
+        store.mended = mended
         if create:
-            store.log_root.mkdir(exist_ok=True)
+            store.log_root.mkdir(parents=True, exist_ok=True)
         return store
 
     def write_part(
@@ -178,15 +181,20 @@ class Store:
 
     def put_adapter(self, folder: Path) -> tuple[str, str]:
         """See `storage.weights.put_adapter`."""
-        return weights.put_adapter(self.files, folder)
+        uri, sha256 = weights.put_adapter(self.files, folder)
+        self.files.delete(weights.pruned_mark(uri))
+        return uri, sha256
 
     def adapter_folder(self, uri: str) -> Path:
         """See `storage.weights.adapter_folder`."""
         return weights.adapter_folder(self.files, uri)
 
     def verify_adapter(self, uri: str, sha256: str) -> str | None:
-        """See `storage.weights.verify_adapter`."""
-        return weights.verify_adapter(self.files, uri, sha256)
+        """None if an adapter is whole, or was removed on purpose; see `storage.pruning`."""
+        problem = weights.verify_adapter(self.files, uri, sha256)
+        if problem and not self.files.exists(uri) and self.files.exists(weights.pruned_mark(uri)):
+            return None
+        return problem
 
     @contextmanager
     def lock(self, name: str, timeout: float = -1, busy: str | None = None) -> Iterator[None]:
@@ -199,7 +207,7 @@ class Store:
         Raises:
             InputError: the lock was not free in time.
         """
-        lock = FileLock(self._folder("_locks") / lock_name(name))
+        lock = FileLock(self.state_root / "_locks" / lock_name(name))
         try:
             lock.acquire(timeout=timeout)
         except Timeout as error:
@@ -208,9 +216,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-    def _folder(self, name: str) -> Path:
-        return self.files.local(name)
 
     def _sha256(self, path: str) -> str:
         return hashlib.sha256(self.files.read(path)).hexdigest()

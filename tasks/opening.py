@@ -20,6 +20,7 @@ from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
 from storage.executions import check_history, settle_killed
 from storage.importing import is_imported
+from storage.leases import run_lease
 from storage.naming import check_run
 from storage.rows import RunRow
 from storage.runs import get_run, register_run
@@ -99,6 +100,8 @@ def register(
             data or to another model; or there is no run to fork.
     """
     store = Store.open(checked.config.execution.store)
+    if store.mended:
+        note(store.mended)
     if fork is not None and is_imported(get_run(store, fork)):
         raise InputError(f"run {fork!r} was imported and has no work to fork: leave --fork out")
     identity, digest_used = run_identity(checked, store)
@@ -116,9 +119,8 @@ def register(
 def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]:
     """What the name of a run stands for; and the digest of its model, as it is used."""
     config = checked.config
-    files = model_digest(
-        checked.model_path, config.model.revision, cache_path=store.state_root / "models.json"
-    )
+    known = store.state_root / "_state" / "models.json"
+    files = model_digest(checked.model_path, config.model.revision, cache_path=known)
     dtype = config.model.dtype
     used = files if dtype == "auto" else digest([files, dtype])
     contents = {
@@ -174,6 +176,7 @@ def open_run(
             busy=f"run {checked.name!r} is being "
             "executed by another process: wait for it, or choose another --name",
         ),
+        run_lease(store.files, checked.name),
         ExitStack() as after_engines,
         open_engines(checked, store) as (generator, trainer),
     ):

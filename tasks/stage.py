@@ -118,7 +118,7 @@ def _result(
     adopted = (
         context.store.adopt(ref, context.name, work.round_index, work.slot) for ref in result.refs
     )
-    return replace(result, refs=tuple(adopted))
+    return replace(result, refs=tuple(adopted), work=work)
 
 
 def _check_errors(

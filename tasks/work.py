@@ -118,6 +118,7 @@ class ShardResult:
         key: Digest of `identity`.
         identity: Of the work; what a later plan compares with, see `tasks.planning`.
         execution: None if it never ran, as in a plan.
+        work: The work itself, for whoever has to have it done again; in no record.
     """
 
     refs: tuple[TableRef, ...]
@@ -126,10 +127,11 @@ class ShardResult:
     key: str = ""
     identity: dict[str, Any] = field(default_factory=dict)
     execution: MadeBy | None = None
+    work: Work | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, for Prefect's result record."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "work"}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> ShardResult:

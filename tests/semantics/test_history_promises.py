@@ -13,6 +13,8 @@
 8. Work done again with other bits replaces what stood there: no row is doubled.
 9. The standing of a run says what is left.
 10. A crafted record with a pickle is refused, and never loaded.
+11. Weights that were removed on purpose are no damage; what needs them trains them again, and
+    those that another run shares stay.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ from flows.expected import expected_stages
 from flows.standing import run_standing
 from seal_core.errors import EngineError, InputError, StageError
 from storage.executions import KILLED, begin_execution
-from storage.files import Files
+from storage.files import LocalFiles
+from storage.pruning import prune_adapters
 from storage.records import read_record, write_record
 from storage.store import Store
 from tests.semantics.conftest import Runner
@@ -43,7 +46,7 @@ KINDS = ["delete", "truncate", "flip"]
 DAMAGED = [
     *("problems/run=a", "questions/run=a", "self_edits/run=a/round=0", "adapters/run=a/round=0"),
     *("answers/run=a", "scores/run=a", "selections/run=a", "policies/run=a/round=-1"),
-    *("policies/run=a/round=0", "stages/run=a", "runs/run=a", "_results", "_runs"),
+    *("policies/run=a/round=0", "stages/run=a", "runs/run=a", "_results", "_runs", "store.json"),
 ]
 
 
@@ -93,7 +96,9 @@ def test_damage_is_named_and_mended(done: Runner, store: Path, i: int) -> None:
     """1"""
     before, rows = files_of(store), tables(store)
     victim = next(path for path in before if path.startswith(DAMAGED[i]))
-    for kind in KINDS if victim.startswith(("_", "stages", "runs")) else KINDS[i % 3 :][:1]:
+    for kind in (
+        KINDS if victim.startswith(("_", "stages", "runs", "store")) else KINDS[i % 3 :][:1]
+    ):
         (store / victim).write_bytes(before[victim])
         damage(store / victim, kind)
         again = done()
@@ -287,7 +292,7 @@ def test_a_pickle_in_a_record_is_refused(done: Runner, store: Path, tmp_path: Pa
     """10"""
     rows = tables(store)
     name = f"_results/{next((store / '_results').iterdir()).name}"
-    files = Files(store)
+    files = LocalFiles(store)
     value = read_record(files, name)
     value["metadata"]["serializer"] = {"type": "pickle", "picklelib": "cloudpickle"}
     value["result"] = base64.b64encode(pickle.dumps(_Bomb(tmp_path / "fired"))).decode()
@@ -302,3 +307,35 @@ def test_a_pickle_in_a_record_is_refused(done: Runner, store: Path, tmp_path: Pa
             json.loads(data)
     assert snapshot(store).keys() == {k for k in files_of(store) if k.endswith(".parquet")}
     assert method_tables(store)
+
+
+def weights_of(store: Path) -> int:
+    return len(list(store.rglob("adapter_model.safetensors")))
+
+
+@pytest.mark.parametrize("keep", ["selected", "none"])
+def test_pruned_weights_are_trained_again_when_needed(done: Runner, store: Path, keep: str) -> None:
+    """11"""
+    before, rows = files_of(store), tables(store)
+    done(execution__keep_adapters=keep)
+    # The policy's adapter, and in round 0 those of the self-edits that were kept.
+    assert weights_of(store) == 1 + (N_TRAIN if keep == "selected" else 0)
+    again = done(execution__keep_adapters=keep)
+    assert (again.generated, again.trained, done.notes) == ([], [], [])
+    victim = next(path for path in before if path.startswith("answers/run=a/round=1"))
+    (store / victim).unlink()
+    needed = done()
+    assert 0 < len(needed.trained) <= N_HELDOUT
+    assert tables(store) == rows
+    assert weights_of(store) == 1 + (N_TRAIN if keep == "selected" else 0) + N_HELDOUT
+
+
+def test_weights_that_a_fork_shares_stay(done: Runner, store: Path) -> None:
+    """11"""
+    done(name="b", fork="a", filter__keep_fraction=0.5)
+    pruned = prune_adapters(Store.open(str(store)), "a", "none")
+    shared = "SELECT count(DISTINCT uri) FROM adapters WHERE run = 'a'"
+    only_a = f"{shared} AND uri NOT IN (SELECT uri FROM adapters WHERE run = 'b')"
+    assert pruned.removed == ask(store, only_a)[0][0] > 0
+    again = done(name="b", fork="a", filter__keep_fraction=0.5)
+    assert (again.generated, again.trained, done.notes) == ([], [], [])

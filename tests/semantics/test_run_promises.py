@@ -33,7 +33,7 @@ from flows.loading import load_config
 from flows.results import held_out_results
 from seal_core.errors import EngineError, InputError, StageError
 from storage.catalog import Catalog
-from storage.files import Files
+from storage.files import LocalFiles
 from storage.records import read_record, write_record
 from storage.store import Store
 from tests.semantics.runs import N_HELDOUT, N_TRAIN, ROOT, K, ask, method_tables, snapshot
@@ -247,7 +247,7 @@ def test_a_record_that_is_not_json_is_refused(run: Any, store: Path) -> None:
     run()
     before = method_tables(store)
     record = next((store / "_results").iterdir())
-    files = Files(store)
+    files = LocalFiles(store)
     value = read_record(files, f"_results/{record.name}")
     value["metadata"]["serializer"] = {"type": "pickle"}
     write_record(files, f"_results/{record.name}", value)
