@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 from rich.console import Console
 
-from flows.commands import doctor, minilm, results, run, show, sql, status
+from flows.commands import (
+    doctor,
+    import_,
+    minilm,
+    plan,
+    policy,
+    results,
+    run,
+    show,
+    sql,
+    status,
+)
+from flows.leaving import leave
 from seal_core import __version__
 from seal_core.errors import InputError, SealError
 
@@ -20,11 +30,14 @@ app = typer.Typer(
     help="Self-adapting language models: run the loop, resume it, ask its history.",
 )
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
 app.command("results")(results.results)
 app.command("status")(status.status)
 app.command("sql")(sql.sql)
 app.command("show")(show.show)
+app.command("import")(import_.import_file)
 app.command("doctor")(doctor.doctor)
+app.add_typer(policy.app, name="policy")
 app.add_typer(minilm.app, name="minilm")
 
 
@@ -38,15 +51,22 @@ def _version(
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 the work failed, 2 wrong input, 130 interrupted, 143 terminated."""
+    """Entry point: 0 done, 1 the work failed, 2 wrong input, 130 or 143 interrupted."""
+    leave(_answer())
+
+
+def _answer() -> int:
     try:
         app()
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
     except InputError as error:
         _say(str(error))
-        sys.exit(2)
+        return 2
     except (SealError, OSError) as error:
         _say(str(error))
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def _say(message: str) -> None:

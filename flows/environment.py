@@ -5,23 +5,31 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from storage.roots import local_state_root
+
 
 def prepare_prefect(store: str) -> Path:
     """Sets Prefect up for a run from the command line; environment variables of
     the user win.
 
-    Without a server of the user's (`PREFECT_API_URL`), Prefect's database stands beside the
-    store. Has to run before Prefect is imported.
+    Without a server of the user's (`PREFECT_API_URL`), Prefect's database stands in the store's
+    folder, or for a store in object storage in the cache folder of this machine. Has to run before
+    Prefect is imported.
+
+    Args:
+        store: Folder or URL.
 
     Returns:
-        That folder beside the store.
+        The folder of Prefect's database.
     """
-    home = Path(store).resolve() / "_prefect"
-    home.mkdir(exist_ok=True)
+    home = local_state_root(store).resolve() / "_prefect"
+    home.mkdir(parents=True, exist_ok=True)
     defaults = {
         "PREFECT_HOME": str(home),
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+        "PREFECT_CLIENT_MAX_RETRIES": "4",  # Half a minute: a server is started again by then.
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "DO_NOT_TRACK": "1",

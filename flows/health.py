@@ -4,40 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
-from typing import Literal
 
 from packaging.requirements import Requirement
 
+from flows.checks import Check
+from flows.store_health import disk_check, store_check
 from seal_core.engines.vllm_checks import check_server
 from seal_core.engines.vllm_options import PINNED, find_vllm
 from seal_core.errors import InputError
 from seal_core.minilm import weights_path
 
-State = Literal["ok", "warn", "fail"]
 _DISTRIBUTION = "seal-pipeline"
-_LOW_DISK_BYTES = 2 * 2**30
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at.
-
-    Attributes:
-        state: `fail` would stop a run; `warn` would not.
-        fix: What to do; None when all is well.
-    """
-
-    name: str
-    state: State
-    found: str
-    fix: str | None = None
 
 
 def all_checks(store: str, vllm: str | None = None) -> list[Check]:
@@ -93,35 +73,6 @@ def model_check() -> Check:
         "weights are missing",
         "reinstall the package, or rebuild them with `seal minilm build`",
     )
-
-
-def store_check(store: str) -> Check:
-    """Whether the store's folder can be written."""
-    folder = Path(store)
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return Check("store", "ok", f"{store} is writable")
-    except OSError as error:
-        return Check(
-            "store",
-            "fail",
-            f"{store}: {error.strerror}",
-            "choose another --store, or mend the folder's permissions",
-        )
-
-
-def disk_check(store: str) -> Check:
-    """Free space where the store lives."""
-    folder = Path(store).resolve()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    found = f"{free / 2**30:.0f} GiB free"
-    if free < _LOW_DISK_BYTES:
-        return Check("disk", "warn", found, "free some space: adapters and Parquet need it")
-    return Check("disk", "ok", found)
 
 
 def prefect_check() -> Check:

@@ -86,7 +86,10 @@ def held_out_results(catalog: Catalog, run: str) -> Results:
         if mean is not None:
             accuracy.setdefault(condition, {})[problem] = mean
     if not accuracy:
-        raise InputError(f"run {run!r} has no held-out answers yet; `seal status` shows its stages")
+        raise InputError(
+            f"run {run!r} has no held-out answers: `seal status` shows the stages it has done, "
+            "`seal sql rewards_by_round` its training rewards"
+        )
     cost = {row[0]: row[1:] for row in catalog.fetch(_COST, run=run)}
     length = {row[0]: row[1:] for row in catalog.fetch(_LENGTH, run=run)}
     order = sorted(accuracy, key=_place)

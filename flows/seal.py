@@ -34,6 +34,7 @@ from tasks.opening import (
     preflight,
 )
 from tasks.policies import PolicyRef, base_policy
+from tasks.retention import retain_adapters
 from tasks.sample import control_edits, sample
 from tasks.score import score
 from tasks.select import filter_edits
@@ -44,7 +45,12 @@ Results = list[ShardResult]
 
 
 @flow(name="seal")
-def seal(config: str, name: str | None = None, overrides: Sequence[str] = ()) -> str:
+def seal(
+    config: str,
+    name: str | None = None,
+    overrides: Sequence[str] = (),
+    fork: str | None = None,
+) -> str:
     """Runs, or resumes, a SEAL run; returns its name.
 
     Args:
@@ -52,33 +58,45 @@ def seal(config: str, name: str | None = None, overrides: Sequence[str] = ()) ->
         name: Name of the run; default is `run.name` of the config. `{date}` in it stands for
             the day that the flow run is scheduled for, which a retry does not change.
         overrides: Settings as `section.key=value`.
+        fork: Run whose finished work this one starts from.
     """
     watch_worker()
     checked = preflight(load_config(config, with_store(overrides)), dated(name))
     with reported(checked.name, checked.config.execution.store) as progress:
-        run_rounds(checked, progress)
+        run_rounds(checked, progress, fork=fork)
     return checked.name
 
 
 def run_rounds(
-    checked: Preflight, progress: Progress, open_engines: OpenEngines = engine_processes
+    checked: Preflight,
+    progress: Progress,
+    open_engines: OpenEngines = engine_processes,
+    fork: str | None = None,
 ) -> None:
-    """The algorithm, inside a flow run."""
-    config = checked.config
-    with open_run(checked, progress, open_engines) as run:
-        progress.expect(expected_shards(config, len(run.train), len(run.heldout)))
-        policy = base = base_policy()
-        baseline = evaluate(
-            run.heldout, base, condition=NO_ADAPTATION, round_index=CONTROL_ROUND, label="baseline"
-        )
-        adapters = heldout_round(run, policy, baseline, 0)
-        for index in range(config.run.rounds):
-            policy = restem_round(run, policy, index)
-            last = index == config.run.rounds - 1
-            if last or config.heldout.every_round:
-                adapters = heldout_round(run, policy, baseline, index + 1)
-        if config.heldout.controls:
-            heldout_controls(run, base, baseline, adapters)
+    """Opens a run and works it off, inside a flow run."""
+    with open_run(checked, progress, open_engines, fork) as run:
+        progress.expect(expected_shards(checked.config, len(run.train), len(run.heldout)))
+        restem(run)
+
+
+def restem(run: OpenRun) -> None:
+    """The algorithm, from the base policy to the held-out controls."""
+    config = run.context.config
+    policy = base = base_policy()
+    baseline = evaluate(
+        run.heldout, base, condition=NO_ADAPTATION, round_index=CONTROL_ROUND, label="baseline"
+    )
+    adapters = heldout_round(run, policy, baseline, 0)
+    for index in range(config.run.rounds):
+        policy = restem_round(run, policy, index)
+        retain_adapters(index)
+        last = index == config.run.rounds - 1
+        if last or config.heldout.every_round:
+            adapters = heldout_round(run, policy, baseline, index + 1)
+    if config.heldout.controls:
+        heldout_controls(run, base, baseline, adapters)
+    for index in (config.run.rounds, CONTROL_ROUND):
+        retain_adapters(index)
 
 
 def restem_round(run: OpenRun, policy: PolicyRef, index: int) -> PolicyRef:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from seal_core.config import RowsSection
-from seal_core.domains.rows import build_rows
+from seal_core.domains.rows import build_rows, rows_digest
 from seal_core.errors import InputError
 from seal_core.types import Problem
 from storage.catalog import Catalog
@@ -63,9 +63,12 @@ def _about_edit(catalog: Catalog, edit: dict[str, Any], problem: dict[str, Any])
         problem["context"],
         (),
     )
+    built = build_rows(passage, edit["text"], rows)
+    adapters = _rows(catalog, "adapters", "self_edit_id", item, run)
     return {
-        "training_rows": [row.text for row in build_rows(passage, edit["text"], rows)],
-        "adapters": _rows(catalog, "adapters", "self_edit_id", item, run),
+        "training_rows": [row.text for row in built],
+        "trained_on_them": rows_digest(built) in {row["rows_sha256"] for row in adapters},
+        "adapters": adapters,
         "answers": _answers(catalog, "self_edit_id", item, run),
         "baseline": _baseline(catalog, edit),
         "score": next(iter(_rows(catalog, "scores", "self_edit_id", item, run)), None),
@@ -98,7 +101,9 @@ def _print_edit(console: Console, found: dict[str, Any]) -> None:
     edit, score, selection = found["edit"], found["score"], found["selection"]
     head = f"Self-edit ({edit['condition']}, {edit['split']}, sample {edit['sample_index']})"
     _section(console, head, [edit["text"] or f"(none: {edit['error'] or edit['prompt_id']})"])
-    _section(console, "Training rows", found["training_rows"])
+    # Nothing may have been trained, and not every imported training tells its rows.
+    doubt = "" if found["trained_on_them"] else " (rebuilt; no adapter confirms them)"
+    _section(console, f"Training rows{doubt}", found["training_rows"])
     _section(console, "Adapters", [_adapter_line(row) for row in found["adapters"]])
     if score:
         _section(
@@ -133,11 +138,12 @@ def _answers(catalog: Catalog, key: str, value: str, run: str) -> list[dict[str,
 
 
 def _baseline(catalog: Catalog, edit: dict[str, Any]) -> dict[str, Any]:
-    """Answers of the model without an adapter, by question; the ones the gain is measured from."""
+    """Answers of the model without an adapter, by question; the first, if it was asked again."""
     rounds = edit["round"] if edit["split"] == "train" else -1
     rows = catalog.records(
         """SELECT question_id, text, correct FROM answers WHERE run = $run AND round = $round
-        AND problem_id = $problem AND condition = 'no_adaptation'""",
+        AND problem_id = $problem AND condition = 'no_adaptation'
+        ORDER BY repeat DESC, answer_id DESC""",
         run=edit["run"],
         round=rounds,
         problem=edit["problem_id"],
@@ -174,10 +180,13 @@ def _edit_line(edit: dict[str, Any]) -> str:
 def _adapter_line(row: dict[str, Any]) -> str:
     if row["error"]:
         return f"{row['adapter_id']}  failed: {row['error']}"
-    return (
-        f"{row['adapter_id']}  rank {row['rank']}, {row['n_rows']} rows, {row['n_steps']} steps, "
-        f"{row['n_tokens']} tokens, loss {row['first_loss']:.3f} → {row['final_loss']:.3f}"
-    )
+    counts = ((name, row[f"n_{name}"]) for name in ("rows", "steps", "tokens"))
+    known = [f"{count} {name}" for name, count in counts if count is not None]
+    if row["first_loss"] is not None and row["final_loss"] is not None:
+        known.append(f"loss {row['first_loss']:.3f} → {row['final_loss']:.3f}")
+    if row["uri"] is None:
+        known.append("no weights kept")
+    return f"{row['adapter_id']}  rank {row['rank']}, {', '.join(known)}"
 
 
 def _answer_lines(found: dict[str, Any]) -> list[str]:

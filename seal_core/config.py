@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -234,6 +234,9 @@ class ExecutionSection(Section):
             activations, besides the model. Without it, most of a GPU, or on a CPU a fifth of the
             machine's memory.
         max_error_share: A stage fails when more than this share of its units has an error.
+        keep_adapters: Weights that stay when a round is done: `all`, those of `selected`
+            self-edits, or `none`. Rows stay in any case, and weights that are needed after all
+            are trained again from their seeds. Policies always keep theirs.
     """
 
     store: str = "seal-store"
@@ -247,6 +250,13 @@ class ExecutionSection(Section):
     max_batch_tokens: PositiveInt = 16384
     memory_gb: PositiveFloat | None = None
     max_error_share: Share = 0.2
+    keep_adapters: Literal["all", "selected", "none"] = "all"
+
+    @field_validator("keep_adapters", mode="before")
+    @classmethod
+    def _none_is_a_choice(cls, value: Any) -> Any:
+        """On the command line, `none` is read as the absence of a value."""
+        return "none" if value is None else value
 
 
 class EngineSection(Section):

@@ -8,8 +8,8 @@ Three things can go wrong, and each has one place to go:
    question the engine could not answer). That is data: the unit's row carries `error` and no
    verdict. It is never scored as a wrong answer.
 3. The machinery failed (a dead engine, a full disk, too many failed units). That is a
-   `StageError` or an `EngineError`: the shard is retried, then the run stops; what is done
-   stays done, and the same command resumes.
+   `StageError`, an `EngineError` or a `StoreConnectionError`: the shard is retried, then the run
+   stops; what is done stays done, and the same command resumes.
 
 Messages say what, which id, and what to do next.
 """
@@ -35,3 +35,7 @@ class StageError(SealError):
 
 class StoreError(SealError):
     """A stored part or adapter is missing or damaged."""
+
+
+class StoreConnectionError(SealError):
+    """Object storage does not answer, which says nothing of what is in it."""

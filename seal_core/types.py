@@ -79,10 +79,10 @@ class SelfEdit:
         sample_index: 0-based place among the samples of its problem; ties go to the lowest.
         prompt_id: Versioned name of the prompt, e.g. `implications@1`.
         text: The raw completion; empty for the controls that train on the passage alone.
-        n_tokens: Tokens generated.
+        n_tokens: Tokens generated; None if imported.
         logprob: Sum of the log-probabilities of the generated tokens, nats; None for controls.
-        finish_reason: `stop`, `length`, or `none` for controls.
-        seed: Sampling seed, derived from ids.
+        finish_reason: `stop`, `length`, `none` for controls, or `unknown` if imported.
+        seed: Sampling seed, derived from ids; None if imported.
         error: None, or why there is no usable text; such a row is never trained on.
     """
 
@@ -94,10 +94,10 @@ class SelfEdit:
     sample_index: int
     prompt_id: str
     text: str
-    n_tokens: int
+    n_tokens: int | None
     logprob: float | None
     finish_reason: str
-    seed: int
+    seed: int | None
     error: str | None
 
 
@@ -122,11 +122,14 @@ class Adapter:
 
     Attributes:
         repeat: 0-based index of the training repeat.
-        uri: Folder of the weights relative to the store's root; None on error.
-        sha256: Digest of the weights file; None on error.
-        n_rows: Training rows (texts) per epoch.
-        n_steps: Optimizer steps taken.
-        n_tokens: Tokens trained on, all epochs, padding not counted.
+        uri: Folder of the weights relative to the store's root; None on error, or if imported.
+        sha256: Digest of the weights file; None where there are none.
+        rows_sha256: Digest of the training rows in order: prompt, text and chat flag of each; see
+            `seal_core.domains.rows.rows_digest`. None if nothing was trained on, or if the
+            rows of an imported run are not known for certain.
+        n_rows: Training rows (texts) per epoch; None where `rows_sha256` is, if imported.
+        n_steps: Optimizer steps taken; of imported adapters, as their settings imply.
+        n_tokens: Tokens trained on, all epochs, padding not counted; None if imported.
         first_loss, final_loss: Mean loss per token over the first and last epoch, nats.
     """
 
@@ -140,12 +143,13 @@ class Adapter:
     uri: str | None
     sha256: str | None
     rank: int
-    n_rows: int
-    n_steps: int
-    n_tokens: int
+    rows_sha256: str | None
+    n_rows: int | None
+    n_steps: int | None
+    n_tokens: int | None
     first_loss: float | None
     final_loss: float | None
-    seed: int
+    seed: int | None
     error: str | None
 
 
@@ -156,6 +160,8 @@ class Answer:
     Attributes:
         answer_id: Digest of adapter (or policy), question, condition and evaluation settings.
         adapter_id, self_edit_id: None for a baseline and for `in_context`.
+        repeat: 0-based index of the training repeat; of a baseline that was asked several times,
+            which time it was.
         correct: Verdict of `grader`; None when `error` is set, never False for a failure.
         exact_match, f1, contains: The three built-in gradings in [0, 1]; None on error.
         logprob: Sum of the log-probabilities of the answer's tokens, nats.
@@ -176,7 +182,7 @@ class Answer:
     f1: float | None
     contains: float | None
     logprob: float | None
-    n_tokens: int
+    n_tokens: int | None
     grader: str
     error: str | None
 
@@ -236,20 +242,41 @@ class Policy:
     Attributes:
         parent: The policy it was trained from; None for the base model.
         base_model: Path or hub id, as the user gave it.
-        model_digest: Digest of the base model's files, or its hub commit.
+        model_digest: Digest of the base model's files, or its hub commit; None if imported.
         uri, sha256: Adapter on the base, relative to the store; None for the base itself.
-        n_examples, n_steps: Size of the update that made it; 0 for the base.
+        n_examples, n_steps: Size of the update that made it; 0 for the base, None if imported.
     """
 
     policy_id: str
     parent: str | None
     base_model: str
-    model_digest: str
+    model_digest: str | None
     uri: str | None
     sha256: str | None
-    n_examples: int
-    n_steps: int
+    n_examples: int | None
+    n_steps: int | None
     final_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContinualAccuracy:
+    """Accuracy on one passage of a sequence whose passages are learnt one after the other.
+
+    Attributes:
+        policy_id: The policy that the sequences start from.
+        step: Passages learnt so far, each by one self-edit; 0 before the first.
+        passage_index: 0-based place of the passage in its sequence.
+        accuracy: Mean over the sequences of the accuracy on the passage, [0, 1].
+        accuracy_sd: Standard deviation (n - 1) over the sequences.
+        n_sequences: Sequences that were averaged.
+    """
+
+    policy_id: str
+    step: int
+    passage_index: int
+    accuracy: float
+    accuracy_sd: float
+    n_sequences: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import tempfile
-from collections.abc import Iterator
+import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -15,10 +13,10 @@ import pyarrow as pa
 
 from seal_core.errors import InputError
 from storage.queries import list_queries
+from storage.sources import open_source
+from storage.statements import check_statement
 from storage.store import Store
 from storage.tables import PARTITIONS, TABLES, Table
-
-_WRITES = ("COPY", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE", "ATTACH", "EXPORT")
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,15 @@ class Catalog:
     """The views of one store. Parts that are written later are seen by the next query."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        # No Python variable of the caller may be read as a table.
-        self._connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
-        self._filled: set[str] = set()
+        self._source = open_source(store.files)
         self._queries = list_queries()
-        for table in TABLES.values():
-            self._connection.execute(_view(table.name, _empty(table)))
-        for query in self._queries:
-            self._connection.execute(_view(query.name, query.sql))
-        self._confine()
+        self._filled: set[str] = set()
+        self._needs = _needs({query.name: query.sql for query in self._queries})
+        # The user's own, so that nobody else's files are in a folder that SQL may read.
+        self._spill = tempfile.TemporaryDirectory(prefix="seal-duckdb-")
+        # Statements are checked where every view is empty: planning there opens no part.
+        self._planner = self._connect("enable_optimizer = false")
+        self._connection = self._connect()
 
     def __enter__(self) -> Catalog:
         return self
@@ -52,8 +49,10 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """Frees DuckDB's memory."""
+        """Frees DuckDB's memory and what it spilled to disk."""
+        self._planner.close()
         self._connection.close()
+        self._spill.cleanup()
 
     def describe(self) -> list[tuple[str, str]]:
         """Name and meaning of every view, tables first."""
@@ -69,12 +68,11 @@ class Catalog:
         Raises:
             InputError: the statement is wrong, would write, or would leave the store.
         """
-        self._fill_views()
+        self._source.refresh()
         try:
-            text = self._check(sql, parameters)
-            # A cursor each: with DuckDB 2.0 an undrained result fails the next query.
-            with self._connection.cursor() as cursor:
-                arrow = cursor.sql(text, params=parameters or None).to_arrow_table()
+            text = check_statement(self._planner, sql, parameters)
+            self._fill_views(text)
+            arrow = self._answer(text, parameters)
         except duckdb.Error as error:
             raise InputError(f"SQL: {_one_line(error)}") from error
         columns = tuple(arrow.column_names)
@@ -90,82 +88,73 @@ class Catalog:
         result = self.query(sql, **parameters)
         return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
 
-    def _fill_views(self) -> None:
-        """DuckDB refuses a glob without a match, so a view reads files from the first part on."""
-        for name in TABLES.keys() - self._filled:
-            if next(self._store.root.glob(f"{name}/run=*/round=*/part-*.parquet"), None):
-                sql = f"FROM ({_empty(TABLES[name])}) UNION ALL BY NAME {self._scan(name)}"
-                self._connection.execute(_view(name, sql))
-                self._filled.add(name)
-
-    def _scan(self, name: str) -> str:
-        pattern = f"{_escape_glob(str(self._store.root))}/{name}/run=*/round=*/part-*.parquet"
-        kinds = ", ".join(f"'{column}': {kind}" for column, kind in PARTITIONS.items())
-        return (
-            f"SELECT * FROM read_parquet({_quote(pattern)}, hive_partitioning = true, "
-            f"hive_types = {{{kinds}}}, union_by_name = true)"
-        )
-
-    def _confine(self) -> None:
-        root = str(self._store.root)
-        # The root is compared with the text of the pattern, so its escaped form is allowed too.
-        allowed = ", ".join(_quote(path) for path in sorted({root, _escape_glob(root)}))
-        spill = Path(tempfile.gettempdir()) / f"seal-duckdb-{os.getpid()}"
+    def _connect(self, *settings: str) -> duckdb.DuckDBPyConnection:
+        # No Python variable of the caller may be read as a table.
+        connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
+        for table in TABLES.values():
+            connection.execute(_view(table.name, _empty(table)))
+        for query in self._queries:
+            connection.execute(_view(query.name, query.sql))
+        allowed = ", ".join(map(_quote, self._source.attach(connection)))
         for setting in (
+            *settings,
             "TimeZone = 'UTC'",
-            f"temp_directory = {_quote(str(spill))}",
+            f"temp_directory = {_quote(self._spill.name)}",
+            "allow_persistent_secrets = false",
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
             f"allowed_directories = [{allowed}]",
             "enable_external_access = false",
             "lock_configuration = true",
         ):
-            self._connection.execute(f"SET {setting}")
+            connection.execute(f"SET {setting}")
+        return connection
 
-    def _check(self, sql: str, parameters: dict[str, Any]) -> str:
-        statements = self._connection.extract_statements(sql)
-        if len(statements) != 1:
-            raise InputError(f"SQL: give one statement, not {len(statements)}")
-        kind, text = statements[0].type, statements[0].query
-        if kind == duckdb.StatementType.EXPLAIN:
-            _refuse_analyze(text)
-        elif kind != duckdb.StatementType.SELECT:
-            hint = "; PIVOT needs ON … IN (…)" if kind.name == "MULTI" else ""
-            raise InputError(
-                f"SQL: {kind.name} is not allowed: only SELECT, WITH, DESCRIBE, SHOW, SUMMARIZE "
-                f"and EXPLAIN read{hint}"
-            )
-        else:
-            self._refuse_writes(text, parameters)
-        return text
+    def _answer(self, text: str, parameters: dict[str, Any]) -> pa.Table:
+        # A cursor each: with DuckDB 2.0 an undrained result fails the next query.
+        with self._connection.cursor() as cursor, warnings.catch_warnings():
+            # Planned once this way, which costs less than the copy that it warns of.
+            warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
+            arrow = cursor.execute(text, parameters or None).to_arrow_table()
+        if arrow is None:
+            raise InputError("SQL: the statement has no result")
+        return arrow
 
-    def _refuse_writes(self, text: str, parameters: dict[str, Any]) -> None:
-        """In DuckDB 2.0 a SELECT can write, `WITH x AS (COPY …)`; its plan tells."""
-        with self._connection.cursor() as cursor:
-            plan = cursor.execute(f"EXPLAIN (FORMAT json) {text}", parameters or None).fetchall()
-        for name in _operators(json.loads(plan[0][1])):
-            if name.startswith(_WRITES) or "COPY_TO_FILE" in name:
-                raise InputError(f"SQL: the query would write ({name}); only reading is allowed")
+    def _fill_views(self, text: str) -> None:
+        """DuckDB refuses a glob without a match, so a view reads files from the first part on."""
+        for name in _mentioned(text, self._needs) - self._filled:
+            pattern = f"{name}/run=*/round=*/part-*.parquet"
+            if self._source.has_parts(pattern):
+                scan = _scan(self._source.pattern(pattern))
+                sql = f"FROM ({_empty(TABLES[name])}) UNION ALL BY NAME {scan}"
+                self._connection.execute(_view(name, sql))
+                self._filled.add(name)
 
 
-def _refuse_analyze(text: str) -> None:
-    """EXPLAIN only plans, but EXPLAIN ANALYZE runs the statement, be it a COPY."""
-    words = [
-        text[start:].lstrip()[:7].upper()
-        for start, kind in duckdb.tokenize(text)
-        if kind != duckdb.token_type.comment
-    ]
-    if len(words) > 1 and (words[1].startswith("(") or words[1] == "ANALYZE"):
-        raise InputError("SQL: EXPLAIN ANALYZE is not allowed: use EXPLAIN alone")
+def _needs(views: dict[str, str]) -> dict[str, set[str]]:
+    """Tables behind each name that a statement may use."""
+    needs = {name: {name} for name in TABLES}
+    # A named query may use another one, so as often as there are queries at most.
+    for _ in views:
+        needs |= {name: _mentioned(sql, needs) for name, sql in views.items()}
+    return needs
 
 
-def _operators(plan: Any) -> Iterator[str]:
-    if isinstance(plan, list):
-        for item in plan:
-            yield from _operators(item)
-    elif isinstance(plan, dict):
-        yield str(plan.get("name", "")).upper()
-        yield from _operators(plan.get("children", []))
+def _mentioned(sql: str, needs: dict[str, set[str]]) -> set[str]:
+    """Tables that a statement may read; rather too many than one too few."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    if words & {"query", "query_table"}:
+        # These functions take names or SQL as text, put together in any way.
+        return set(TABLES)
+    return set().union(*(needs[word] for word in words if word in needs))
+
+
+def _scan(pattern: str) -> str:
+    kinds = ", ".join(f"'{column}': {kind}" for column, kind in PARTITIONS.items())
+    return (
+        f"SELECT * FROM read_parquet({_quote(pattern)}, hive_partitioning = true, "
+        f"hive_types = {{{kinds}}}, union_by_name = true)"
+    )
 
 
 def _empty(table: Table) -> str:
@@ -182,11 +171,11 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _escape_glob(path: str) -> str:
-    return "".join(f"[{char}]" if char in "*?[" else char for char in path)
-
-
 def _one_line(error: Exception) -> str:
     """Message and hint, without the quoted query that follows them."""
     message = str(error).partition("\n\nLINE ")[0]
-    return "; ".join(line.strip() for line in message.splitlines() if line.strip())
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if lines and "Traceback (most recent call last)" in lines[0]:
+        # From Python code that DuckDB called: only the last line says what it was.
+        return lines[-1].partition(": ")[2] or lines[-1]
+    return "; ".join(lines)

@@ -1,74 +1,176 @@
-"""File operations under a store's root; the seam at which object storage would come in."""
+"""File operations under a store's root: the contract, and a folder of this machine."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
+from seal_core.errors import StoreError
 
-from seal_core.errors import InputError
+if TYPE_CHECKING:
+    from storage.object_files import ObjectFiles
 
 _BLOCK = 1 << 20
 
 
-class Files:
-    """Reads and atomic writes, by paths relative to the root."""
+class Files(Protocol):
+    """Reads and atomic writes, by POSIX paths relative to the root.
+
+    Implementations: `LocalFiles` below, and `storage.object_files.ObjectFiles`.
+
+    Attributes:
+        root: A folder, or the URL of a bucket and prefix.
+        is_local: Whether the root is a folder of this machine.
+    """
+
+    @property
+    def root(self) -> Path | str: ...
+
+    @property
+    def is_local(self) -> bool: ...
+
+    def exists(self, path: str) -> bool:
+        """Whether a file is there, or a folder that holds one."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """All bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """Replaces a file whole: after a kill there is the old one or the new one."""
+        ...
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Writes a file that is not there yet; False, and nothing written, if it is.
+
+        Of several processes that create one path, one gets True.
+        """
+        ...
+
+    def link(self, source: str, target: str) -> None:
+        """Makes `target` the same file as `source`, or a copy where links are not possible.
+
+        Raises:
+            FileNotFoundError: there is no `source`.
+        """
+        ...
+
+    def glob(self, pattern: str) -> list[str]:
+        """Paths of files that match, sorted. `*` stays within one level, and matches dots."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Removes a file; nothing to do if it is not there."""
+        ...
+
+
+class LocalFiles:
+    """A folder of this machine."""
+
+    is_local = True
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def local(self, path: str) -> Path:
         """The file's place on this machine."""
-        return self.root / path
+        return self.root / check_inside(path)
 
     def exists(self, path: str) -> bool:
-        """Whether a file or folder is there."""
+        """See `Files`."""
         return self.local(path).exists()
 
     def read(self, path: str) -> bytes:
-        """All bytes of a file."""
+        """See `Files`."""
         return self.local(path).read_bytes()
 
     def write(self, path: str, data: bytes) -> None:
-        """Replaces a file whole: after a kill there is the old one or the new one."""
-        with self._staged(path) as temporary, open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        """See `Files`."""
+        with self._staged(path) as temporary:
+            _write_synced(temporary, data)
+            os.replace(temporary, self.local(path))
+
+    def create(self, path: str, data: bytes) -> bool:
+        """See `Files`."""
+        with self._staged(path) as temporary:
+            _write_synced(temporary, data)
+            try:
+                os.link(temporary, self.local(path))
+            except FileExistsError:
+                return False
+            except OSError:
+                return self._create_without_links(path, data)
+        return True
 
     def link(self, source: str, target: str) -> None:
-        """Makes `target` the same file as `source`; a copy where links are not possible."""
+        """See `Files`."""
         try:
             with self._staged(target) as temporary:
                 os.link(self.local(source), temporary)
+                os.replace(temporary, self.local(target))
         except OSError:
             self.write(target, self.read(source))
 
     def glob(self, pattern: str) -> list[str]:
-        """Paths that match, sorted."""
-        return sorted(path.relative_to(self.root).as_posix() for path in self.root.glob(pattern))
+        """See `Files`."""
+        found = (path for path in self.root.glob(pattern) if path.is_file())
+        return sorted(path.relative_to(self.root).as_posix() for path in found)
+
+    def delete(self, path: str) -> None:
+        """See `Files`."""
+        self.local(path).unlink(missing_ok=True)
+
+    def _create_without_links(self, path: str, data: bytes) -> bool:
+        try:
+            _write_synced(self.local(path), data)
+        except FileExistsError:
+            return False
+        return True
 
     @contextmanager
     def _staged(self, path: str) -> Iterator[Path]:
+        """A temporary name beside `path`, gone afterwards, and the folder synced."""
         target = self.local(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not `.parquet`: DuckDB's glob matches dotfiles too.
         temporary = target.parent / temporary_name(target.name)
         try:
             yield temporary
-            os.replace(temporary, target)
             fsync_folder(target.parent)
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def in_objects(files: Files) -> TypeGuard[ObjectFiles]:
+    """Whether the files are in object storage."""
+    return not files.is_local
+
+
+def in_folder(files: Files) -> TypeGuard[LocalFiles]:
+    """Whether the files are in a folder of this machine."""
+    return files.is_local
+
+
+def check_inside(path: str) -> str:
+    """A path relative to the root, if it is one.
+
+    Raises:
+        StoreError: it would leave the store.
+    """
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise StoreError(f"{path!r} is no path inside a store")
+    return path
 
 
 def temporary_name(name: str) -> str:
@@ -94,62 +196,8 @@ def file_sha256(path: Path) -> str:
     return state.hexdigest()
 
 
-def local_root(url: str) -> Path:
-    """The folder that a store's URL names.
-
-    Raises:
-        InputError: the URL is of a kind that stores cannot be in yet.
-    """
-    try:
-        filesystem, path = url_to_fs(os.fspath(url))
-    except (ValueError, ImportError) as error:
-        raise InputError(f"store {url!r}: {error}; give a folder") from error
-    if not isinstance(filesystem, LocalFileSystem):
-        raise InputError(f"store {url!r}: a store must be in a folder of this machine")
-    return Path(path).absolute()
-
-
-def open_marker(files: Files, name: str, content: dict[str, Any], *, create: bool) -> None:
-    """Checks a store's marker file, or writes it into an empty folder.
-
-    Raises:
-        InputError: the root is a file, no store, of another format, or not writable.
-    """
-    root = files.root
-    if root.exists() and not root.is_dir():
-        raise InputError(f"store {root} is a file: give a folder, with execution.store or --store")
-    if not files.exists(name):
-        _create_marker(files, name, content, create=create)
-        return
-    if create and not os.access(root, os.W_OK):
-        raise InputError(f"store {root} is not writable: change its rights, or use another folder")
-    try:
-        found = json.loads(files.read(name))
-        version = found["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"store {root}: {name} is unreadable ({error}); restore it") from error
-    if version != content["format"]:
-        raise InputError(
-            f"store {root} has format {version}, this version of seal reads "
-            f"{content['format']}: use the version that wrote it, or another folder"
-        )
-
-
-def _create_marker(files: Files, name: str, content: dict[str, Any], *, create: bool) -> None:
-    root = files.root
-    if not create:
-        raise InputError(f"{root} is not a SEAL store: give the folder of a run's execution.store")
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        # Hidden files are other processes creating the same store just now.
-        strangers = [entry.name for entry in root.iterdir() if not entry.name.startswith(".")]
-        if strangers and not files.exists(name):
-            raise InputError(
-                f"{root} is not a SEAL store, and not empty (it has {min(strangers)!r}): "
-                "give an empty or a new folder"
-            )
-        files.write(name, (json.dumps(content, sort_keys=True) + "\n").encode())
-    except OSError as error:
-        raise InputError(
-            f"store {root} cannot be created ({error.strerror}): give a folder that is writable"
-        ) from error
+def _write_synced(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

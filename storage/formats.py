@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from seal_core.errors import InputError
 from storage.catalog import QueryResult
-from storage.files import Files
+from storage.files import LocalFiles
 
 FORMATS = ("table", "csv", "json", "parquet")
 _MAX_WIDTH = 80
@@ -41,7 +41,7 @@ def write_parquet(result: QueryResult, path: Path) -> None:
     pq.write_table(result.arrow, sink, compression="zstd")
     target = path.absolute()
     try:
-        Files(target.parent).write(target.name, sink.getvalue())
+        LocalFiles(target.parent).write(target.name, sink.getvalue())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -7,7 +7,13 @@ import re
 
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
+from storage.marker import RUN_RECORDS
 from storage.tables import TABLES
+
+RESULT_RECORDS = "_results"
+RUNNING_RECORDS = "_running"
+DAMAGED = "_damaged"
+"""Where damaged files go that nothing can rebuild."""
 
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _IDENTITY = re.compile(r"[0-9a-f]{16,64}")
@@ -31,19 +37,54 @@ def check_run(run: str) -> str:
     return run
 
 
-def part_path(table: str, run: str, round_index: int, identity: str) -> str:
-    """Path of the part that the stage of this identity writes.
+def part_path(table: str, run: str, round_index: int, slot: str) -> str:
+    """Path of the part in a slot, e.g. a shard of a stage; see `Store.write_part`.
 
     Raises:
-        ValueError: no such table or round, or the identity is no hex digest.
+        ValueError: no such table or round.
     """
+    return _part(table, run, round_index, hashlib.sha256(slot.encode()).hexdigest())
+
+
+def content_path(table: str, run: str, round_index: int, sha256: str) -> str:
+    """Path of a part that is named by the digest of its bytes, so that damage shows."""
+    return _part(table, run, round_index, sha256)
+
+
+def is_content_path(path: str, sha256: str) -> bool:
+    """Whether a part that is named by its content has the content of its name."""
+    return path.endswith(f"/part-{sha256[:16]}.parquet")
+
+
+def _part(table: str, run: str, round_index: int, name: str) -> str:
     if table not in TABLES:
         raise ValueError(f"no table {table!r}; there are {', '.join(TABLES)}")
-    if not _IDENTITY.fullmatch(identity):
-        raise ValueError(f"identity {identity!r} is no hex digest: use fingerprint.digest")
     if round_index < -1:
         raise ValueError(f"round {round_index}: rounds start at 0; CONTROL_ROUND is -1")
-    return f"{table}/run={check_run(run)}/round={round_index:d}/part-{identity[:16]}.parquet"
+    return f"{table}/run={check_run(run)}/round={round_index:d}/part-{name[:16]}.parquet"
+
+
+def run_record(run: str) -> str:
+    """Path of the record that a run's name stands for."""
+    return f"{RUN_RECORDS}/{check_run(run)}.json"
+
+
+def result_record(key: str) -> str:
+    """Path of the record of a shard's result.
+
+    Raises:
+        ValueError: the key is no hex digest.
+    """
+    if not _IDENTITY.fullmatch(key):
+        raise ValueError(f"key {key!r} is no hex digest: use fingerprint.digest")
+    return f"{RESULT_RECORDS}/{key}.json"
+
+
+def running_record(run: str, name: str) -> str:
+    """Path of the record of an execution under way."""
+    if not _IDENTITY.fullmatch(name):
+        raise ValueError(f"name {name!r} is no hex digest: use fingerprint.digest")
+    return f"{RUNNING_RECORDS}/{check_run(run)}/{name[:16]}.json"
 
 
 def check_ref(ref: TableRef) -> None:

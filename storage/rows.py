@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seal_core.types import Split
+from seal_core.types import Problem, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,23 @@ class QuestionRow:
     gold: tuple[str, ...]
 
 
+def problem_rows(problems: Sequence[Problem]) -> list[ProblemRow]:
+    """The rows of `problems`, without their questions."""
+    return [
+        ProblemRow(p.problem_id, p.domain, p.split, p.title, p.context, len(p.questions))
+        for p in problems
+    ]
+
+
+def question_rows(problems: Sequence[Problem]) -> list[QuestionRow]:
+    """The rows of all their questions, in order."""
+    return [
+        QuestionRow(q.question_id, p.problem_id, p.split, i, q.prompt, q.gold)
+        for p in problems
+        for i, q in enumerate(p.questions)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """A named run and the config that the name stands for.
@@ -70,13 +88,17 @@ class RunRow:
 class StageRow:
     """One execution of one shard of a stage; cached shards are not executed and have no row.
 
+    Several executions of one shard (`identity`) are work that was repeated: after a kill, a dead
+    engine, or damage.
+
     Attributes:
         stage: `sample`, `finetune`, `evaluate`, `score`, `filter` or `update`.
         label: The stage as the user sees it, e.g. `heldout round_0`.
         identity: Cache key of the shard; executions of the same work share it.
         shard: 0-based index of the shard in its stage.
-        started_at: ISO 8601 in UTC; `started_at::TIMESTAMPTZ` in SQL.
-        seconds: Wall time of the execution.
+        started_at, ended_at: ISO 8601 in UTC; `started_at::TIMESTAMPTZ` in SQL. No end where the
+            process was killed.
+        seconds: Wall time of the execution; None if it was killed.
         n_units: Rows the execution made; 0 if it failed.
         n_errors: Rows among them that carry an error.
         n_tokens: Tokens generated or trained on.
@@ -91,7 +113,8 @@ class StageRow:
     identity: str
     shard: int
     started_at: str
-    seconds: float
+    ended_at: str | None
+    seconds: float | None
     n_units: int
     n_errors: int
     n_tokens: int

@@ -1,10 +1,11 @@
-"""What a run has done so far, by round and stage, from its stage executions."""
+"""What a run has executed so far, by round and stage, from its stage executions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from storage.naming import RUNNING_RECORDS, check_run
 from storage.rows import StageRow
 from storage.runs import get_run
 from storage.store import Store
@@ -16,8 +17,9 @@ class StageStatus:
 
     Attributes:
         label: The stage as the user sees it.
-        shards: Shards that were done.
+        shards: Shards that were executed to the end.
         failed: Shards whose every execution failed so far.
+        killed: Executions that were killed.
         units, errors: Rows, and rows with an error, of the last good execution of each shard.
         seconds, tokens: Spent by all executions, the failed ones too.
     """
@@ -27,6 +29,7 @@ class StageStatus:
     label: str
     shards: int
     failed: int
+    killed: int
     units: int
     errors: int
     seconds: float
@@ -34,7 +37,7 @@ class StageStatus:
 
 
 def run_status(store: Store, name: str) -> list[StageStatus]:
-    """The stages of a run, in the order in which they were started.
+    """The stages of a run that were begun, in the order in which they were.
 
     Raises:
         InputError: there is no such run.
@@ -46,6 +49,11 @@ def run_status(store: Store, name: str) -> list[StageStatus]:
     return [_summary(*key, rows) for key, rows in groups.items()]
 
 
+def in_flight(store: Store, name: str) -> int:
+    """Executions that run now, or were killed and not yet settled by a resumed run."""
+    return len(store.files.glob(f"{RUNNING_RECORDS}/{check_run(name)}/*.json"))
+
+
 def _summary(round_index: int, stage: str, label: str, rows: Sequence[StageRow]) -> StageStatus:
     done = {row.identity: row for row in rows if row.error is None}
     return StageStatus(
@@ -54,8 +62,9 @@ def _summary(round_index: int, stage: str, label: str, rows: Sequence[StageRow])
         label=label,
         shards=len(done),
         failed=len({row.identity for row in rows} - done.keys()),
+        killed=sum(row.ended_at is None for row in rows),
         units=sum(row.n_units for row in done.values()),
         errors=sum(row.n_errors for row in done.values()),
-        seconds=sum(row.seconds for row in rows),
+        seconds=sum(row.seconds or 0.0 for row in rows),
         tokens=sum(row.n_tokens for row in rows),
     )

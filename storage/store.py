@@ -17,62 +17,95 @@ import seal_core
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
 from storage import weights
-from storage.files import Files, local_root, open_marker
-from storage.naming import check_ref, check_run, lock_name, part_path, round_of
+from storage.files import Files
+from storage.marker import open_marker
+from storage.naming import (
+    DAMAGED,
+    check_ref,
+    check_run,
+    content_path,
+    lock_name,
+    part_path,
+    round_of,
+)
+from storage.roots import local_state_root, open_files
 from storage.tables import TABLES
 
 MARKER = "store.json"
-FORMAT = 1
+FORMAT = 2
 _WITH_WEIGHTS = ("adapters", "policies")
 
 
 class Store:
-    """A folder of Parquet tables and adapters; see `Store.open`."""
+    """Parquet tables and adapters in a folder or in object storage; see `Store.open`."""
 
     def __init__(self, files: Files) -> None:
         self.files = files
         self.root = files.root
-        self.result_root = self._folder("_cache")
-        self.log_root = self._folder("_logs")
+        self.state_root = local_state_root(files.root)
+        self.log_root = self.state_root / "_logs"
+        self.mended: str | None = None
 
     @classmethod
     def open(cls, root: str, create: bool = True) -> Store:
         """Opens a store, and makes one of an empty or new folder.
 
         Args:
-            root: A folder, or a `file://` URL.
+            root: A folder, a `file://` URL, or `s3://bucket/prefix`.
             create: Make it if it is not there, and insist that it is writable. Without it an
                 existing store is opened, which may be read-only.
 
         Raises:
             InputError: the root is a file, is no store, or is not writable.
         """
-        files = Files(local_root(root))
-        open_marker(files, MARKER, {"format": FORMAT, "kind": "SEAL store"}, create=create)
+        files = open_files(root)
+        mended = open_marker(files, MARKER, {"format": FORMAT, "kind": "SEAL store"}, create=create)
         store = cls(files)
+        store.mended = mended
         if create:
-            store.result_root.mkdir(exist_ok=True)
-            store.log_root.mkdir(exist_ok=True)
+            store.log_root.mkdir(parents=True, exist_ok=True)
         return store
 
     def write_part(
-        self, table: str, rows: Sequence[Any], *, run: str, round_index: int, identity: str
+        self,
+        table: str,
+        rows: Sequence[Any],
+        *,
+        run: str,
+        round_index: int,
+        slot: str,
+        identity: str = "",
+        write: bool = True,
     ) -> TableRef:
-        """Writes rows as the one part of this identity, replacing an earlier one whole.
+        """Writes rows as the one part of a slot; nothing is written if it holds them already.
 
-        Equal rows under the same identity and code version give equal bytes.
+        Equal rows under the same identity and code version give equal bytes. What the slot held
+        before is replaced whole, so that work done again, with other bits, doubles no row.
 
         Args:
-            identity: Hex digest of what the rows were made from.
+            slot: Place of the part within run and round, e.g. `finetune round_0/3`.
+            identity: Digest of what the rows were made from; kept in the part's metadata.
+            write: False to learn the ref only.
 
         Raises:
             TypeError: a row is not of the table.
-            ValueError: the table, round or identity is not one.
+            ValueError: the table or round is not one.
         """
-        path = part_path(table, run, round_index, identity)
         data = _encode(table, rows, identity)
-        self.files.write(path, data)
-        return TableRef(table, path, hashlib.sha256(data).hexdigest(), len(rows))
+        ref = _ref(table, part_path(table, run, round_index, slot), data, rows)
+        if write and not (self.files.exists(ref.path) and self._sha256(ref.path) == ref.sha256):
+            self.files.write(ref.path, data)
+        return ref
+
+    def append_part(
+        self, table: str, rows: Sequence[Any], *, run: str, round_index: int
+    ) -> TableRef:
+        """Writes rows as a part named by its content: history, which nothing replaces."""
+        data = _encode(table, rows, "")
+        sha256 = hashlib.sha256(data).hexdigest()
+        ref = _ref(table, content_path(table, run, round_index, sha256), data, rows)
+        self.files.write(ref.path, data)
+        return ref
 
     def read(self, ref: TableRef) -> list[Any]:
         """The rows of a part, as the table's dataclass.
@@ -102,16 +135,20 @@ class Store:
             return f"{ref.path}: the part has {count} rows, not {ref.rows}"
         return self._verify_weights(ref) if ref.table in _WITH_WEIGHTS else None
 
-    def adopt(self, ref: TableRef, run: str, round_index: int) -> TableRef:
+    def own_ref(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
+        """The same part where a run keeps, or would keep, its own copy of it."""
+        check_ref(ref)
+        path = part_path(ref.table, run, round_index, slot)
+        return TableRef(ref.table, path, ref.sha256, ref.rows)
+
+    def adopt(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
         """Links a part into a run's own partition; nothing to do if it is there already.
 
         Raises:
             StoreError: the part is missing.
         """
-        check_ref(ref)
-        identity = Path(ref.path).stem.removeprefix("part-")
-        path = part_path(ref.table, run, round_index, identity)
-        adopted = TableRef(ref.table, path, ref.sha256, ref.rows)
+        adopted = self.own_ref(ref, run, round_index, slot)
+        path = adopted.path
         if path == ref.path or (self.files.exists(path) and self._sha256(path) == ref.sha256):
             return adopted
         if not self.files.exists(ref.path):
@@ -119,17 +156,45 @@ class Store:
         self.files.link(ref.path, path)
         return adopted
 
+    def part_path(self, table: str, run: str, round_index: int, slot: str) -> str:
+        """Where `write_part` puts the part of a slot."""
+        return part_path(table, run, round_index, slot)
+
+    def part_paths(self, table: str, run: str) -> set[str]:
+        """Paths of the parts that a run has in a table."""
+        return set(self.files.glob(f"{table}/run={check_run(run)}/round=*/part-*.parquet"))
+
+    def identity_of(self, path: str) -> str | None:
+        """Digest of what a part's rows were made from; None if there is no readable part."""
+        if not self.files.exists(path):
+            return None
+        try:
+            metadata = pq.read_metadata(io.BytesIO(self.files.read(path))).metadata or {}
+        except pa.ArrowException:
+            return None
+        return metadata.get(b"seal.identity", b"").decode()
+
+    def set_aside(self, path: str) -> None:
+        """Moves a damaged file that nothing can rebuild to where no query finds it."""
+        self.files.write(f"{DAMAGED}/{path.replace('/', '_')}", self.files.read(path))
+        self.files.delete(path)
+
     def put_adapter(self, folder: Path) -> tuple[str, str]:
         """See `storage.weights.put_adapter`."""
-        return weights.put_adapter(self.files, folder)
+        uri, sha256 = weights.put_adapter(self.files, folder)
+        self.files.delete(weights.pruned_mark(uri))
+        return uri, sha256
 
     def adapter_folder(self, uri: str) -> Path:
         """See `storage.weights.adapter_folder`."""
         return weights.adapter_folder(self.files, uri)
 
     def verify_adapter(self, uri: str, sha256: str) -> str | None:
-        """See `storage.weights.verify_adapter`."""
-        return weights.verify_adapter(self.files, uri, sha256)
+        """None if an adapter is whole, or was removed on purpose; see `storage.pruning`."""
+        problem = weights.verify_adapter(self.files, uri, sha256)
+        if problem and not self.files.exists(uri) and self.files.exists(weights.pruned_mark(uri)):
+            return None
+        return problem
 
     @contextmanager
     def lock(self, name: str, timeout: float = -1, busy: str | None = None) -> Iterator[None]:
@@ -142,7 +207,7 @@ class Store:
         Raises:
             InputError: the lock was not free in time.
         """
-        lock = FileLock(self._folder("_locks") / lock_name(name))
+        lock = FileLock(self.state_root / "_locks" / lock_name(name))
         try:
             lock.acquire(timeout=timeout)
         except Timeout as error:
@@ -151,9 +216,6 @@ class Store:
             yield
         finally:
             lock.release()
-
-    def _folder(self, name: str) -> Path:
-        return self.files.local(name)
 
     def _sha256(self, path: str) -> str:
         return hashlib.sha256(self.files.read(path)).hexdigest()
@@ -171,6 +233,10 @@ class Store:
             if row.uri is not None and (problem := self.verify_adapter(row.uri, row.sha256)):
                 return problem
         return None
+
+
+def _ref(table: str, path: str, data: bytes, rows: Sequence[Any]) -> TableRef:
+    return TableRef(table, path, hashlib.sha256(data).hexdigest(), len(rows))
 
 
 def _encode(table: str, rows: Sequence[Any], identity: str) -> bytes:

@@ -135,12 +135,20 @@ TABLES: dict[str, Table] = {
         _declare("runs", RunRow, ["run"], "Named runs and their configs."),
         _declare("problems", ProblemRow, ["problem_id"], "Passages."),
         _declare("questions", QuestionRow, ["question_id"], "Questions about the passages."),
-        _declare("self_edits", nouns.SelfEdit, ["self_edit_id"], "What the policies wrote."),
-        _declare("adapters", nouns.Adapter, ["adapter_id"], "LoRA weights trained on self-edits."),
-        _declare("answers", nouns.Answer, ["answer_id"], "Answers to questions, graded."),
+        _declare("self_edits", nouns.SelfEdit, ["self_edit_id"], "What the policies wrote.", 2),
+        _declare(
+            "adapters", nouns.Adapter, ["adapter_id"], "LoRA weights trained on self-edits.", 2
+        ),
+        _declare("answers", nouns.Answer, ["answer_id"], "Answers to questions, graded.", 2),
         _declare("scores", nouns.Score, ["self_edit_id"], "Rewards of self-edits."),
         _declare("selections", nouns.Selection, ["self_edit_id"], "Verdicts of the filter."),
-        _declare("policies", nouns.Policy, ["policy_id"], "Models that write self-edits."),
+        _declare("policies", nouns.Policy, ["policy_id"], "Models that write self-edits.", 2),
+        _declare(
+            "continual",
+            nouns.ContinualAccuracy,
+            ["step", "passage_index"],
+            "Accuracy on the passages of a sequence while they are learnt one after the other.",
+        ),
         _declare(
             "stages",
             StageRow,

@@ -1,47 +1,88 @@
-"""Looks a shard up in Prefect's result records before Prefect does, and checks what it finds.
+"""Looks a shard up in the result records before Prefect does, and checks what it finds.
 
 Prefect serves a cached result without a look at the files it points to. So each record is read
-here first, as plain JSON, and every ref in it is verified: existence, digest, row count. Only
-then is Prefect allowed to serve it; otherwise the shard is run again with `refresh_cache`.
+here first, and every ref in it is verified: existence, digest, row count. Only then is Prefect
+allowed to serve it; otherwise the shard is run again with `refresh_cache`.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seal_core.errors import StoreError
+from seal_core.types import TableRef
+from storage.executions import restore_execution
+from storage.naming import result_record
 from storage.store import Store
-from tasks.work import ShardResult
+from tasks.records import read_result
+from tasks.work import ShardResult, Work
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """State of one key: a usable `result`, or `damage` that says why there is none, or neither."""
+    """State of one shard.
+
+    Attributes:
+        result: A result that is whole, its refs in the run's own partition where it has them.
+        damage: Why there is none, or what was wrong beside it and has another whole copy.
+    """
 
     result: ShardResult | None = None
     damage: str | None = None
 
 
-def look_up(store: Store, key: str) -> CacheEntry:
-    """Reads and verifies the record of `key`."""
-    path = store.result_root / key
-    if not path.exists():
-        return CacheEntry()
+def look_up(store: Store, work: Work, run: str) -> CacheEntry:
+    """Reads and verifies what is known of a shard."""
     try:
-        record = json.loads(path.read_bytes())
-        serializer = record["metadata"]["serializer"]["type"]
-        if serializer != "json":
-            return CacheEntry(damage=f"record {key[:12]} is not JSON but {serializer}")
-        result = ShardResult.from_json(json.loads(record["result"]))
-        for ref in result.refs:
-            if problem := store.verify(ref):
-                return CacheEntry(damage=problem)
-    except (ValueError, KeyError, TypeError, StoreError) as error:
-        return CacheEntry(damage=f"record {key[:12]} is unreadable ({error})")
-    return CacheEntry(result=result)
+        result = ShardResult.from_json(read_result(store, work.key))
+        if result.key != work.key:
+            return CacheEntry(damage=f"{result_record(work.key)}: another shard's record")
+        found = [_locate(store, ref, work, run) for ref in result.refs]
+    except FileNotFoundError:
+        return CacheEntry(damage=_orphan(store, work, run))
+    except StoreError as error:
+        return CacheEntry(damage=str(error))
+    except (KeyError, TypeError, ValueError) as error:
+        path = result_record(work.key)
+        return CacheEntry(damage=f"{path}: no result of a shard ({type(error).__name__})")
+    refs = tuple(ref for ref, _ in found if ref is not None)
+    damage = "; ".join(problem for _, problem in found if problem) or None
+    if len(refs) < len(found):
+        return CacheEntry(damage=damage)
+    return CacheEntry(replace(result, refs=refs), damage)
+
+
+def restore_history(store: Store, result: ShardResult, run: str) -> str | None:
+    """Mends the row of the execution that made a cached result; says so if it was damaged."""
+    made = result.execution
+    if made is None or made.run != run:
+        return None
+    return restore_execution(store, made.ref, run, made.round_index, made.row)
 
 
 def forget(store: Store, key: str) -> None:
     """Removes a record, so that its shard runs again the next time."""
-    (store.result_root / key).unlink(missing_ok=True)
+    store.files.delete(result_record(key))
+
+
+def _locate(
+    store: Store, ref: TableRef, work: Work, run: str
+) -> tuple[TableRef | None, str | None]:
+    """A whole copy of a part, the run's own if there is one; and what is wrong with that."""
+    own = store.own_ref(ref, run, work.round_index, work.slot)
+    problem = store.verify(own)
+    if problem is None or own.path == ref.path:
+        return (own if problem is None else None), problem
+    damage = problem if store.files.exists(own.path) else None
+    if (other := store.verify(ref)) is not None:
+        return None, damage or other
+    return ref, damage
+
+
+def _orphan(store: Store, work: Work, run: str) -> str | None:
+    """Parts without a record: it was deleted, or a kill came between the two."""
+    for table in work.outputs:
+        path = store.part_path(table, run, work.round_index, work.slot)
+        if store.identity_of(path) == work.key:
+            return f"{result_record(work.key)}: the record is missing beside {path}"
+    return None

@@ -8,13 +8,14 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.engines.base import Generator, LoraSettings, TrainedAdapter, Trainer
-from seal_core.types import TrainRow
+from seal_core.types import TableRef, TrainRow
 from storage.store import Store
+from tasks.planning import Planner
 
 
 class Progress(Protocol):
@@ -63,6 +64,8 @@ class RunContext:
     Prefect hashes and stores task parameters, so engines and the store are found here instead.
 
     Attributes:
+        resumed: Whether the run was there before, so that what is missing was lost.
+        planner: Set if nothing is to be run; see `tasks.planning`.
         stopping: Set when the run ends, for whatever reason.
         after_engines: Closed when the engines have ended.
         holds_gpu: Whether the run has its slot of the server's limit; see `tasks.gpu`.
@@ -78,8 +81,21 @@ class RunContext:
     trainer: PolicyTrainer
     progress: Progress
     stopping: threading.Event = field(default_factory=threading.Event)
+    resumed: bool = False
+    planner: Planner | None = None
     after_engines: ExitStack = field(default_factory=ExitStack)
     holds_gpu: bool = False
+
+    def put_part(self, table: str, rows: Sequence[Any], *, round_index: int, slot: str) -> TableRef:
+        """A part of what the run is given, not makes; in a plan only its ref."""
+        part = {"run": self.name, "round_index": round_index, "slot": slot}
+        ref = self.store.write_part(table, rows, **part, write=False)
+        problem = self.store.verify(ref)
+        if problem and self.planner is None:
+            if self.resumed:
+                self.progress.note(f"{problem}; written again")
+            self.store.write_part(table, rows, **part)
+        return ref
 
 
 _current: ContextVar[RunContext | None] = ContextVar("seal_run", default=None)

@@ -10,6 +10,7 @@ from seal_core.fingerprint import make_id
 from seal_core.types import IN_CONTEXT, Adapter, Answer, Problem, Question
 from tasks.context import RunContext, current
 from tasks.policies import PolicyRef, adapter_stack, read_policy
+from tasks.retention import restore_weights
 from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
@@ -54,6 +55,8 @@ def evaluate(
                 model_digest=current().model_digest,
             )
         )
+    if adapters is not None:
+        restore_weights(works, adapters)
     return run_stage(evaluate_shard, works)
 
 
@@ -77,7 +80,7 @@ def _evaluate(context: RunContext, work: Work) -> StageOutput:
     generations = context.generator.generate(requests)
     by_id = {generation.request_id: generation for generation in generations}
     answers = [_answer(context, work, policy, a, by_id.get(a.answer_id)) for a in asks]
-    return StageOutput({"answers": answers}, n_tokens=sum(a.n_tokens for a in answers))
+    return StageOutput({"answers": answers}, n_tokens=sum(a.n_tokens or 0 for a in answers))
 
 
 evaluate_shard = stage_task("evaluate", _evaluate)

@@ -7,16 +7,18 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 
 import prefect.runtime.task_run as task_run
 
-from seal_core.fingerprint import canonical_json, digest
+from seal_core.fingerprint import canonical_json
+from storage.executions import begin_execution, end_execution
 from storage.rows import StageRow
 from tasks.context import RunContext
-from tasks.work import ShardResult, StageOutput, Work
+from tasks.work import MadeBy, ShardResult, StageOutput, Work
 
 _RECORDED_VERSIONS = ("seal-pipeline", "torch", "transformers", "peft", "trl", "prefect")
 
@@ -31,8 +33,14 @@ class Execution:
 
 @contextmanager
 def recorded(context: RunContext, work: Work) -> Iterator[Execution]:
-    """Writes one row of the `stages` table when the block ends, also when it ends in an error."""
-    execution, started, clock = Execution(), datetime.now(UTC), time.perf_counter()
+    """Writes one row of the `stages` table when the block ends, also when it ends in an error.
+
+    While it runs there is a note of it, from which the next start of the run learns that it was
+    killed. A result that the block leaves gets the row too, as the history's second copy.
+    """
+    execution, clock = Execution(), time.perf_counter()
+    begun = _begun(context, work)
+    note = begin_execution(context.store, context.name, work.round_index, begun)
     error: str | None = None
     try:
         yield execution
@@ -40,42 +48,50 @@ def recorded(context: RunContext, work: Work) -> Iterator[Execution]:
         error = f"{type(raised).__name__}: {raised}"
         raise
     finally:
-        row = _row(context, work, execution, started, time.perf_counter() - clock, error)
-        context.store.write_part(
-            "stages",
-            [row],
-            run=context.name,
-            round_index=work.round_index,
-            identity=digest([work.key, row.started_at, row.pid, row.attempt]),
-        )
+        row = _ended(begun, execution, time.perf_counter() - clock, error)
+        ref = end_execution(context.store, context.name, work.round_index, row, note)
+        if execution.result is not None:
+            made = MadeBy(context.name, work.round_index, ref, asdict(row))
+            execution.result = replace(execution.result, execution=made)
 
 
-def _row(
-    context: RunContext,
-    work: Work,
-    execution: Execution,
-    started: datetime,
-    seconds: float,
-    error: str | None,
-) -> StageRow:
-    result, output = execution.result, execution.output
+def _begun(context: RunContext, work: Work) -> StageRow:
+    """The row as it is known before the work."""
     return StageRow(
         stage=work.stage,
         label=work.label,
         identity=work.key,
         shard=work.shard,
-        started_at=started.isoformat(timespec="milliseconds"),
-        seconds=seconds,
-        n_units=result.n_units if result else 0,
-        n_errors=result.n_errors if result else 0,
-        n_tokens=output.n_tokens if output else 0,
+        started_at=_now(),
+        ended_at=None,
+        seconds=None,
+        n_units=0,
+        n_errors=0,
+        n_tokens=0,
         device=context.config.execution.device,
         host=platform.node(),
         pid=os.getpid(),
         attempt=task_run.run_count or 1,
         versions=canonical_json(_versions()),
+        error=None,
+    )
+
+
+def _ended(begun: StageRow, execution: Execution, seconds: float, error: str | None) -> StageRow:
+    result, output = execution.result, execution.output
+    return replace(
+        begun,
+        ended_at=_now(),
+        seconds=seconds,
+        n_units=result.n_units if result else 0,
+        n_errors=result.n_errors if result else 0,
+        n_tokens=output.n_tokens if output else 0,
         error=error,
     )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @cache

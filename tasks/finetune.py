@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seal_core.config import FinetuneSection, LoraSection
+from seal_core.domains.rows import rows_digest
 from seal_core.engines.base import LoraSettings, TrainedAdapter, TrainJob
+from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Adapter, SelfEdit, TableRef
 from tasks.context import RunContext, current
@@ -17,7 +19,7 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 1
+VERSION = 2
 
 
 def finetune(
@@ -94,7 +96,7 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
             adapter_id=adapter.adapter_id,
             rows=context.domain.train_rows(problems[edit.problem_id], edit.text),
             settings=to_settings(work.settings["lora"], (steps or {}).get(edit.problem_id)),
-            seed=adapter.seed,
+            seed=adapter.seed or 0,  # Only imported rows have none.
             base_adapters=adapter_stack(context.store, policy.policy),
         )
         for edit, adapter in pairs
@@ -103,8 +105,11 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
     with tempfile.TemporaryDirectory(prefix="seal-adapters-") as folder:
         trained = context.trainer.train(list(jobs.values()), Path(folder))
         by_id = {result.adapter_id: result for result in trained}
-        rows = [_adapter(context, e, blank, by_id.get(blank.adapter_id)) for e, blank in pairs]
-    return StageOutput({"adapters": rows}, n_tokens=sum(row.n_tokens for row in rows))
+        rows = [
+            _adapter(context, edit, blank, jobs.get(blank.adapter_id), by_id.get(blank.adapter_id))
+            for edit, blank in pairs
+        ]
+    return StageOutput({"adapters": rows}, n_tokens=sum(row.n_tokens or 0 for row in rows))
 
 
 finetune_shard = stage_task("finetune", _finetune)
@@ -128,6 +133,7 @@ def _blank_adapter(edit: SelfEdit, settings: dict, repeat: int) -> Adapter:
         uri=None,
         sha256=None,
         rank=settings["lora"]["rank"],
+        rows_sha256=None,
         n_rows=0,
         n_steps=0,
         n_tokens=0,
@@ -139,14 +145,19 @@ def _blank_adapter(edit: SelfEdit, settings: dict, repeat: int) -> Adapter:
 
 
 def _adapter(
-    context: RunContext, edit: SelfEdit, blank: Adapter, trained: TrainedAdapter | None
+    context: RunContext,
+    edit: SelfEdit,
+    blank: Adapter,
+    job: TrainJob | None,
+    trained: TrainedAdapter | None,
 ) -> Adapter:
     values = {name: getattr(blank, name) for name in blank.__slots__}
-    if trained is None:
+    if job is None or trained is None:
         reason = edit.error or "there is no adapter of the self-edit to match"
         return Adapter(**{**values, "error": f"not trained: {reason}"})
     if trained.path is not None:
         values["uri"], values["sha256"] = context.store.put_adapter(Path(trained.path))
+    values["rows_sha256"] = rows_digest(job.rows)
     for name in ("n_rows", "n_steps", "n_tokens", "first_loss", "final_loss", "error"):
         values[name] = getattr(trained, name)
     return Adapter(**values)
@@ -172,5 +183,13 @@ def matched_steps(single: Adapter, target: Adapter) -> int:
     Steps and tokens cannot both be equal when the rows differ in length; the control gets the
     larger of the two, so it is never trained on less than the self-edits are.
     """
-    tokens_per_step = single.n_tokens / single.n_steps
-    return max(target.n_steps, math.ceil(target.n_tokens / tokens_per_step))
+    single_steps, single_tokens = _spent(single)
+    target_steps, target_tokens = _spent(target)
+    return max(target_steps, math.ceil(target_tokens / (single_tokens / single_steps)))
+
+
+def _spent(adapter: Adapter) -> tuple[int, int]:
+    """Steps and tokens of a training, which only imported adapters do not tell."""
+    if adapter.n_steps is None or adapter.n_tokens is None:
+        raise StageError(f"{adapter.adapter_id} has no count of steps and tokens to be matched")
+    return adapter.n_steps, adapter.n_tokens

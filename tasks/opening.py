@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seal_core.config import EMBEDDED, Config
 from seal_core.domains.base import Domain, ProblemSet
@@ -17,9 +18,12 @@ from seal_core.engines.spec import EngineSpec
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
+from storage.executions import check_history, settle_killed
+from storage.importing import is_imported
+from storage.leases import run_lease
 from storage.naming import check_run
 from storage.rows import RunRow
-from storage.runs import register_run
+from storage.runs import get_run, register_run
 from storage.store import Store
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.serving import check_serving, serving
@@ -79,31 +83,52 @@ class Registered:
     model_digest: str
 
 
-def register(checked: Preflight) -> Registered:
+def register(
+    checked: Preflight, fork: str | None = None, note: Callable[[str], None] = lambda message: None
+) -> Registered:
     """Opens the store and claims the run's name; the first write of a run.
 
     The name stands for the config and for what its paths hold: a run whose data or model changed
     under the same path would mix old rows with new ones.
 
+    Args:
+        fork: A run whose finished work this one starts from.
+        note: Told of damage to the store's or the run's record that was mended.
+
     Raises:
         InputError: the store is not writable, or the name belongs to another config, to other
-            data or to another model.
+            data or to another model; or there is no run to fork.
     """
-    config = checked.config
-    store = Store.open(config.execution.store)
-    files = model_digest(
-        checked.model_path, config.model.revision, cache_path=store.result_root / "models.json"
+    store = Store.open(checked.config.execution.store)
+    if store.mended:
+        note(store.mended)
+    if fork is not None and is_imported(get_run(store, fork)):
+        raise InputError(f"run {fork!r} was imported and has no work to fork: leave --fork out")
+    identity, digest_used = run_identity(checked, store)
+    row = register_run(
+        store,
+        checked.name,
+        identity,
+        checked.config.execution.shard_size,
+        parent_run=fork,
+        note=note,
     )
+    return Registered(store, row, digest_used)
+
+
+def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]:
+    """What the name of a run stands for; and the digest of its model, as it is used."""
+    config = checked.config
+    known = store.state_root / "_state" / "models.json"
+    files = model_digest(checked.model_path, config.model.revision, cache_path=known)
     dtype = config.model.dtype
     used = files if dtype == "auto" else digest([files, dtype])
-    inputs = {
+    contents = {
         "model": used,
         "train": digest([problem.problem_id for problem in checked.problems.train]),
         "heldout": digest([problem.problem_id for problem in checked.problems.heldout]),
     }
-    identity = {**config.identity(), "contents": inputs}
-    row = register_run(store, checked.name, identity, config.execution.shard_size)
-    return Registered(store, row, used)
+    return {**config.identity(), "contents": contents}, used
 
 
 Engines = tuple[Generator, PolicyTrainer]
@@ -127,16 +152,22 @@ def engine_processes(checked: Preflight, store: Store) -> Iterator[Engines]:
 
 @contextmanager
 def open_run(
-    checked: Preflight, progress: Progress, open_engines: OpenEngines = engine_processes
+    checked: Preflight,
+    progress: Progress,
+    open_engines: OpenEngines = engine_processes,
+    fork: str | None = None,
 ) -> Iterator[OpenRun]:
     """Registers the run, opens its engines, and makes it current for the tasks inside.
+
+    What earlier executions of the run left is settled first: those that were killed get their
+    row, damaged history is set aside.
 
     Raises:
         InputError: the store is not writable, or the name belongs to another config, or the run
             is being executed by another process.
     """
     config = checked.config
-    registered = register(checked)
+    registered = register(checked, fork, progress.note)
     store = registered.store
     with (
         store.lock(
@@ -145,9 +176,11 @@ def open_run(
             busy=f"run {checked.name!r} is being "
             "executed by another process: wait for it, or choose another --name",
         ),
+        run_lease(store.files, checked.name),
         ExitStack() as after_engines,
         open_engines(checked, store) as (generator, trainer),
     ):
+        resumed = _settle(store, checked.name, progress)
         context = RunContext(
             name=checked.name,
             config=config,
@@ -158,17 +191,31 @@ def open_run(
             generator=generator,
             trainer=trainer,
             progress=progress,
+            resumed=resumed,
             after_engines=after_engines,
         )
         try:
             with use(context):
-                train, heldout = (
-                    store_shards(store, checked.name, group, registered.row.shard_size)
-                    for group in (checked.problems.train, checked.problems.heldout)
-                )
-                yield OpenRun(context, train, heldout)
+                yield cut_shards(context, checked, registered.row.shard_size)
         finally:
             context.stopping.set()
+
+
+def _settle(store: Store, run: str, progress: Progress) -> bool:
+    """Settles what earlier executions left; whether there were any."""
+    if n_killed := settle_killed(store, run):
+        progress.note(f"{n_killed} shards were in flight when the run was ended; they run again")
+    check_history(store, run, progress.note)
+    return bool(store.files.glob(f"stages/run={run}/round=*/part-*.parquet"))
+
+
+def cut_shards(context: RunContext, checked: Preflight, shard_size: int) -> OpenRun:
+    """The current run's problems in shards, stored."""
+    train, heldout = (
+        store_shards(group, shard_size)
+        for group in (checked.problems.train, checked.problems.heldout)
+    )
+    return OpenRun(context, train, heldout)
 
 
 def _engine_spec(checked: Preflight) -> EngineSpec:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seal_core.errors import InputError
-from seal_core.fingerprint import digest, make_id
+from seal_core.fingerprint import make_id
 from seal_core.types import CONTROL_ROUND, Policy, TableRef
 from storage.store import Store
 from tasks.context import RunContext, current
+from tasks.planning import is_pending, pending_policy
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,11 @@ def base_policy() -> PolicyRef:
         n_steps=0,
         final_loss=None,
     )
-    ref = context.store.write_part(
+    ref = context.put_part(
         "policies",
         [policy],
-        run=context.name,
         round_index=CONTROL_ROUND,
-        identity=digest(["base policy", policy.policy_id, policy.base_model]),
+        slot="base policy",
     )
     return PolicyRef(policy, ref)
 
@@ -55,7 +55,7 @@ def adopt_policy(ref: TableRef, round_index: int) -> PolicyRef:
         InputError: it was made from another base model.
     """
     context = current()
-    found = read_policy(context, context.store.adopt(ref, context.name, round_index))
+    found = read_policy(context, context.store.adopt(ref, context.name, round_index, "base policy"))
     if found.policy.model_digest != context.model_digest:
         raise InputError(
             f"policy {found.policy.policy_id} was made from another model "
@@ -66,6 +66,8 @@ def adopt_policy(ref: TableRef, round_index: int) -> PolicyRef:
 
 def read_policy(context: RunContext, ref: TableRef) -> PolicyRef:
     """The one policy of a part."""
+    if is_pending(ref):
+        return PolicyRef(pending_policy(ref), ref)
     (policy,) = context.store.read(ref)
     return PolicyRef(policy, ref)
 

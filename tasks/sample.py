@@ -85,7 +85,7 @@ def _sample(context: RunContext, work: Work) -> StageOutput:
     requests = [_request(context, problems[e.problem_id], policy, work, e) for e in blank_E]
     generations = context.generator.generate(requests)
     edits = [_edit(blank, g) for blank, g in zip(blank_E, generations, strict=True)]
-    return StageOutput({"self_edits": edits}, n_tokens=sum(edit.n_tokens for edit in edits))
+    return StageOutput({"self_edits": edits}, n_tokens=sum(edit.n_tokens or 0 for edit in edits))
 
 
 sample_shard = stage_task("sample", _sample)
@@ -122,7 +122,7 @@ def _request(
         temperature=work.settings["temperature"],
         top_p=work.settings["top_p"],
         stop=prompt.stop,
-        seed=edit.seed,
+        seed=edit.seed or 0,  # Only imported rows have none.
         chat=prompt.chat,
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seal_core.fingerprint import digest
 from seal_core.types import CONTROL_ROUND, Problem, Question, TableRef
-from storage.rows import ProblemRow, QuestionRow
+from storage.rows import QuestionRow, problem_rows, question_rows
 from storage.store import Store
+from tasks.context import current
 
 
 @dataclass(frozen=True)
@@ -25,30 +25,23 @@ class Shard:
         return {"problems": [self.problems], "questions": [self.questions]}
 
 
-def store_shards(
-    store: Store, run: str, problems: Sequence[Problem], shard_size: int
-) -> list[Shard]:
-    """Writes the problems in groups of `shard_size`; equal problems give equal parts."""
+def store_shards(problems: Sequence[Problem], shard_size: int) -> list[Shard]:
+    """Writes problems of one split in groups of `shard_size`; equal problems give equal parts."""
     groups = [problems[i : i + shard_size] for i in range(0, len(problems), shard_size)]
-    return [_store_shard(store, run, i, group) for i, group in enumerate(groups)]
+    return [_store_shard(i, group) for i, group in enumerate(groups)]
 
 
-def _store_shard(store: Store, run: str, index: int, problems: Sequence[Problem]) -> Shard:
-    identity = digest(["problems", [problem.problem_id for problem in problems]])
-    problem_rows = [
-        ProblemRow(p.problem_id, p.domain, p.split, p.title, p.context, len(p.questions))
-        for p in problems
-    ]
-    question_rows = [
-        QuestionRow(q.question_id, p.problem_id, p.split, i, q.prompt, q.gold)
-        for p in problems
-        for i, q in enumerate(p.questions)
-    ]
+def _store_shard(index: int, problems: Sequence[Problem]) -> Shard:
+    slot = f"{problems[0].split}/{index}"
 
-    def write(table: str, rows: Sequence[object]) -> TableRef:
-        return store.write_part(table, rows, run=run, round_index=CONTROL_ROUND, identity=identity)
+    def put(table: str, rows: Sequence[object]) -> TableRef:
+        return current().put_part(table, rows, round_index=CONTROL_ROUND, slot=slot)
 
-    return Shard(index, write("problems", problem_rows), write("questions", question_rows))
+    return Shard(
+        index,
+        put("problems", problem_rows(problems)),
+        put("questions", question_rows(problems)),
+    )
 
 
 def read_problems(

@@ -12,10 +12,11 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 
 from seal_core.errors import EngineError, InputError, SealError, StageError
-from tasks.cache import CacheEntry, forget, look_up
+from tasks.cache import CacheEntry, forget, look_up, restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded
 from tasks.gpu import hold_gpu
+from tasks.records import ShardRecords
 from tasks.work import ShardResult, StageOutput, Work
 
 Body = Callable[[RunContext, Work], StageOutput]
@@ -48,7 +49,9 @@ def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[S
         StageError: a shard failed, or too many units did. What is done stays done.
     """
     context = current()
-    entries = [look_up(context.store, work.key) for work in works]
+    entries = [look_up(context.store, work, context.name) for work in works]
+    if context.planner is not None:
+        return context.planner.plan(context, works, entries)
     _announce(context, works, entries)
     if any(entry.result is None for entry in entries):
         hold_gpu(context, stage.name)
@@ -67,13 +70,13 @@ def _run_in_window(
 ) -> list[ShardResult]:
     """Keeps every engine busy without a thread for each of ten thousand shards."""
     window = 2 * context.config.execution.workers
-    flight: deque[tuple[Work, PrefectFuture[Any]]] = deque()
+    flight: deque[tuple[Work, CacheEntry, PrefectFuture[Any]]] = deque()
     results = []
     for work, entry in zip(works, entries, strict=True):
         if len(flight) == window:
             results.append(_result(context, *flight.popleft()))
-        flight.append((work, _submit(context, stage, work, entry)))
-    results.extend(_result(context, work, future) for work, future in flight)
+        flight.append((work, entry, _submit(context, stage, work, entry)))
+    results.extend(_result(context, *item) for item in flight)
     return results
 
 
@@ -81,8 +84,11 @@ def _announce(context: RunContext, works: Sequence[Work], entries: Sequence[Cach
     if works:
         context.progress.stage(works[0].stage, works[0].label, len(works))
     for work, entry in zip(works, entries, strict=True):
-        if entry.damage:
-            context.progress.note(f"{work.label} shard {work.shard}: {entry.damage}; rebuilding")
+        damage = entry.damage
+        if entry.result is not None:
+            damage = damage or restore_history(context.store, entry.result, context.name)
+        if damage:
+            context.progress.note(f"{work.label} shard {work.shard}: {damage}; rebuilding")
 
 
 def _submit(
@@ -90,14 +96,17 @@ def _submit(
 ) -> PrefectFuture[Any]:
     configured = stage.with_options(
         task_run_name=f"{work.label} {work.shard}",
-        result_storage=context.store.result_root,
-        refresh_cache=entry.damage is not None,
+        refresh_cache=entry.result is None,
         retries=context.config.execution.shard_retries,
     )
+    # Not an option: that takes blocks of the server alone, and the store knows no server.
+    configured.result_storage = ShardRecords.of(context.store)
     return configured.submit(work.to_json())
 
 
-def _result(context: RunContext, work: Work, future: PrefectFuture[Any]) -> ShardResult:
+def _result(
+    context: RunContext, work: Work, entry: CacheEntry, future: PrefectFuture[Any]
+) -> ShardResult:
     try:
         plain = future.result()
     except InputError:
@@ -105,9 +114,11 @@ def _result(context: RunContext, work: Work, future: PrefectFuture[Any]) -> Shar
     except (SealError, OSError) as error:
         raise StageError(f"{work.label}, shard {work.shard}: {error}") from error
     context.progress.advance()
-    result = ShardResult.from_json(plain)
-    adopted = (context.store.adopt(ref, context.name, work.round_index) for ref in result.refs)
-    return replace(result, refs=tuple(adopted))
+    result = entry.result or ShardResult.from_json(plain)
+    adopted = (
+        context.store.adopt(ref, context.name, work.round_index, work.slot) for ref in result.refs
+    )
+    return replace(result, refs=tuple(adopted), work=work)
 
 
 def _check_errors(
@@ -149,7 +160,7 @@ def _execute(body: Body, work: Work) -> ShardResult:
     """Runs a body under the shard's lock, so that two equal runs do each shard once."""
     context = current()
     with context.store.lock(f"shard-{work.key}"):
-        done = look_up(context.store, work.key).result
+        done = look_up(context.store, work, context.name).result
         if done is not None:
             return done
         with recorded(context, work) as execution:
@@ -161,10 +172,15 @@ def _execute(body: Body, work: Work) -> ShardResult:
 def _persist(context: RunContext, work: Work, output: StageOutput) -> ShardResult:
     refs = tuple(
         context.store.write_part(
-            table, rows, run=context.name, round_index=work.round_index, identity=work.key
+            table,
+            rows,
+            run=context.name,
+            round_index=work.round_index,
+            slot=work.slot,
+            identity=work.key,
         )
         for table, rows in output.rows.items()
     )
     main = next(iter(output.rows.values()))
     errors = sum(getattr(row, "error", None) is not None for row in main)
-    return ShardResult(refs, n_units=len(main), n_errors=errors)
+    return ShardResult(refs, len(main), errors, key=work.key, identity=work.identity)

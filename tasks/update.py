@@ -11,12 +11,13 @@ from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Policy, SelfEdit, TableRef, TrainRow
 from tasks.context import RunContext, current
 from tasks.finetune import lora_settings, to_settings
+from tasks.planning import is_pending
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 1
+VERSION = 2
 
 
 def update(
@@ -27,7 +28,11 @@ def update(
     *,
     round_index: int,
 ) -> PolicyRef:
-    """The next policy, an adapter on the base that goes on from the current policy's."""
+    """The next policy, an adapter on the base that goes on from the current policy's.
+
+    The self-edits that were kept bear identity, the rule that kept them does not: another rule
+    that keeps the same ones trains nothing again.
+    """
     config = current().config
     work = Work.build(
         "update",
@@ -41,18 +46,24 @@ def update(
             "variant": config.rows.variant,
             "policy": policy.policy.policy_id,
             "seed": config.run.seed,
+            "kept": _kept(selections),
         },
         inputs={
             "problems": [shard.problems for shard in shards],
             "questions": [shard.questions for shard in shards],
             "self_edits": [result.ref("self_edits") for result in edits],
-            "selections": [selections],
             **policy.inputs,
         },
         model_digest=current().model_digest,
     )
     (result,) = run_stage(update_shard, [work])
     return read_policy(current(), result.ref("policies"))
+
+
+def _kept(selections: TableRef) -> list[str]:
+    if is_pending(selections):
+        return [selections.sha256]
+    return [row.self_edit_id for row in current().store.read(selections) if row.kept]
 
 
 def _update(context: RunContext, work: Work) -> StageOutput:
@@ -100,8 +111,7 @@ update_shard = stage_task("update", _update)
 
 def _examples(context: RunContext, work: Work) -> list[TrainRow]:
     problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
-    rows = [row for ref in work.inputs["selections"] for row in context.store.read(ref)]
-    kept = {row.self_edit_id for row in rows if row.kept}
+    kept = set(work.settings["kept"])
     edits: list[SelfEdit] = [
         edit
         for ref in work.inputs["self_edits"]

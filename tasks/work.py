@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
 
 Inputs = Mapping[str, Sequence[TableRef]]
+
+OUTPUTS = {
+    "sample": ("self_edits",),
+    "finetune": ("adapters",),
+    "evaluate": ("answers",),
+    "score": ("scores",),
+    "filter": ("selections",),
+    "update": ("policies",),
+}
+"""Tables that a stage writes, one part a shard, the main table first."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,18 @@ class Work:
 
     @property
     def key(self) -> str:
-        """Cache key, and name of the parts that this work writes."""
+        """Cache key, and name of the record of the result."""
         return digest(self.identity)
+
+    @property
+    def slot(self) -> str:
+        """Place of the shard's parts within run and round; see `Store.write_part`."""
+        return f"{self.label}/{self.shard}"
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Tables that the shard has a part of."""
+        return OUTPUTS[self.stage]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -79,27 +99,48 @@ class Work:
 
 
 @dataclass(frozen=True)
+class MadeBy:
+    """The execution that made a result: the part of its `stages` row, and a copy of the row."""
+
+    run: str
+    round_index: int
+    ref: TableRef
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class ShardResult:
     """What one shard produced, as it stands in the cache.
 
     Attributes:
         refs: One part per table that the stage writes.
         n_units: Rows of the stage's main table; `n_errors` of them carry an error.
+        key: Digest of `identity`.
+        identity: Of the work; what a later plan compares with, see `tasks.planning`.
+        execution: None if it never ran, as in a plan.
+        work: The work itself, for whoever has to have it done again; in no record.
     """
 
     refs: tuple[TableRef, ...]
     n_units: int
     n_errors: int
+    key: str = ""
+    identity: dict[str, Any] = field(default_factory=dict)
+    execution: MadeBy | None = None
+    work: Work | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, for Prefect's result record."""
-        return {**asdict(self), "refs": [asdict(ref) for ref in self.refs]}
+        return {name: value for name, value in asdict(self).items() if name != "work"}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> ShardResult:
         """Inverse of `to_json`."""
         refs = tuple(TableRef(**ref) for ref in plain["refs"])
-        return cls(refs, plain["n_units"], plain["n_errors"])
+        made = plain["execution"]
+        if made is not None:
+            made = MadeBy(**{**made, "ref": TableRef(**made["ref"])})
+        return cls(**{**plain, "refs": refs, "execution": made})
 
     def ref(self, table: str) -> TableRef:
         """The part of one table; raises KeyError if the stage does not write it."""

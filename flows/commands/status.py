@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Annotated
 
@@ -10,10 +9,13 @@ import typer
 from rich.table import Table
 
 from flows.commands.options import STORE, JsonOption, StoreOption
+from flows.standing import RunStanding, run_standing
 from flows.terminal import table_console
 from storage.runs import list_runs
-from storage.status import run_status
 from storage.store import Store
+
+_COLUMNS = ("stage", "shards", "done", "cached", "failed", "killed", "left")
+_COLUMNS += ("units", "errors", "seconds", "tokens")
 
 
 def status(
@@ -21,35 +23,38 @@ def status(
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Prints the stages of each run: shards, units, errors, seconds and tokens."""
+    """Prints the stages of each run: done, cached, failed and left; time and tokens spent."""
     opened = Store.open(store, create=False)
     names = [name] if name else [row.run for row in list_runs(opened)]
-    reports = {run: run_status(opened, run) for run in names}
+    runs = [run_standing(opened, run) for run in names]
     if as_json:
-        plain = {
-            run: [dataclasses.asdict(line) for line in lines] for run, lines in reports.items()
-        }
-        typer.echo(json.dumps(plain, indent=2))
+        typer.echo(json.dumps({run.run: run.to_json() for run in runs}, indent=2))
         return
     console = table_console()
-    if not reports:
+    if not runs:
         console.print("no runs yet: start one with `seal run configs/demo.toml`")
-    for run, lines in reports.items():
-        console.print(_table(run, lines))
+    for run in runs:
+        console.print(_table(run))
+        console.print(_summary(run), markup=False)
 
 
-def _table(run: str, lines: list) -> Table:
-    table = Table(title=f"Run {run}", title_justify="left")
-    for column in ("stage", "shards", "failed", "units", "errors", "seconds", "tokens"):
+def _table(run: RunStanding) -> Table:
+    table = Table(title=f"Run {run.run}", title_justify="left")
+    for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "stage" else "right")
-    for line in lines:
-        table.add_row(
-            line.label,
-            str(line.shards),
-            str(line.failed),
-            str(line.units),
-            str(line.errors),
-            f"{line.seconds:.1f}",
-            str(line.tokens),
-        )
+    for line in run.stages:
+        counts = (line.shards, line.done, line.cached, line.failed, line.killed, line.left)
+        spent = (str(line.units), str(line.errors), f"{line.seconds:.1f}", str(line.tokens))
+        table.add_row(line.label, *("–" if n is None else str(n) for n in counts), *spent)
     return table
+
+
+def _summary(run: RunStanding) -> str:
+    if run.imported:
+        return "imported from a file; nothing was executed"
+    fork = f"fork of {run.parent_run}; " if run.parent_run else ""
+    seconds = sum(line.seconds for line in run.stages)
+    tokens = sum(line.tokens for line in run.stages)
+    flight = f"; {run.in_flight} in flight or killed since" if run.in_flight else ""
+    state = f"{run.left} shards left" if run.left else "complete"
+    return f"{fork}{state}{flight}; {seconds:.1f} s of stages, {tokens} tokens"

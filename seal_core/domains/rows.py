@@ -10,8 +10,10 @@ self-edit are used (a policy in a loop writes hundreds). Self-QA text (appendix 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from seal_core.config import RowsSection
+from seal_core.fingerprint import digest
 from seal_core.types import Problem, TrainRow
 
 MAX_EDIT_ROWS = 30
@@ -44,6 +46,11 @@ def build_rows(problem: Problem, text: str, rows: RowsSection) -> tuple[TrainRow
     make = _chat_row if rows.variant == "instruct" else _plain_row
     title = problem.title.strip() if rows.title_prefix else ""
     return tuple(make(title, segment) for segment in segments)
+
+
+def rows_digest(rows: Sequence[TrainRow]) -> str | None:
+    """Digest of what a training reads: prompts, texts and chat flags in order; None of no row."""
+    return digest([[row.prompt, row.text, row.chat] for row in rows]) if rows else None
 
 
 def split_segments(text: str, split_lines: bool = True) -> tuple[str, ...]:

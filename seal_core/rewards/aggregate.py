@@ -27,7 +27,8 @@ def score_self_edits(
     Args:
         answers: Answers of the self-edits' adapters; matched by `self_edit_id`.
         baseline_answers: Answers without an adapter; matched by `problem_id`, and for each
-            problem of one policy under one condition.
+            problem of one policy under one condition. Those asked several times are averaged as
+            repeats too.
         decimals: Round each repeat's accuracy first. The published code rounds to 4, which
             decides some of its ties; None, exact, is right for everything else.
 
@@ -38,16 +39,16 @@ def score_self_edits(
     for answer in answers:
         if answer.self_edit_id is not None:
             by_edit[answer.self_edit_id].append(answer)
-    baseline = _baseline_accuracies(baseline_answers)
+    baseline = _baseline_accuracies(baseline_answers, decimals)
     return [
         _score(edit, by_edit[edit.self_edit_id], baseline.get(edit.problem_id), decimals)
         for edit in edits
     ]
 
 
-def _baseline_accuracies(answers: Iterable[Answer]) -> dict[str, float]:
+def _baseline_accuracies(answers: Iterable[Answer], decimals: int | None) -> dict[str, float]:
     source: dict[str, tuple[str, str]] = {}
-    verdicts: dict[str, list[bool]] = defaultdict(list)
+    graded: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         here = (answer.policy_id, answer.condition)
         if source.setdefault(answer.problem_id, here) != here:
@@ -56,8 +57,18 @@ def _baseline_accuracies(answers: Iterable[Answer]) -> dict[str, float]:
                 f"and {here}: pass those of one policy and condition"
             )
         if answer.error is None and answer.correct is not None:
-            verdicts[answer.problem_id].append(answer.correct)
-    return {problem_id: sum(marks) / len(marks) for problem_id, marks in verdicts.items()}
+            graded[answer.problem_id].append(answer)
+    means = {problem_id: _repeat_means(rows, decimals) for problem_id, rows in graded.items()}
+    return {problem_id: math.fsum(found) / len(found) for problem_id, found in means.items()}
+
+
+def _repeat_means(graded: Sequence[Answer], decimals: int | None) -> list[float]:
+    """Accuracy of each repeat, over its graded answers."""
+    by_repeat: dict[int, list[bool]] = defaultdict(list)
+    for answer in graded:
+        by_repeat[answer.repeat].append(bool(answer.correct))
+    means = [sum(marks) / len(marks) for marks in by_repeat.values()]
+    return means if decimals is None else [round(mean, decimals) for mean in means]
 
 
 def _score(
@@ -65,12 +76,7 @@ def _score(
 ) -> Score:
     # An edit without usable text is never trained on; stray answers must not revive it.
     graded = [a for a in answers if a.error is None and a.correct is not None and not edit.error]
-    by_repeat: dict[int, list[bool]] = defaultdict(list)
-    for answer in graded:
-        by_repeat[answer.repeat].append(bool(answer.correct))
-    means = [sum(marks) / len(marks) for marks in by_repeat.values()]
-    if decimals is not None:
-        means = [round(mean, decimals) for mean in means]
+    means = _repeat_means(graded, decimals)
     accuracy = math.fsum(means) / len(means) if means else None
     gain = None if accuracy is None or baseline is None else accuracy - baseline
     return Score(

@@ -1,7 +1,11 @@
 -- Which self-edits lowered the accuracy, and how many questions were lost and won?
 WITH baseline AS (
-    SELECT run, round, split, question_id, bool_or(correct) AS correct
-    FROM answers WHERE condition = 'no_adaptation' AND adapter_id IS NULL GROUP BY ALL
+    SELECT run, round, split, question_id, correct
+    FROM answers WHERE condition = 'no_adaptation' AND adapter_id IS NULL
+    -- The first graded answer, where the question was asked again.
+    QUALIFY row_number() OVER (
+        PARTITION BY run, round, split, question_id ORDER BY correct IS NULL, repeat, answer_id
+    ) = 1
 ),
 changes AS (
     SELECT a.run, a.round, a.split, a.self_edit_id,

@@ -2,7 +2,10 @@
 WITH baseline AS (
     SELECT run, round, split, question_id, text, correct
     FROM answers WHERE condition = 'no_adaptation' AND adapter_id IS NULL
-    QUALIFY row_number() OVER (PARTITION BY run, round, split, question_id ORDER BY answer_id) = 1
+    -- The first graded answer, where the question was asked again.
+    QUALIFY row_number() OVER (
+        PARTITION BY run, round, split, question_id ORDER BY correct IS NULL, repeat, answer_id
+    ) = 1
 )
 SELECT a.run, a.round, a.split, a.condition, a.problem_id, a.self_edit_id, a.repeat,
     a.question_id, q.prompt, q.gold,

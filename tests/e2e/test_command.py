@@ -90,7 +90,7 @@ def test_results_status_sql_and_show(demo: Path) -> None:
         query = f"SELECT self_edit_id FROM selections WHERE kept = {kept} LIMIT 1"
         (row,) = json.loads(seal("sql", query, "--format", "json", cwd=demo))
         shown = seal("show", row["self_edit_id"], cwd=demo)
-        for part in ("Training rows", "Reward", "Answers after training", "before:", word):
+        for part in ("Training rows\n", "Reward", "Answers after training", "before:", word):
             assert part in shown
     problem = json.loads(seal("sql", "problems", "--format", "json", cwd=demo))[0]
     assert problem["context"] in seal("show", problem["problem_id"], cwd=demo)

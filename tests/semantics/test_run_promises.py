@@ -22,77 +22,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow
-from rich.console import Console
 
 from flows.expected import expected_shards
 from flows.loading import load_config
-from flows.progress import PlainProgress
 from flows.results import held_out_results
-from flows.seal import run_rounds
 from seal_core.errors import EngineError, InputError, StageError
 from storage.catalog import Catalog
+from storage.files import LocalFiles
+from storage.records import read_record, write_record
 from storage.store import Store
-from tasks.opening import preflight
-from tests.models import save_qwen2
-from tests.semantics.scripted import Scripted, write_problems
-
-N_TRAIN, N_HELDOUT, K = 6, 2, 3
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inputs")
-    save_qwen2(folder / "model")
-    write_problems(folder / "data.json", N_TRAIN + N_HELDOUT)
-    return folder
-
-
-@pytest.fixture
-def run(inputs: Path, tmp_path: Path) -> Callable[..., Scripted]:
-    def start(engine: Scripted | None = None, name: str = "a", **settings: Any) -> Scripted:
-        values = {
-            "data.path": inputs / "data.json",
-            "model.path": inputs / "model",
-            "execution.store": tmp_path / "store",
-            "sample.edits_per_problem": K,
-            "finetune.repeats": 1,
-            "execution.shard_size": 2,
-            "execution.shard_retries": 0,
-            "run.rounds": 1,
-            **{key.replace("__", "."): value for key, value in settings.items()},
-        }
-        config = load_config(ROOT / "configs/squad.toml", [f"{k}={v}" for k, v in values.items()])
-        engine = engine or Scripted()
-        progress = PlainProgress(Console(quiet=True))
-        flow(lambda: run_rounds(preflight(config, name), progress, engine.open), name="test")()
-        return engine
-
-    return start
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-def snapshot(store: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*.parquet"))}
-
-
-def method_tables(store: Path) -> dict[str, bytes]:
-    return {k: v for k, v in snapshot(store).items() if not k.startswith(("stages/", "runs/"))}
-
-
-def ask(store: Path, sql: str) -> list[tuple[Any, ...]]:
-    with Catalog(Store.open(str(store), create=False)) as catalog:
-        return catalog.fetch(sql)
+from tests.semantics.runs import N_HELDOUT, N_TRAIN, ROOT, K, ask, method_tables, snapshot
+from tests.semantics.scripted import Scripted
 
 
 def test_tables_hold_exactly_the_rows_of_the_config(run: Any, store: Path) -> None:
@@ -301,10 +246,12 @@ def test_a_record_that_is_not_json_is_refused(run: Any, store: Path) -> None:
     """14"""
     run()
     before = method_tables(store)
-    record = next(p for p in sorted((store / "_cache").iterdir()) if b'"result"' in p.read_bytes())
-    plain = json.loads(record.read_text())
-    plain["metadata"]["serializer"] = {"type": "pickle"}
-    record.write_text(json.dumps(plain))
+    record = next((store / "_results").iterdir())
+    files = LocalFiles(store)
+    value = read_record(files, f"_results/{record.name}")
+    value["metadata"]["serializer"] = {"type": "pickle"}
+    write_record(files, f"_results/{record.name}", value)
     run()
-    assert json.loads(record.read_text())["metadata"]["serializer"]["type"] == "json"
+    kept = read_record(files, f"_results/{record.name}")
+    assert kept["metadata"]["serializer"]["type"] == "json"
     assert method_tables(store) == before

@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 
 from seal_core.config import RowsSection
-from seal_core.domains.rows import MAX_EDIT_ROWS, build_rows, split_segments
+from seal_core.domains.rows import MAX_EDIT_ROWS, build_rows, rows_digest, split_segments
 from seal_core.types import Problem, TrainRow
 
 PASSAGE = "A set {1, 2} has {context} and {question}."
@@ -92,3 +92,11 @@ def test_published_self_edits_give_the_published_number_of_rows(shared_data):
             counts.append(len(build_rows(passage, completion["text"], RowsSection())))
     # Published: about 8.4 sequences per epoch. Without the limit of 30 it would be 8.73.
     assert mean(counts) == pytest.approx(8.548, abs=5e-4)
+
+
+def test_the_digest_tells_rows_apart_by_text_prompt_chat_and_order():
+    a, b = TrainRow("a"), TrainRow("b")
+    different = [[a], [b], [a, b], [b, a], [TrainRow("a", "b")], [TrainRow("a", chat=True)]]
+    assert len({rows_digest(rows) for rows in different}) == len(different)
+    assert rows_digest([a, b]) == rows_digest((TrainRow("a"), TrainRow("b")))
+    assert rows_digest([]) is None

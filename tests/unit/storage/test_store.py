@@ -15,6 +15,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +25,12 @@ import pytest
 from seal_core.errors import InputError, StoreError
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
+from storage.naming import result_record
 from storage.store import Store
 from tests.unit.storage.rows import (
     ADAPTER,
     ANSWER,
+    CONTINUAL,
     EDIT,
     PICK,
     POLICY,
@@ -42,6 +45,7 @@ ID = digest("shard")
 ROWS = {
     "problems": PROBLEM, "questions": QUESTION, "self_edits": EDIT, "adapters": ADAPTER,
     "answers": ANSWER, "scores": SCORE, "selections": PICK, "policies": POLICY, "stages": STAGE,
+    "continual": CONTINUAL,
 }  # fmt: skip
 
 
@@ -51,7 +55,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def write(store: Store, *rows: object, run: str = "r") -> TableRef:
-    return store.write_part("self_edits", rows, run=run, round_index=0, identity=ID)
+    return store.write_part("self_edits", rows, run=run, round_index=0, slot="a/0", identity=ID)
 
 
 @pytest.mark.parametrize("table", ROWS)
@@ -72,7 +76,7 @@ def test_the_same_identity_replaces_and_is_deterministic(store: Store) -> None:
 
 def test_metadata_names_version_and_identity(store: Store) -> None:
     found = pq.read_schema(store.root / write(store, EDIT).path).metadata
-    assert found[b"seal.identity"] == ID.encode() and found[b"seal.table_version"] == b"1"
+    assert found[b"seal.identity"] == ID.encode() and found[b"seal.table_version"] == b"2"
 
 
 def test_rows_of_another_table_are_refused(store: Store) -> None:
@@ -128,19 +132,22 @@ def test_names_stay_inside(store: Store, tmp_path: Path) -> None:
     for path in ("/etc/passwd", "../x", "self_edits/run=r/round=0/../../x.parquet"):
         with pytest.raises(StoreError, match="no part"):
             store.read(TableRef("self_edits", path, "", 0))
-    with pytest.raises(ValueError, match="identity"):
-        store.write_part("scores", [], run="r", round_index=0, identity="../../x")
+    ref = store.write_part("scores", [], run="r", round_index=0, slot="../../x")
+    assert re.fullmatch(r"scores/run=r/round=0/part-[0-9a-f]{16}\.parquet", ref.path)
+    for bad in ("../../x", "", "A" * 64):
+        with pytest.raises(ValueError, match="hex"):
+            result_record(bad)
 
 
 def test_adopt(store: Store) -> None:
     ref = write(store, EDIT)
-    assert store.adopt(ref, "r", 0) == ref
-    fork = store.adopt(ref, "fork", 2)
-    assert fork == store.adopt(ref, "fork", 2) and "run=fork/round=2" in fork.path
+    assert store.adopt(ref, "r", 0, "a/0") == ref
+    fork = store.adopt(ref, "fork", 2, "a/0")
+    assert fork == store.adopt(ref, "fork", 2, "a/0") and "run=fork/round=2" in fork.path
     (store.root / ref.path).unlink()
     assert store.verify(fork) is None
     with pytest.raises(StoreError, match="missing"):
-        store.adopt(ref, "other", 0)
+        store.adopt(ref, "other", 0, "a/0")
 
 
 def _hammer(root: str) -> None:

@@ -1,0 +1,54 @@
+"""`seal import`: result files of the reference implementation, as a run in the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import STORE, JsonOption, StoreOption
+from seal_core.errors import InputError
+from seal_core.published.records import Kind, read_published
+from storage.importing import import_run
+from storage.naming import check_run
+from storage.store import Store
+
+_NEXT = {
+    "train": "seal sql rewards_by_round",
+    "heldout": "seal results {run}",
+    "continual": "seal sql forgetting",
+}
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(help="JSON file with published results.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run; without it, the file's without .json.")
+    ] = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Reads published results into the tables; the same file again changes nothing."""
+    run = _run_name(file, name)
+    published = read_published(file)
+    counts = import_run(Store.open(store), run, published)
+    if as_json:
+        typer.echo(json.dumps({"run": run, "kind": published.kind, "rows": counts}, indent=2))
+    else:
+        typer.echo(_told(run, published.kind, counts))
+
+
+def _run_name(file: Path, name: str | None) -> str:
+    if name is not None:
+        return check_run(name)
+    try:
+        return check_run(file.stem)
+    except InputError as error:
+        raise InputError(f"{error}; give the run another one with --name") from None
+
+
+def _told(run: str, kind: Kind, counts: dict[str, int]) -> str:
+    rows = ", ".join(f"{table} {count}" for table, count in counts.items())
+    return f"imported as run {run}; rows: {rows}\nask it: {_NEXT[kind].format(run=run)}"

@@ -1,0 +1,40 @@
+"""`seal plan`: what a run would do, and why, before it does it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import JsonOption
+from flows.commands.run import store_setting
+from flows.loading import load_config
+from flows.terminal import table_console
+from tasks.opening import preflight
+
+
+def plan(
+    config: Annotated[str, typer.Argument(help="TOML file of the experiment.")],
+    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting, as section.key=value; may be repeated."),
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="The store.", envvar="SEAL_STORE")] = None,
+    fork: Annotated[str | None, typer.Option(help="Plan a fork of this run.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Shows by stage what is cached, what would run, and which field changed; runs nothing."""
+    settings = list(overrides or [])
+    if store is not None:
+        settings.insert(0, store_setting(store))
+    checked = preflight(load_config(config, settings), name)
+    # Prefect, which the stages import, takes seconds; wrong input is answered before.
+    from flows.planning import plan_run, print_plan  # noqa: PLC0415
+
+    found = plan_run(checked, fork)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        print_plan(found, table_console())

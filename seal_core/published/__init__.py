@@ -1,0 +1,1 @@
+"""Result files of the reference implementation, read as nouns of the pipeline."""

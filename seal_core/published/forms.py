@@ -1,0 +1,143 @@
+"""The JSON that the reference implementation writes, and its check, field by field.
+
+Two forms: *results* (`query_server.py`: articles with self-edits, each asked about several times)
+and *continual* (`continual_self_edits.py`: a matrix of mean accuracies). Fields that are not used
+may be there or not; those below must be, with values of the right type.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from seal_core.errors import InputError
+
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Index = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Positive = Annotated[float, Field(gt=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Form(BaseModel):
+    """Base of all parts: types as they are written, nothing converted; no NaN."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Asked(Form):
+    """One question, put to the policy without and with the adapter of one training repeat."""
+
+    rep: Index
+    question: str
+    answer: str
+    baseline_answer: str
+    adapter_answer: str
+    baseline_correct: bool
+    adapter_correct: bool
+
+
+class Completion(Form):
+    """One self-edit."""
+
+    text: str
+    questions: Annotated[list[Asked], Field(min_length=1)]
+
+
+class Article(Form):
+    """One passage."""
+
+    title: str
+    context: Annotated[str, Field(min_length=1)]
+    prompt: str
+    completions: Annotated[list[Completion], Field(min_length=1)]
+
+
+class LoraParams(Form):
+    """Settings of the inner loop."""
+
+    rank: Count
+    alpha: Positive
+    dropout: Fraction
+    epochs: Count
+    lr: Positive
+    batch_size: Count
+    grad_accum_steps: Count
+
+
+class ResultsForm(Form):
+    """Inner-loop results. The name of the policy is `exp_name`, in older files `model`."""
+
+    exp_name: str | None = None
+    model: str | None = None
+    timestamp: str
+    dataset: str
+    split_newlines: bool
+    n_articles: Count
+    k_completions: Count
+    eval_times: Count
+    lora_params: LoraParams
+    articles: Annotated[list[Article], Field(min_length=1)]
+
+
+class ContinualForm(Form):
+    """Accuracy by passages learnt so far (rows, from none to all) and passage (columns)."""
+
+    mean_over_sequences: list[list[Fraction]]
+    std_over_sequences: list[list[Fraction]]
+    n_sequences: Count
+    n_datapoints: Count
+    dataset: str
+    base_model: str
+
+
+def read_form(path: Path) -> tuple[ResultsForm | ContinualForm, str]:
+    """A file's content, and the SHA-256 of its bytes.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON, or is neither form; names the place.
+    """
+    data = _read(path)
+    try:
+        value = from_json(data.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
+    except ValueError as error:
+        raise InputError(f"{path}: it is not JSON: {error}") from None
+    try:
+        return _choose(path, value).model_validate(value), hashlib.sha256(data).hexdigest()
+    except ValidationError as error:
+        raise InputError(f"{path}: {_explain(error)}") from None
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): check its rights") from None
+
+
+def _choose(path: Path, value: Any) -> type[ResultsForm] | type[ContinualForm]:
+    if isinstance(value, dict) and "articles" in value:
+        return ResultsForm
+    if isinstance(value, dict) and "mean_over_sequences" in value:
+        return ContinualForm
+    raise InputError(
+        f"{path}: it is no result file of the reference implementation: it has neither "
+        "'articles' nor 'mean_over_sequences'; docs/import.md shows both forms"
+    )
+
+
+def _explain(error: ValidationError) -> str:
+    """The first mistake, with its place as in `articles[3].completions[0].text`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ""
+    for part in first["loc"]:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    if first["type"] == "missing":
+        return f"{place} is missing"
+    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}"

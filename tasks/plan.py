@@ -1,0 +1,84 @@
+"""Opens a run in which every stage is planned and nothing is run or written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from storage.rows import RunRow
+from storage.runs import config_changes, get_run, list_runs
+from storage.store import Store
+from tasks.context import Progress, RunContext, use
+from tasks.opening import OpenRun, Preflight, cut_shards, run_identity
+from tasks.planning import Planner
+
+
+@dataclass(frozen=True)
+class OpenPlan:
+    """A run as it would be.
+
+    Attributes:
+        refused: Settings in which the config differs from that of the run of this name.
+        compared: Run that reasons compare with; None if there is none.
+    """
+
+    run: OpenRun
+    planner: Planner
+    refused: list[str]
+    compared: str | None
+
+
+@contextmanager
+def open_plan(
+    checked: Preflight, progress: Progress, fork: str | None = None
+) -> Iterator[OpenPlan]:
+    """Makes a run current whose stages are planned only; see `tasks.planning`.
+
+    Raises:
+        InputError: there is no run to fork.
+    """
+    with ExitStack() as stack:
+        store = _store_to_read(checked.config.execution.store, stack)
+        identity, used = run_identity(checked, store)
+        own, earlier = _earlier_runs(store, checked.name, fork)
+        context = RunContext(
+            name=checked.name,
+            config=checked.config,
+            model_path=checked.model_path,
+            model_digest=used,
+            domain=checked.domain,
+            store=store,
+            # No task runs in a plan, so no engine is ever asked.
+            generator=cast(Any, None),
+            trainer=cast(Any, None),
+            progress=progress,
+            planner=Planner([row.run for row in earlier]),
+        )
+        size = earlier[0].shard_size if own or fork else checked.config.execution.shard_size
+        with use(context):
+            yield OpenPlan(
+                run=cut_shards(context, checked, size),
+                planner=cast(Planner, context.planner),
+                refused=config_changes(own, identity) if own else [],
+                compared=earlier[0].run if earlier else None,
+            )
+
+
+def _earlier_runs(store: Store, name: str, fork: str | None) -> tuple[RunRow | None, list[RunRow]]:
+    """The run of this name, and the runs to compare with: itself, its parent, the latest."""
+    rows = list_runs(store)
+    own = next((row for row in rows if row.run == name), None)
+    parent = get_run(store, fork) if fork is not None else None
+    return own, [row for row in (own, parent, *rows[-1:]) if row is not None]
+
+
+def _store_to_read(root: str, stack: ExitStack) -> Store:
+    """The store, or an empty one where there is none yet."""
+    folder = Path(root)
+    if "://" not in root and not (folder.is_file() or (folder.is_dir() and any(folder.iterdir()))):
+        return Store.open(stack.enter_context(tempfile.TemporaryDirectory(prefix="seal-plan-")))
+    return Store.open(root, create=False)

@@ -1,0 +1,222 @@
+"""Published result files become nouns, word for word; a wrong one is refused with its place.
+
+1. Texts, verdicts and settings are the file's own; what it does not say is None.
+2. Scores follow from the verdicts, rounded as published; ties go to the earlier self-edit.
+3. Cells that were not measured are no accuracy of 0.
+4. Every mistake is one line that names file and place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seal_core.domains.rows import rows_digest
+from seal_core.errors import InputError
+from seal_core.published.records import PublishedRun, read_published
+from seal_core.types import TrainRow
+from tests.published_files import (
+    continual_file,
+    eval_file,
+    save,
+    train_file,
+)
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[Any], PublishedRun]:
+    return lambda content: read_published(save(tmp_path / "file.json", content))
+
+
+def test_a_training_file(read: Callable[[Any], PublishedRun]) -> None:
+    """1"""
+    run = read(train_file())
+    assert run.kind == "train"
+    assert [e.text for e in run.self_edits][:2] == [
+        "\n Line 00. \n\nMore.",
+        "\n Line 01. \n\nMore.",
+    ]
+    assert {(e.split, e.condition, e.prompt_id) for e in run.self_edits} == {
+        ("train", "round_0", "unknown")
+    }
+    assert [(a.self_edit_id, a.repeat) for a in run.adapters] == [
+        (e.self_edit_id, r) for e in run.self_edits for r in range(2)
+    ]
+    first = run.adapters[0]
+    rows = [TrainRow(f"T0\n{text}") for text in ("Line 00.", "More.", "Passage 0.")]
+    assert first.rows_sha256 == rows_digest(rows)
+    # Three rows in batches of two, three epochs.
+    assert (first.rank, first.n_rows, first.n_steps) == (4, 3, 6)
+    assert (first.uri, first.sha256, first.seed, first.n_tokens, first.first_loss) == (None,) * 5
+    assert run.policy.base_model == "tiny" and run.policy.model_digest is None
+
+
+def test_every_answer_is_kept_with_its_verdict(read: Callable[[Any], PublishedRun]) -> None:
+    """1"""
+    run = read(train_file())
+    assert len(run.answers) == len(run.baseline) == 16
+    assert len({a.answer_id for a in run.answers + run.baseline}) == 32
+    assert {a.grader for a in run.answers + run.baseline} == {"published"}
+    for answer in run.answers:
+        assert answer.correct is (answer.text != "") and answer.error is None
+        assert answer.exact_match == float(answer.text != "")
+    asked = [
+        (a.repeat, a.text) for a in run.baseline if a.question_id == run.answers[0].question_id
+    ]
+    # Asked beside each training: two self-edits, two repeats.
+    assert asked == [(0, "before 000"), (1, "before 010"), (2, "before 100"), (3, "before 110")]
+    assert {(a.condition, a.adapter_id, a.correct) for a in run.baseline} == {
+        ("no_adaptation", None, False)
+    }
+
+
+def test_scores_and_selections(read: Callable[[Any], PublishedRun]) -> None:
+    """2"""
+    run = read(train_file())
+    assert [s.adapter_accuracy for s in run.scores] == [0.5, 0.5, 0.25, 0.75]
+    assert [s.uncertainty for s in run.scores] == [0.0, 0.0, 0.25, 0.25]
+    assert [s.kept for s in run.selections] == [True, False, False, True]
+    assert {s.rule for s in run.selections} == {"best_of_k(min_gain=None)"}
+    assert "best of its problem" in run.selections[0].reason
+    thirds = train_file()
+    for article in thirds["articles"]:
+        for completion in article["completions"]:
+            asked = completion["questions"]
+            asked += [{**q, "question": "Third?"} for q in asked[::2]]
+    # 2/3 in each repeat, rounded to four digits before averaging.
+    assert read(thirds).scores[0].adapter_accuracy == 0.6667
+
+
+def test_an_evaluation_file(read: Callable[[Any], PublishedRun]) -> None:
+    """1"""
+    run = read(eval_file())
+    assert run.kind == "heldout" and run.selections == []
+    assert {e.split for e in run.self_edits} == {a.split for a in run.baseline} == {"heldout"}
+    assert [s.adapter_accuracy for s in run.scores] == [0.5, 1.0]
+
+
+def test_rows_that_are_not_certain_have_no_digest(read: Callable[[Any], PublishedRun]) -> None:
+    """1"""
+    content = eval_file()
+    content["articles"][0]["completions"][0]["text"] = "Thoughts.\nImplications:\n1. One."
+    content["articles"][1]["completions"][0]["text"] = "Implications:\nOne."
+    first, second = read(content).adapters
+    assert (first.rows_sha256, first.n_rows, first.n_steps) == (None, None, None)
+    assert second.rows_sha256 is not None and second.n_rows == 3
+    content["split_newlines"] = False
+    content["articles"][1]["completions"][0]["text"] = "One.\n---\nTwo."
+    assert [a.rows_sha256 for a in read(content).adapters] == [None, None]
+
+
+def test_a_continual_file(read: Callable[[Any], PublishedRun]) -> None:
+    """3"""
+    run = read(continual_file())
+    assert run.kind == "continual" and run.answers == []
+    assert [(c.step, c.passage_index, c.accuracy, c.accuracy_sd) for c in run.continual] == [
+        (0, 0, 0.1, 0.01),
+        (0, 1, 0.2, 0.02),
+        (1, 0, 0.5, 0.03),
+        (2, 0, 0.25, 0.04),
+        (2, 1, 0.75, 0.05),
+    ]
+    assert {c.n_sequences for c in run.continual} == {4}
+
+
+def _set(content: Any, path: str, value: Any) -> Any:
+    """A copy with one value replaced; `...` removes it."""
+    content = copy.deepcopy(content)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    place = content
+    for part in parents:
+        place = place[part]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return content
+
+
+QUESTION = "articles.1.completions.0.questions.2"
+WRONG = [
+    ("articles", [], "articles: list should have at least 1 item"),
+    ("articles", {}, "articles: input should be a valid list"),
+    ("n_articles", 3, "n_articles is 3, but there are 2 articles"),
+    ("k_completions", ..., "k_completions is missing"),
+    ("k_completions", 1, "articles[0] has 2 completions, but k_completions is 1"),
+    ("eval_times", "2", "eval_times: input should be a valid integer"),
+    ("exp_name", ..., "exp_name is missing"),
+    ("lora_params.rank", 0, "lora_params.rank: input should be greater than or equal to 1"),
+    ("lora_params.rank", 2**70, "lora_params.rank: "),
+    ("lora_params.lr", float("nan"), "it is not JSON"),
+    ("lora_params", ..., "lora_params is missing"),
+    ("articles.0.context", "", "articles[0].context: string should have at least 1 character"),
+    ("articles.0.completions.1.text", None, "articles[0].completions[1].text: input should be a"),
+    ("articles.0.completions.1.questions", [], "articles[0].completions[1].questions: list"),
+    (f"{QUESTION}.adapter_correct", 1, "articles[1].completions[0].questions[2].adapter_correct: "),
+    (
+        f"{QUESTION}.adapter_answer",
+        ...,
+        "articles[1].completions[0].questions[2].adapter_answer is",
+    ),
+    (f"{QUESTION}.rep", 2, "articles[1].completions[0].questions[2].rep is 2, but eval_times is 2"),
+    (f"{QUESTION}.rep", 0, "articles[1].completions[0]: repeat 1 has other questions"),
+    (f"{QUESTION}.question", "Other?", "articles[1].completions[0]: repeat 1 has other questions"),
+    ("articles.1", train_file()["articles"][0], "articles[1] is the same problem as articles[0]"),
+]
+WRONG_MATRIX = [
+    ("mean_over_sequences.1", [0.5], "mean_over_sequences is not of 3 rows with 2 values"),
+    ("std_over_sequences", [], "std_over_sequences is not of 3 rows with 2 values"),
+    ("mean_over_sequences.0.1", 1.5, "mean_over_sequences[0][1]: input should be less than"),
+    ("mean_over_sequences.0.1", "1", "mean_over_sequences[0][1]: input should be a valid number"),
+    ("mean_over_sequences.1.1", 0.5, "passage 1 is not learnt after 1 steps"),
+    ("n_sequences", True, "n_sequences: input should be a valid integer"),
+    ("base_model", ..., "base_model is missing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "path", "value", "message"),
+    [(train_file(), *case) for case in WRONG]
+    + [(continual_file(), *case) for case in WRONG_MATRIX],
+    ids=[f"{case[0]}-{i}" for i, case in enumerate(WRONG + WRONG_MATRIX)],
+)
+def test_mistakes(tmp_path: Path, content: Any, path: str, value: Any, message: str) -> None:
+    """4"""
+    file = save(tmp_path / "file.json", _set(content, path, value))
+    with pytest.raises(InputError) as caught:
+        read_published(file)
+    said = str(caught.value)
+    assert said.startswith(f"{file}: ") and message in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not JSON"),
+        (b'{"articles": [', "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 10**6, "not JSON"),
+        (b'{"articles": "\\ud800"}', "not JSON"),
+        (b"[]", "no result file of the reference implementation"),
+        (b'{"data": []}', "neither 'articles' nor"),
+        (b"3", "no result file"),
+    ],
+)
+def test_files_of_another_kind(tmp_path: Path, data: bytes, message: str) -> None:
+    """4"""
+    file = tmp_path / "file.json"
+    file.write_bytes(data)
+    with pytest.raises(InputError, match=message) as caught:
+        read_published(file)
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    """4"""
+    for path in (tmp_path, tmp_path / "none.json"):
+        with pytest.raises(InputError, match="no such file"):
+            read_published(path)
