@@ -99,8 +99,9 @@ class RunWriter:
     ) -> Iterator[tuple[int, Setting]]:
         for i, part in enumerate(self._shards(split)):
             problems = self._problems[split]
-            yield i, Setting(
-                self._rng, self._texts, problems, part, condition, policy, edits, repeats
+            yield (
+                i,
+                Setting(self._rng, self._texts, problems, part, condition, policy, edits, repeats),
             )
 
     def _edits(
