@@ -13,7 +13,7 @@ from prefect import flow
 from flows.artifacts import reported
 from flows.expected import expected_shards
 from flows.loading import load_config, with_store
-from flows.worker import watch_worker
+from flows.worker import dated, watch_worker
 from seal_core.types import (
     CONTROL_ROUND,
     IN_CONTEXT,
@@ -55,12 +55,13 @@ def seal(
 
     Args:
         config: Path of a TOML file.
-        name: Name of the run; default is `run.name` of the config.
+        name: Name of the run; default is `run.name` of the config. `{date}` in it stands for
+            the day that the flow run is scheduled for, which a retry does not change.
         overrides: Settings as `section.key=value`.
         fork: Run whose finished work this one starts from.
     """
     watch_worker()
-    checked = preflight(load_config(config, with_store(overrides)), name)
+    checked = preflight(load_config(config, with_store(overrides)), dated(name))
     with reported(checked.name, checked.config.execution.store) as progress:
         run_rounds(checked, progress, fork=fork)
     return checked.name

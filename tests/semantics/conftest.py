@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,14 @@ from seal_core.config import Config
 from tasks.opening import preflight
 from tests.models import save_qwen2
 from tests.semantics.runs import N_HELDOUT, N_TRAIN, ROOT, K
-from tests.semantics.scripted import Scripted
+from tests.semantics.scripted import Scripted, write_problems
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     save_qwen2(folder / "model")
-    problems = [
-        {
-            "title": f"P{i}",
-            "context": f"C{i} is the code of P{i}.",
-            "questions": [{"question": f"What is the code of P{i}?", "answer": f"C{i}"}],
-        }
-        for i in range(N_TRAIN + N_HELDOUT)
-    ]
-    (folder / "data.json").write_text(json.dumps(problems))
+    write_problems(folder / "data.json", N_TRAIN + N_HELDOUT)
     return folder
 
 

@@ -34,6 +34,19 @@ from tasks.opening import Engines, Preflight
 Hook = Callable[[str, Sequence[Any]], None]
 
 
+def write_problems(path: Path, n: int) -> None:
+    """Problems about P0, P1 and so on, as a data file."""
+    problems = [
+        {
+            "title": f"P{i}",
+            "context": f"C{i} is the code of P{i}.",
+            "questions": [{"question": f"What is the code of P{i}?", "answer": f"C{i}"}],
+        }
+        for i in range(n)
+    ]
+    path.write_text(json.dumps(problems))
+
+
 class Scripted:
     """Generator and trainer in one; counts its calls, and asks `hook` before each.
 
