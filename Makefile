@@ -7,7 +7,7 @@ SEEDS  := 0 1 2 3 4
 VLLM_VENV  ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm check lint bench bench-gpu clean
+.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm deploy-demo test-deploy check lint bench bench-gpu clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -41,6 +41,12 @@ $(VLLM_STAMP): constraints-vllm.txt
 
 test-vllm: $(STAMP) $(VLLM_STAMP) ## the vLLM engine with a real vLLM on the CPU
 	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest -q -m vllm tests/vllm
+
+deploy-demo: $(STAMP) ## deployments on a Prefect server on Postgres, all on loopback
+	$(BIN)/python -m tests.deploy.demo
+
+test-deploy: deploy-demo ## the demo, and a GPU limit that survives kills
+	$(BIN)/python -m pytest -q -m deploy tests/deploy
 
 check: lint test ## ruff, pyright, import-linter, tests
 
