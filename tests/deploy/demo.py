@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.deploy.obstacles import block_part, unblock
+from tests.deploy.obstacles import block_adapter, unblock
 from tests.deploy.postgres import Postgres, running_postgres
 from tests.deploy.runs import (
     RUN_SECONDS,
@@ -131,9 +131,8 @@ def scheduled_run(site: Site, case: Case) -> None:
 
 def retried_run(site: Site, whole: Case, case: Case) -> None:
     """A run whose shards meet an obstacle is retried, from the command line and as by the UI."""
-    obstacles = [
-        block_part(whole, case, label) for label in ("finetune round_0", "evaluate heldout round_1")
-    ]
+    labels = ("finetune round_0", "finetune heldout round_1")
+    obstacles = [block_adapter(whole, case, label) for label in labels]
     run_id = start(site, case)
     for obstacle, way in zip(obstacles, ("prefect flow-run retry", "the UI's retry"), strict=True):
         failed = await_state(site, run_id, "FAILED")
@@ -141,7 +140,8 @@ def retried_run(site: Site, whole: Case, case: Case) -> None:
         errors = [row for row in before if row.error and row.identity == obstacle.identity]
         assert len(errors) == 1, before[-1]
         say(f"failed run: {obstacle.label}, shard {obstacle.shard}", failed["name"])
-        say(f"  {errors[0].error}")
+        what = str(errors[0].error).partition(": '")[0]
+        say(f"  {what}: {obstacle.path.relative_to(case.store)}")
         unblock(obstacle)
         if way == "the UI's retry":
             state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
