@@ -25,13 +25,8 @@ def remove_leftovers(store: Store, run: str) -> int:
     if not in_folder(store.files):
         return 0
     root, old = Path(store.files.root), time.time() - _OLD_SECONDS
-    folders = [
-        *root.glob(f"*/run={check_run(run)}/round=*"),
-        *(
-            root / name
-            for name in (FOLDER, RESULT_RECORDS, RUN_RECORDS, f"{RUNNING_RECORDS}/{run}")
-        ),
-    ]
+    shared = (FOLDER, RESULT_RECORDS, RUN_RECORDS, f"{RUNNING_RECORDS}/{check_run(run)}")
+    folders = [*root.glob(f"*/run={run}/round=*"), *(root / name for name in shared)]
     found = [path for folder in folders for path in folder.glob(".*.tmp")]
     gone = [path for path in found if path.stat().st_mtime < old]
     for path in gone:

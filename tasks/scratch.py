@@ -29,7 +29,7 @@ def run_scratch(store: Store, run: str) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
     except OSError as error:
         raise StageError(
-            f"{folder} cannot be made ({error.strerror}): remove it, or set TMPDIR to another folder"
+            f"{folder} cannot be made ({error.strerror}): remove it, or set TMPDIR to another"
         ) from error
     try:
         yield folder
