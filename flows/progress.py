@@ -124,7 +124,8 @@ class BarProgress(PlainProgress):
 def open_progress() -> Iterator[PlainProgress]:
     """The flow run's log if it is deployed; else bars on a terminal, plain lines elsewhere, both
     on standard error."""
-    console = Console(stderr=True, highlight=False)
+    # Unbroken lines in a file or pipe, so that a path can be searched for.
+    console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
     if deployment.id:
         yield LoggedProgress(console)
         return

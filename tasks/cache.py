@@ -14,7 +14,7 @@ from seal_core.types import TableRef
 from storage.executions import restore_execution
 from storage.naming import result_record
 from storage.store import Store
-from tasks.records import read_result
+from tasks.results import read_result
 from tasks.work import ShardResult, Work
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from seal_core.errors import StoreError
 from seal_core.types import Policy, TableRef
-from tasks.records import read_result
+from tasks.results import read_result
 from tasks.work import ShardResult, Work
 
 if TYPE_CHECKING:

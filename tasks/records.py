@@ -12,10 +12,10 @@ from typing import Any
 from prefect.filesystems import WritableFileSystem
 from pydantic import PrivateAttr
 
-from seal_core.errors import StoreError
 from storage.naming import result_record
 from storage.records import read_record, write_record
 from storage.store import Store
+from tasks.results import json_only
 
 
 class ShardRecords(WritableFileSystem):
@@ -43,7 +43,7 @@ class ShardRecords(WritableFileSystem):
             StoreError: it is damaged, or not JSON.
         """
         value = read_record(self._store.files, result_record(path))
-        plain = {"metadata": _json_only(value, path), "result": json.dumps(value["result"])}
+        plain = {"metadata": json_only(value, path), "result": json.dumps(value["result"])}
         return json.dumps(plain).encode()
 
     def write_path(self, path: str, content: bytes, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -53,27 +53,5 @@ class ShardRecords(WritableFileSystem):
             StoreError: it is not.
         """
         plain = json.loads(content)
-        value = {"metadata": _json_only(plain, path), "result": json.loads(plain["result"])}
+        value = {"metadata": json_only(plain, path), "result": json.loads(plain["result"])}
         write_record(self._store.files, result_record(path), value)
-
-
-def read_result(store: Store, key: str) -> Any:
-    """What a shard's task returned, as plain JSON data.
-
-    Raises:
-        FileNotFoundError: there is no record.
-        StoreError: it is damaged, or not JSON.
-    """
-    value = read_record(store.files, result_record(key))
-    _json_only(value, key)
-    return value["result"]
-
-
-def _json_only(record: dict[str, Any], key: str) -> dict[str, Any]:
-    try:
-        kind = record["metadata"]["serializer"]["type"]
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{result_record(key)}: no record of a result") from error
-    if kind != "json":
-        raise StoreError(f"{result_record(key)}: the result is not JSON but {kind}; refused")
-    return record["metadata"]

@@ -7,6 +7,7 @@ of the process that wanted it. Uses the standard library only.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from pathlib import Path
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
 _TRACKER = b"resource_tracker"
+_PR_SET_PDEATHSIG = 1
 
 
 def guarded(command: Sequence[str], folder: str = "") -> list[str]:
@@ -87,6 +89,16 @@ def _how(code: int) -> str:
     return f"by {signal.Signals(-code).name}"
 
 
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """The server; where the kernel can, it is asked to end if the guard is killed itself."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is None:
+        return subprocess.Popen(command)
+    signal_number = int(signal.SIGTERM)
+    # A function of the child's is safe here, where there is only one thread.
+    return subprocess.Popen(command, preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal_number))
+
+
 def main() -> None:
     """Runs `guard PARENT FOLDER COMMAND...`.
 
@@ -95,7 +107,7 @@ def main() -> None:
     parent, folder, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    child = subprocess.Popen(command)
+    child = _start(command)
     while child.poll() is None and not asked and os.getppid() == parent:
         time.sleep(_POLL_SECONDS)
     if child.returncode is not None:

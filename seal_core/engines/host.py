@@ -161,14 +161,17 @@ def _listen(
     A thread of its own, since the main one may be deep in a long call. The kernel's
     parent-death signal would not do: it fires when the parent's starting *thread* ends.
     """
-    while os.getppid() == parent:
-        ready, _, _ = select.select([connection], [], [], _ORPHAN_CHECK_SECONDS)
-        if ready:
-            message = wire.receive(connection)
-            if message is None:
-                break
-            inbox.put(message)
-    _end_group()
+    try:
+        while os.getppid() == parent:
+            ready, _, _ = select.select([connection], [], [], _ORPHAN_CHECK_SECONDS)
+            if ready:
+                message = wire.receive(connection)
+                if message is None:
+                    break
+                inbox.put(message)
+    finally:
+        # Also when the connection was reset: the parent was killed before it read our answer.
+        _end_group()
 
 
 def _end_group() -> None:

@@ -25,10 +25,13 @@ def named_server_lives(folder: Path, right: Undisturbed, chance: random.Random) 
 
 def _live(folder: Path, right: Undisturbed, chance: random.Random, comes_back: bool) -> Life:
     server = PrefectServer(folder / "prefect").start()
-    scenario = Scenario(folder, right.scenario.settings, server.environment)
+    there = threading.Event()
+    there.set()
+    scenario = Scenario(folder, right.scenario.settings, server.environment, ready=there.wait)
     life = Life(scenario, right, random.Random(chance.random()))
 
     def act(running: Running, _: random.Random) -> bool:
+        there.clear()
         server.kill()
         threading.Thread(target=start_again, args=[running]).start()
         return True
@@ -40,6 +43,7 @@ def _live(folder: Path, right: Undisturbed, chance: random.Random, comes_back: b
         else:
             running.process.wait()
         server.start()
+        there.set()
 
     name = "named Prefect server, kill -9" + (", started again" if comes_back else "")
     kind = Kind(name, "prefect", act, in_flight=0)

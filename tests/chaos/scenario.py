@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,11 +32,13 @@ class Scenario:
 
     Attributes:
         environment: Variables beside those that every run gets.
+        ready: Called before each start; waits for what the run needs.
     """
 
     folder: Path
     settings: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    ready: Callable[[], object] = bool
 
     @property
     def store(self) -> Path:
@@ -51,6 +53,7 @@ class Scenario:
 
     def start(self) -> Running:
         """Starts the run, or resumes it."""
+        self.ready()
         self.folder.mkdir(parents=True, exist_ok=True)
         return Running(self)
 

@@ -138,22 +138,28 @@ def test_a_missing_model_is_the_users_error(tmp_path) -> None:
         pool.call("open", {})
 
 
-@pytest.mark.parametrize("how", ["exit", "kill"])
+@pytest.mark.parametrize("how", ["exit", "kill", "kill before it reads an answer"])
 def test_no_child_outlives_its_parent(model_path, tmp_path, how) -> None:
     script = f"""
-import os, signal, sys, threading, time
+import os, select, signal, sys, threading, time
 from pathlib import Path
 from seal_core.engines.pool import EnginePool, PooledGenerator
 from seal_core.engines.spec import EngineSpec
 from seal_core.engines.base import GenerateRequest
+from seal_core.engines import wire
 assert "torch" not in sys.modules
 pool = EnginePool(1, EngineSpec({model_path!r}, device="cpu"), Path({str(tmp_path)!r}))
 pool.call("open", {{}})
 long = [GenerateRequest(str(i), "x", max_tokens=100, temperature=1.0) for i in range(20000)]
-threading.Thread(target=PooledGenerator(pool).generate, args=(long,), daemon=True).start()
-time.sleep(0.3)
+if {how!r}.endswith("answer"):
+    connection = pool._processes[0]._connection
+    wire.send(connection, {{"call": "open", "payload": {{}}}})
+    select.select([connection], [], [])
+else:
+    threading.Thread(target=PooledGenerator(pool).generate, args=(long,), daemon=True).start()
+    time.sleep(0.3)
 print(pool._processes[0].pid, flush=True)
-if {how!r} == "kill":
+if {how!r}.startswith("kill"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from seal_core.engines.base import GenerateRequest
 
 ROOT = Path(__file__).parents[4]
@@ -28,7 +30,8 @@ sys.stdin.read()
 """
 
 
-def test_the_server_ends_with_a_killed_parent(script, model_path, tmp_path) -> None:
+@pytest.mark.parametrize("guard_too", [False, True])
+def test_the_server_ends_with_a_killed_parent(script, model_path, tmp_path, guard_too) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", CHILD, model_path, str(tmp_path)],
         cwd=ROOT,
@@ -40,14 +43,16 @@ def test_the_server_ends_with_a_killed_parent(script, model_path, tmp_path) -> N
         assert child.stdout is not None
         group = int(child.stdout.readline())
         assert group_members(group)
+        if guard_too:
+            os.kill(group, signal.SIGKILL)
         child.kill()
+    # Nobody is left to remove the folder if the guard is gone too.
+    folder = tmp_path / ("none" if guard_too else "adapters")
     deadline = time.monotonic() + 15
-    while (group_members(group) or list((tmp_path / "adapters").iterdir())) and (
-        time.monotonic() < deadline
-    ):
+    while (group_members(group) or list(folder.glob("*"))) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert group_members(group) == []
-    assert list((tmp_path / "adapters").iterdir()) == []
+    assert list(folder.glob("*")) == []
 
 
 def test_the_server_ends_when_its_guard_is_killed(open_vllm, script) -> None:

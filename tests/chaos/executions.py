@@ -1,0 +1,28 @@
+"""Reads the history of executions as a user would: from the `stages` table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from storage.catalog import Catalog
+from storage.store import Store
+
+
+class Execution(NamedTuple):
+    """One execution of one shard."""
+
+    label: str
+    shard: int
+    started_at: str
+    pid: int
+    error: str | None
+
+
+def read_executions(store: Path) -> set[Execution]:
+    """All executions in a store; a row that is there twice is an error."""
+    sql = "SELECT label, shard, started_at, pid, error FROM stages"
+    with Catalog(Store.open(str(store), create=False)) as catalog:
+        rows = [Execution(*row) for row in catalog.fetch(sql)]
+    assert len(set(rows)) == len(rows), "a row of `stages` is there twice"
+    return set(rows)
