@@ -78,7 +78,7 @@ def show(site: Site, postgres: Postgres, folder: Path) -> None:
     cancelled_run(site, worker, Case("stopped", folder / "store-5"))
     evaluation(site, nightly)
     machine_noticed(site, *lost)
-    stop_worker(worker)
+    stop_worker(site, worker)
     unused = set(documented_commands()) - set(site.commands)
     assert not unused, f"docs/deploy.md has commands that were not tried: {unused}"
 
@@ -247,10 +247,12 @@ def start_worker(site: Site) -> subprocess.Popen[bytes]:
     return worker
 
 
-def stop_worker(worker: subprocess.Popen[bytes]) -> None:
-    """SIGTERM ends an idle worker in good order."""
+def stop_worker(site: Site, worker: subprocess.Popen[bytes]) -> None:
+    """SIGTERM ends an idle worker of a paused pool in good order."""
+    site.run("prefect work-pool pause seal")
     worker.terminate()
     say(f"worker stopped: exit code {worker.wait(timeout=60)}")
+    site.run("prefect work-pool resume seal")
 
 
 def say(line: str, more: str = "") -> None:
