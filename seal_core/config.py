@@ -222,7 +222,7 @@ class ExecutionSection(Section):
     """Where and how fast; changes no result and enters no identity.
 
     Attributes:
-        store: Folder of the store.
+        store: Folder or `s3://` URL of the store.
         trainer: `batched` trains many adapters at once, `peft` one after the other; the
             results agree to rounding.
         workers: Engine processes that work at once.

@@ -68,6 +68,7 @@ class RunContext:
         planner: Set if nothing is to be run; see `tasks.planning`.
         stopping: Set when the run ends, for whatever reason.
         after_engines: Closed when the engines have ended.
+        scratch: Folder of this machine for what is on its way into the store; None is any.
         holds_gpu: Whether the run has its slot of the server's limit; see `tasks.gpu`.
     """
 
@@ -84,6 +85,7 @@ class RunContext:
     resumed: bool = False
     planner: Planner | None = None
     after_engines: ExitStack = field(default_factory=ExitStack)
+    scratch: Path | None = None
     holds_gpu: bool = False
 
     def put_part(self, table: str, rows: Sequence[Any], *, round_index: int, slot: str) -> TableRef:

@@ -102,7 +102,7 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
         for edit, adapter in pairs
         if edit.error is None and (steps is None or edit.problem_id in steps)
     }
-    with tempfile.TemporaryDirectory(prefix="seal-adapters-") as folder:
+    with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         trained = context.trainer.train(list(jobs.values()), Path(folder))
         by_id = {result.adapter_id: result for result in trained}
         rows = [

@@ -18,14 +18,17 @@ from seal_core.engines.spec import EngineSpec
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
+from storage.compact_switch import settle_compaction
 from storage.executions import check_history, settle_killed
 from storage.importing import is_imported
 from storage.leases import run_lease
+from storage.leftovers import remove_leftovers
 from storage.naming import check_run
 from storage.rows import RunRow
 from storage.runs import get_run, register_run
 from storage.store import Store
 from tasks.context import PolicyTrainer, Progress, RunContext, use
+from tasks.scratch import run_scratch
 from tasks.serving import check_serving, serving
 from tasks.shards import Shard, store_shards
 
@@ -177,6 +180,7 @@ def open_run(
             "executed by another process: wait for it, or choose another --name",
         ),
         run_lease(store.files, checked.name),
+        run_scratch(store, checked.name) as scratch,
         ExitStack() as after_engines,
         open_engines(checked, store) as (generator, trainer),
     ):
@@ -193,6 +197,7 @@ def open_run(
             progress=progress,
             resumed=resumed,
             after_engines=after_engines,
+            scratch=scratch,
         )
         try:
             with use(context):
@@ -205,7 +210,9 @@ def _settle(store: Store, run: str, progress: Progress) -> bool:
     """Settles what earlier executions left; whether there were any."""
     if n_killed := settle_killed(store, run):
         progress.note(f"{n_killed} shards were in flight when the run was ended; they run again")
+    settle_compaction(store, run, progress.note)
     check_history(store, run, progress.note)
+    remove_leftovers(store, run)
     return bool(store.files.glob(f"stages/run={run}/round=*/part-*.parquet"))
 
 

@@ -75,7 +75,7 @@ def _update(context: RunContext, work: Work) -> StageOutput:
             f"round {work.round_index} kept no self-edit, so there is nothing to learn from: "
             "lower filter.min_gain, or sample more self-edits per problem"
         )
-    with tempfile.TemporaryDirectory(prefix="seal-policy-") as folder:
+    with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         trained = context.trainer.update_policy(
             examples,
             to_settings(work.settings["lora"]),

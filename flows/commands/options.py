@@ -9,6 +9,6 @@ import typer
 STORE = "seal-store"
 
 StoreOption = Annotated[
-    str, typer.Option("--store", help="Folder of the store.", envvar="SEAL_STORE")
+    str, typer.Option("--store", help="Folder or s3:// URL of the store.", envvar="SEAL_STORE")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

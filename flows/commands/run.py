@@ -32,7 +32,8 @@ def run(
     store: Annotated[
         str | None,
         typer.Option(
-            help="Folder of the store; same as --set execution.store=…", envvar="SEAL_STORE"
+            help="Folder or s3:// URL of the store; same as --set execution.store=…",
+            envvar="SEAL_STORE",
         ),
     ] = None,
     fork: Annotated[

@@ -150,9 +150,9 @@ def print_report(repairs: Sequence[Repair], seconds: float) -> bool:
     damages = [damage for repair in repairs for damage in repair.damages]
     kinds = dict.fromkeys(damage.kind for damage in damages)
     counts = Counter((group_of(damage.paths[0]), damage.kind) for damage in damages)
-    print(f"\n{'damaged':<14}" + "".join(f"{kind:>16}" for kind in kinds))
+    print(f"\n{'damaged':<22}" + "".join(f"{kind:>16}" for kind in kinds))
     for group in dict.fromkeys(group_of(damage.paths[0]) for damage in damages):
-        print(f"{group:<14}" + "".join(f"{counts[group, kind] or '':>16}" for kind in kinds))
+        print(f"{group:<22}" + "".join(f"{counts[group, kind] or '':>16}" for kind in kinds))
     detected = sum(repair.detected for repair in repairs)
     rebuilt = sum(repair.rebuilt for repair in repairs)
     served = sum(repair.served for repair in repairs)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from storage.tables import TABLES
 
 KINDS = ("delete", "truncate", "flip a bit", "swap two files")
-GROUPS = (*TABLES, "_adapters", "_results", "_runs", "store.json")
+ROOTS = (*TABLES, "_adapters", "_results", "_runs", "store.json")
 """Tables, adapters, records of results and of the run, and the store's marker."""
 
 Files = Mapping[str, bytes]
@@ -50,14 +50,14 @@ class Damage:
     @property
     def names(self) -> tuple[str, ...]:
         """What a message has to say for each file: its path, or its adapter."""
-        return tuple(p.rpartition("/")[0] if group_of(p) == "_adapters" else p for p in self.paths)
+        return tuple(p.rpartition("/")[0] if p.startswith("_adapters") else p for p in self.paths)
 
 
 def read_files(store: Path) -> dict[str, bytes]:
     """All files that can be damaged, by path."""
     found = {}
-    for group in GROUPS:
-        root = store / group
+    for name in ROOTS:
+        root = store / name
         for path in [root] if root.is_file() else sorted(root.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 found[path.relative_to(store).as_posix()] = path.read_bytes()
@@ -66,7 +66,8 @@ def read_files(store: Path) -> dict[str, bytes]:
 
 def group_of(path: str) -> str:
     """The table, or other kind of file, that a path belongs to."""
-    return path.split("/")[0]
+    first = path.split("/")[0]
+    return f"{first} {Path(path).suffix}" if first == "_adapters" else first
 
 
 def draw(files: Files, group: str, kind: str, chance: random.Random) -> Damage:
@@ -100,10 +101,8 @@ def _partners(files: Files, path: str) -> list[str]:
     """Files to swap with: of the same group, or of the same format if it has no other."""
     others = [other for other in files if files[other] != files[path]]
     same = [other for other in others if group_of(other) == group_of(path)]
-    suffix = Path(path).suffix
-    if group_of(path) == "_adapters":  # A config for weights would be too easy to see.
-        return [other for other in same if other.endswith(suffix)] or same
-    return same or [o for o in others if o.endswith(suffix) and group_of(o) != "_adapters"]
+    tables_or_records = [other for other in others if not other.startswith("_adapters")]
+    return same or [o for o in tables_or_records if Path(o).suffix == Path(path).suffix]
 
 
 def _flip(data: bytes, bit: int) -> bytes:

@@ -37,7 +37,7 @@ from tests.models import save_qwen2
 from tests.semantics.scripted import Scripted, write_problems
 
 ROOT = Path(__file__).parents[2]
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 Run = Callable[..., None]
 
 

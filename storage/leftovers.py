@@ -1,0 +1,46 @@
+"""Removes temporary files that killed processes left in a store."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from storage.files import in_folder
+from storage.naming import (
+    COMPACT_RECORDS,
+    COMPACTING,
+    RESULT_RECORDS,
+    RUN_RECORDS,
+    RUNNING_RECORDS,
+    check_run,
+)
+from storage.store import Store
+from storage.weights import FOLDER
+
+_OLD_SECONDS = 86_400.0
+
+
+def remove_leftovers(store: Store, run: str) -> int:
+    """Removes temporary files of a run, and of what runs share, that are older than a day.
+
+    A younger one may be just being written. Object storage has none: an object appears whole.
+
+    Returns:
+        How many there were.
+    """
+    if not in_folder(store.files):
+        return 0
+    root, old = Path(store.files.root), time.time() - _OLD_SECONDS
+    own = (f"*/run={check_run(run)}/round=*", f"{COMPACT_RECORDS}/{run}/*/*")
+    shared = (FOLDER, RESULT_RECORDS, RUN_RECORDS, COMPACTING, f"{RUNNING_RECORDS}/{run}")
+    folders = [path for pattern in own for path in root.glob(pattern)]
+    folders += [root / name for name in shared]
+    found = [path for folder in folders for path in folder.glob(".*.tmp")]
+    gone = [path for path in found if path.stat().st_mtime < old]
+    for path in gone:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(gone)
