@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +14,15 @@ import duckdb
 import pyarrow as pa
 
 from seal_core.errors import InputError
-from storage.compacts import read_stable
+from storage.compacts import read_stable, stable
 from storage.queries import list_queries
 from storage.sources import open_source
 from storage.statements import check_statement
 from storage.store import Store
 from storage.tables import PARTITIONS, TABLES, Table
+
+_MEMORY = "1GiB"
+_BATCH = 10_000
 
 
 @dataclass(frozen=True)
@@ -70,21 +75,36 @@ class Catalog:
         Raises:
             InputError: the statement is wrong, would write, or would leave the store.
         """
-        try:
-            text = check_statement(self._planner, sql, parameters)
-            tables = _mentioned(text, self._needs)
+        return _result(self._read(sql, parameters))
 
-            def answer(hidden: frozenset[str]) -> pa.Table:
+    def head(self, sql: str, n: int) -> QueryResult:
+        """At most the first `n` rows of `query`, which may save making the others."""
+        shorter = f"SELECT * FROM (\n{sql.strip().removesuffix(';')}\n) LIMIT {n}"
+        try:
+            self._planner.extract_statements(shorter)
+        except duckdb.Error:
+            shorter = sql
+        arrow = self._read(shorter, {}).slice(0, n)
+        return _result(arrow)
+
+    @contextmanager
+    def stream(self, sql: str) -> Iterator[pa.RecordBatchReader]:
+        """The rows of `query` as they come, for results that need not fit into memory.
+
+        Raises:
+            InputError: as `query`.
+            StoreError: the tables were compacted meanwhile; what was read may be wrong.
+        """
+        try:
+            text = check_statement(self._planner, sql, {})
+            tables = _mentioned(text, self._needs)
+            with stable(self._files, tables) as hidden, self._connection.cursor() as cursor:
                 self._source.refresh()
                 self._fill_views(tables, hidden)
-                return self._answer(text, parameters)
-
-            arrow = read_stable(self._files, tables, answer)
-        except duckdb.Error as error:
+                # Not `execute`, which would make the whole result first.
+                yield cursor.sql(text).to_arrow_reader(_BATCH)
+        except (duckdb.Error, pa.ArrowException) as error:
             raise InputError(f"SQL: {_one_line(error)}") from error
-        columns = tuple(arrow.column_names)
-        cells = [column.to_pylist() for column in arrow.columns]
-        return QueryResult(columns, list(zip(*cells, strict=True)), arrow)
 
     def fetch(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of `query`."""
@@ -106,6 +126,8 @@ class Catalog:
         for setting in (
             *settings,
             "TimeZone = 'UTC'",
+            # More than that is spilled to disk.
+            f"memory_limit = '{_MEMORY}'",
             f"temp_directory = {_quote(self._spill.name)}",
             "allow_persistent_secrets = false",
             "autoinstall_known_extensions = false",
@@ -116,6 +138,20 @@ class Catalog:
         ):
             connection.execute(f"SET {setting}")
         return connection
+
+    def _read(self, sql: str, parameters: dict[str, Any]) -> pa.Table:
+        try:
+            text = check_statement(self._planner, sql, parameters)
+            tables = _mentioned(text, self._needs)
+
+            def answer(hidden: frozenset[str]) -> pa.Table:
+                self._source.refresh()
+                self._fill_views(tables, hidden)
+                return self._answer(text, parameters)
+
+            return read_stable(self._files, tables, answer)
+        except duckdb.Error as error:
+            raise InputError(f"SQL: {_one_line(error)}") from error
 
     def _answer(self, text: str, parameters: dict[str, Any]) -> pa.Table:
         # A cursor each: with DuckDB 2.0 an undrained result fails the next query.
@@ -143,6 +179,11 @@ class Catalog:
             if self._filled.get(name) != sql:
                 self._connection.execute(_view(name, sql))
                 self._filled[name] = sql
+
+
+def _result(arrow: pa.Table) -> QueryResult:
+    cells = [column.to_pylist() for column in arrow.columns]
+    return QueryResult(tuple(arrow.column_names), list(zip(*cells, strict=True)), arrow)
 
 
 def _needs(views: dict[str, str]) -> dict[str, set[str]]:

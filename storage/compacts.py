@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -183,6 +184,24 @@ def read_stable(files: Files, tables: Iterable[str], read: Callable[[frozenset[s
         if time.monotonic() > deadline:
             raise StoreError(f"{files.root}: the store is being compacted: try again later")
         time.sleep(_PAUSE_SECONDS)
+
+
+@contextmanager
+def stable(files: Files, tables: Iterable[str]) -> Iterator[frozenset[str]]:
+    """Gives the paths to leave out; fails at its end if one of the tables was compacted meanwhile.
+
+    For reads that cannot be done again, see `read_stable`.
+
+    Raises:
+        StoreError: what was read may lack rows, or have some twice.
+    """
+    wanted = set(tables)
+    state, hidden = _state(files, wanted)
+    try:
+        yield hidden
+    finally:
+        if _state(files, wanted)[0] != state:
+            raise StoreError(f"{files.root}: the store was compacted meanwhile: ask again")
 
 
 def _state(files: Files, tables: set[str]) -> tuple[frozenset[str], frozenset[str]]:

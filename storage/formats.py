@@ -1,4 +1,4 @@
-"""Query results as an aligned table, CSV, JSON or a Parquet file."""
+"""Query results as an aligned table, CSV, JSON or a Parquet file; of any length, but for tables."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import csv
 import io
 import json
 import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seal_core.errors import InputError
 from storage.catalog import QueryResult
-from storage.files import LocalFiles
+from storage.files import temporary_name
 
 FORMATS = ("table", "csv", "json", "parquet")
 _MAX_WIDTH = 80
@@ -25,25 +29,50 @@ def render(result: QueryResult, form: str) -> str:
     Raises:
         InputError: the format is none of text.
     """
-    writers = {"table": _table, "csv": _csv, "json": _json}
+    if form == "table":
+        return _table(result)
+    sink = io.StringIO()
+    write_text(result.arrow.to_reader(), form, sink)
+    return sink.getvalue().removesuffix("\n")
+
+
+def write_text(reader: pa.RecordBatchReader, form: str, out: IO[str]) -> None:
+    """Writes CSV or JSON as the rows come, with a final line break.
+
+    Raises:
+        InputError: the format is neither.
+    """
+    writers: dict[str, Callable[[pa.RecordBatchReader, IO[str]], None]]
+    writers = {"csv": _csv, "json": _json}
     if form not in writers:
         raise InputError(f"format {form!r} is not text: choose one of {', '.join(writers)}")
-    return writers[form](result)
+    writers[form](reader, out)
 
 
-def write_parquet(result: QueryResult, path: Path) -> None:
-    """Writes a result to a Parquet file, replacing it whole.
+def write_parquet(reader: pa.RecordBatchReader, path: Path) -> None:
+    """Writes a Parquet file as the rows come."""
+    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; afterwards it replaces the file whole, after an error never.
 
     Raises:
         InputError: the path is not writable.
     """
-    sink = io.BytesIO()
-    pq.write_table(result.arrow, sink, compression="zstd")
     target = path.absolute()
+    temporary = target.with_name(temporary_name(target.name))
     try:
-        LocalFiles(target.parent).write(target.name, sink.getvalue())
+        yield temporary
+        os.replace(temporary, target)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _table(result: QueryResult) -> str:
@@ -78,18 +107,26 @@ def _cell(value: Any) -> str:
     return text if len(text) <= _MAX_WIDTH else text[: _MAX_WIDTH - 1] + "…"
 
 
-def _csv(result: QueryResult) -> str:
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(result.columns)
-    for row in result.rows:
+def _csv(reader: pa.RecordBatchReader, out: IO[str]) -> None:
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(reader.schema.names)
+    for row in _rows(reader):
         writer.writerow([_dump(v) if isinstance(v, (list, dict)) else v for v in row])
-    return sink.getvalue().removesuffix("\n")
 
 
-def _json(result: QueryResult) -> str:
-    rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
-    return json.dumps(_plain(rows), indent=2, ensure_ascii=False, default=str)
+def _json(reader: pa.RecordBatchReader, out: IO[str]) -> None:
+    names, before = reader.schema.names, "[\n"
+    for row in _rows(reader):
+        item = dict(zip(names, row, strict=True))
+        text = json.dumps(_plain(item), indent=2, ensure_ascii=False, default=str)
+        out.write(before + "\n".join(f"  {line}" for line in text.split("\n")))
+        before = ",\n"
+    out.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+def _rows(reader: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
+    for batch in reader:
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _dump(value: Any) -> str:

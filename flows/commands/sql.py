@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +12,10 @@ import typer
 from flows.commands.options import STORE, StoreOption
 from seal_core.errors import InputError
 from storage.catalog import Catalog
-from storage.formats import FORMATS, render, write_parquet
+from storage.formats import FORMATS, render, replacing, write_parquet, write_text
 from storage.store import Store
+
+MAX_TABLE_ROWS = 10_000
 
 
 def sql(
@@ -35,13 +39,44 @@ def sql(
             return
         if query is None:
             raise InputError("give a query, or --list to see the tables and views")
-        result = catalog.query(_as_query(query, catalog))
-        if form == "parquet" and output is not None:
-            write_parquet(result, output)
-        elif output is not None:
-            output.write_text(render(result, form) + "\n", encoding="utf-8")
+        text = _as_query(query, catalog)
+        if form == "table":
+            _print(_short_table(catalog, text), output)
         else:
-            typer.echo(render(result, form))
+            _stream(catalog, text, form, output)
+
+
+def _short_table(catalog: Catalog, text: str) -> str:
+    result = catalog.head(text, MAX_TABLE_ROWS + 1)
+    if len(result.rows) <= MAX_TABLE_ROWS:
+        return render(result, "table")
+    shown = replace(result, rows=result.rows[:MAX_TABLE_ROWS])
+    return (
+        f"{render(shown, 'table')}\nthese are the first rows only: add LIMIT or WHERE, or take "
+        "--format csv, json or parquet"
+    )
+
+
+def _print(text: str, output: Path | None) -> None:
+    if output is None:
+        typer.echo(text)
+    else:
+        with replacing(output) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _stream(catalog: Catalog, text: str, form: str, output: Path | None) -> None:
+    """Writes rows as they come, so that a result of millions needs little memory."""
+    if output is None:
+        with catalog.stream(text) as reader:
+            write_text(reader, form, sys.stdout)
+        return
+    with replacing(output) as temporary, catalog.stream(text) as reader:
+        if form == "parquet":
+            write_parquet(reader, temporary)
+        else:
+            with temporary.open("w", encoding="utf-8") as file:
+                write_text(reader, form, file)
 
 
 def _as_query(text: str, catalog: Catalog) -> str:

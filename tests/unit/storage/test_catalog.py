@@ -15,7 +15,7 @@ import pytest
 
 from seal_core.errors import InputError
 from storage.catalog import Catalog, QueryResult
-from storage.formats import render, write_parquet
+from storage.formats import render, replacing, write_parquet
 from storage.store import Store
 from storage.tables import TABLES
 from tests.unit.storage.rows import EDIT, QUESTION, SCORE, many, put
@@ -139,8 +139,12 @@ def test_formats(store: Store, tmp_path: Path) -> None:
     table = render(result, "table")
     assert "\x1b" not in table and table.splitlines()[0].startswith(" n  text")
     assert table.endswith("(2 rows)")
-    write_parquet(result, tmp_path / "out.parquet")
+    with replacing(tmp_path / "out.parquet") as temporary:
+        write_parquet(result.arrow.to_reader(), temporary)
     assert pq.read_table(tmp_path / "out.parquet")["n"].to_pylist() == [1, 20]
-    with pytest.raises(InputError, match="cannot be written"):
-        write_parquet(result, Path("/proc/none/x.parquet"))
+    with (
+        pytest.raises(InputError, match="cannot be written"),
+        replacing(Path("/proc/none/x.parquet")) as temporary,
+    ):
+        write_parquet(result.arrow.to_reader(), temporary)
     assert render(QueryResult(("a",), [], result.arrow), "table") == "a\n-\n(0 rows)"
