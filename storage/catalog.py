@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from seal_core.errors import InputError
-from storage.compacts import read_stable, stable
+from storage.announcements import read_stable, stable
 from storage.queries import list_queries
 from storage.sources import open_source
 from storage.statements import check_statement

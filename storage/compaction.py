@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from seal_core.errors import InputError, StoreError
-from storage.compact_switch import Piece, pieces_of, settle_compaction, write_pieces
+from storage.compact_build import Piece
+from storage.compact_settle import settle_compaction
+from storage.compact_switch import Note, pieces_of, write_pieces
 from storage.compacts import Compact, read_compact
+from storage.files import Files, in_objects
 from storage.leases import run_lease
 from storage.naming import RUNNING_RECORDS, Partition, check_run, is_compact, partition_of
 from storage.parts import ROW_GROUP, decode, open_part, sha256_of
@@ -20,6 +23,7 @@ from storage.tables import TABLES
 
 MAX_ROWS = 16 * ROW_GROUP
 """A compact file of so many rows is full: it is held in memory while it is made."""
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class CompactedPartition:
 
 
 def compact(
-    store: Store, run: str | None = None, note: Callable[[str], None] = lambda message: None
+    store: Store, run: str | None = None, note: Note = lambda message: None
 ) -> list[CompactedPartition]:
     """Compacts the closed rounds of a run, or of every run that is not being executed.
 
@@ -94,91 +98,102 @@ def _closed(store: Store, run: str) -> list[Partition]:
     return [item for item in partitions if 0 <= item.round_index < last]
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """A part, or a compact file that is not full."""
-
-    path: str
-    rows: int
-    size: int
-    compact: Compact | None = None
-
-
 def _compact_partition(
-    store: Store, partition: Partition, note: Callable[[str], None]
+    store: Store, partition: Partition, note: Note
 ) -> Iterator[CompactedPartition]:
-    with store.lock(f"compact-{partition.run}"):
-        for group in _groups(_units(store, partition, note)):
-            pieces = (piece for unit in group for piece in _pieces(store, unit))
-            replaces = [unit.path for unit in group if unit.compact]
-            try:
-                made, size = write_pieces(store.files, partition, pieces, replaces)
-            except StoreError as error:
-                note(f"{partition.label} of run {partition.run!r} are left as they are: {error}")
-                return
-            yield CompactedPartition(
-                run=partition.run,
-                table=partition.table,
-                round_index=partition.round_index,
-                path=made.path,
-                files=len(group),
-                parts=len(made.members),
-                rows=sum(member.rows for member in made.members),
-                bytes_before=sum(unit.size for unit in group),
-                bytes_after=size,
-            )
-
-
-def _units(store: Store, partition: Partition, note: Callable[[str], None]) -> list[_Unit]:
-    """What may go into a new file; nothing if all parts are in one already."""
+    """Fills one file after the other; one part alone stays as it is."""
     paths = store.files.glob(f"{partition.folder}/part-*.parquet")
-    units = [unit for path in paths if not is_compact(path) and (unit := _part(store, path, note))]
-    if not units:
-        return []
-    for record in store.files.glob(f"{partition.records}/*.json"):
-        compact = read_compact(store.files, record)
-        rows = sum(member.rows for member in compact.members)
-        if rows < MAX_ROWS:
-            size = len(store.files.read(compact.path))
-            units.append(_Unit(compact.path, rows, size, compact))
-    return units
+    parts = [path for path in paths if not is_compact(path)]
+    if not parts:
+        return
+    with store.lock(f"compact-{partition.run}"):
+        group = _Group.of(_not_full(store, partition))
+        for i, (path, data) in enumerate(_read_all(store.files, parts), 1):
+            if problem := _unfit(partition, data):
+                note(f"{path} {problem}")
+                continue
+            group.add(path, data)
+            if group.rows >= MAX_ROWS and len(parts) - i != 1:
+                yield from _flush(store, partition, group, note)
+                group = _Group.of([])
+        yield from _flush(store, partition, group, note)
 
 
-def _part(store: Store, path: str, note: Callable[[str], None]) -> _Unit | None:
-    data = store.files.read(path)
+@dataclass
+class _Group:
+    """What goes into one new file: compact files that are not full, and parts."""
+
+    compacts: list[Compact]
+    parts: list[tuple[str, bytes]]
+    rows: int
+
+    @classmethod
+    def of(cls, compacts: list[Compact]) -> _Group:
+        """Without parts so far."""
+        return cls(compacts, [], sum(compact.rows for compact in compacts))
+
+    def add(self, path: str, data: bytes) -> None:
+        """Takes a part."""
+        self.parts.append((path, data))
+        self.rows += open_part(data).metadata.num_rows
+
+
+def _not_full(store: Store, partition: Partition) -> list[Compact]:
+    records = store.files.glob(f"{partition.records}/*.json")
+    found = [read_compact(store.files, record) for record in records]
+    return [item for item in found if item.rows < MAX_ROWS]
+
+
+def _read_all(files: Files, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    for start in range(0, len(paths), _AT_ONCE):
+        chunk = paths[start : start + _AT_ONCE]
+        found = files.read_many(chunk) if in_objects(files) else map(files.read, chunk)
+        yield from zip(chunk, found, strict=True)
+
+
+def _unfit(partition: Partition, data: bytes) -> str | None:
     try:
         file = open_part(data)
     except (OSError, pa.ArrowException) as error:
-        note(f"{path} is damaged ({error}) and left as it is: resume the run")
-        return None
-    if not file.schema_arrow.equals(TABLES[partition_of(path).table].schema):
-        note(f"{path} has the columns of another version of seal and is left as it is")
-        return None
-    return _Unit(path, file.metadata.num_rows, len(data))
+        return f"is damaged ({error}) and left as it is: resume the run"
+    if not file.schema_arrow.equals(TABLES[partition.table].schema):
+        return "has the columns of another version of seal and is left as it is"
+    return None
 
 
-def _groups(units: list[_Unit]) -> list[list[_Unit]]:
-    """Units for each new file: at least two, and no more rows than it takes to be full."""
-    groups: list[list[_Unit]] = []
-    n = MAX_ROWS
-    for unit in sorted(units, key=lambda unit: (unit.compact is None, unit.path)):
-        if n >= MAX_ROWS:
-            groups.append([])
-            n = 0
-        groups[-1].append(unit)
-        n += unit.rows
-    if len(groups) > 1 and len(groups[-1]) == 1:
-        groups[-2:] = [groups[-2] + groups[-1]]
-    return [group for group in groups if len(group) > 1]
-
-
-def _pieces(store: Store, unit: _Unit) -> Iterator[Piece]:
-    if unit.compact is not None:
-        yield from pieces_of(store, unit.compact)
+def _flush(
+    store: Store, partition: Partition, group: _Group, note: Note
+) -> Iterator[CompactedPartition]:
+    n_files = len(group.compacts) + len(group.parts)
+    if not group.parts or n_files < 2:
         return
-    data = store.files.read(unit.path)
+    before = sum(len(store.files.read(compact.path)) for compact in group.compacts)
+    before += sum(len(data) for _, data in group.parts)
+    replaces = [compact.path for compact in group.compacts]
     try:
-        rows, metadata = decode(data)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{unit.path} is damaged ({error}): resume the run") from error
-    yield Piece(unit.path, sha256_of(data), metadata, rows)
+        made, size = write_pieces(store.files, partition, _pieces(store, group), replaces)
+    except StoreError as error:
+        note(f"{partition.label} of run {partition.run!r} are left as they are: {error}")
+        return
+    yield CompactedPartition(
+        run=partition.run,
+        table=partition.table,
+        round_index=partition.round_index,
+        path=made.path,
+        files=n_files,
+        parts=len(made.members),
+        rows=made.rows,
+        bytes_before=before,
+        bytes_after=size,
+    )
+
+
+def _pieces(store: Store, group: _Group) -> Iterator[Piece]:
+    for compact in group.compacts:
+        yield from pieces_of(store, compact)
+    for path, data in group.parts:
+        try:
+            rows, metadata = decode(data)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{path} is damaged ({error}): resume the run") from error
+        yield Piece(path, sha256_of(data), metadata, rows)

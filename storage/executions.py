@@ -65,7 +65,7 @@ def check_history(store: Store, run: str, note: Callable[[str], None]) -> None:
     """
     for path in store.files.glob(f"stages/run={check_run(run)}/round=*/part-*.parquet"):
         if is_compact(path):
-            continue  # See `settle_compaction`.
+            continue  # See `storage.compact_settle`.
         sha256 = hashlib.sha256(store.files.read(path)).hexdigest()
         if not is_content_path(path, sha256):
             note(f"{path}: the part's digest does not match its name; set aside")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -39,7 +40,7 @@ def adopt_part(store: Store, ref: TableRef, path: str) -> None:
     own = TableRef(ref.table, path, ref.sha256, ref.rows)
     if path == ref.path or part_problem(store, own) is None:
         return
-    if store.files.exists(ref.path):
+    with suppress(FileNotFoundError):
         if store.compacts.find(path) is None:
             store.files.link(ref.path, path)
         else:

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
 from storage import weights
+from storage.announcements import read_stable
 from storage.compact_reader import CompactReader
-from storage.compacts import read_stable
 from storage.files import Files
 from storage.marker import open_marker
 from storage.naming import (

@@ -18,7 +18,7 @@ from seal_core.engines.spec import EngineSpec
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
-from storage.compact_switch import settle_compaction
+from storage.compact_settle import settle_compaction
 from storage.executions import check_history, settle_killed
 from storage.importing import is_imported
 from storage.leases import run_lease

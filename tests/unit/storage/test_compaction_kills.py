@@ -1,0 +1,177 @@
+"""Compaction that is killed, or at work while others read.
+
+1. Killed at any change of the store, no reader sees a row twice or not at all; the next compaction,
+   or the next start of the run, finishes or undoes it.
+2. The same of a part that is written into a compacted slot: the old rows are there, or the new.
+3. Readers wait for a compaction that goes on at the same time; a read that cannot be done again
+   fails at its end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seal_core.errors import StoreError
+from storage.catalog import Catalog
+from storage.compaction import compact
+from storage.files import Files
+from storage.store import Store
+from tests.unit.storage.compacting import (
+    N_PARTS,
+    answers,
+    files_of,
+    filled,
+    refs,
+    rows_of,
+    settle,
+    write,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Store:
+    return filled(str(tmp_path / "store"))
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+class Dying:
+    """Files that die instead of the n-th change of the store; so the changes before it are done."""
+
+    def __init__(self, files: Files, n: int) -> None:
+        self._files, self._left = files, n
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._files, name)
+        if name not in ("write", "create", "delete", "link"):
+            return found
+
+        def change(*arguments: Any) -> Any:
+            self._left -= 1
+            if self._left <= 0:
+                raise Killed
+            return found(*arguments)
+
+        return change
+
+
+def kill_everywhere(whole: Store, work: Callable[[Store], Any], tmp_path: Path) -> Iterator[Store]:
+    """Copies of a store in which `work` was killed, at every change that it makes."""
+    for n in range(1, 1000):
+        root = shutil.copytree(whole.root, tmp_path / f"killed-{n}")
+        store = Store.open(str(root))
+        store.files = Dying(store.files, n)  # type: ignore[assignment]
+        try:
+            work(store)
+        except Killed:
+            yield Store.open(str(root))
+        else:
+            assert n > 5
+            return
+
+
+def test_a_killed_compaction_neither_loses_nor_doubles(tmp_path: Path) -> None:
+    """1"""
+    whole = filled(str(tmp_path / "whole"), n=2)
+    compact(whole)  # So that the next one replaces a compact file too.
+    write(whole, 2)
+    rows, all_refs = rows_of(whole), refs(whole)
+    steps: list[Callable[[Store], Any]] = [lambda store: None, settle, compact]
+    kills = 0
+    for store in kill_everywhere(whole, compact, tmp_path):
+        kills += 1
+        with Catalog(store) as catalog:
+            for step in steps:
+                step(store)
+                for table, expected in rows.items():
+                    found = catalog.fetch(f"SELECT count(*), count(DISTINCT t) FROM {table} t")
+                    assert found == [(len(expected), len(set(expected)))]
+                assert rows_of(store) == rows and refs(store) == all_refs
+                assert not [problem for ref in all_refs if (problem := store.verify(ref))]
+        assert len(files_of(store)) == 4 and not store.files.glob("_compacting/*,*,*,*")
+        assert not (store.root / "_damaged").exists()
+    assert kills > 30
+
+
+def test_a_killed_rewrite_leaves_the_old_rows_or_the_new(tmp_path: Path) -> None:
+    """2"""
+    whole = filled(str(tmp_path / "whole"))
+    compact(whole)
+
+    def work(store: Store) -> None:
+        write(store, 3, answers(3, 8))
+
+    new = Store.open(str(shutil.copytree(whole.root, tmp_path / "new")))
+    work(new)
+    allowed = [rows_of(whole), rows_of(new)]
+    seen = []
+    for store in kill_everywhere(whole, work, tmp_path):
+        found = rows_of(store)
+        assert found in allowed
+        with Catalog(store) as catalog:
+            n = len(found["answers"])
+            sql = "SELECT count(*), count(DISTINCT answer_id) FROM answers"
+            assert catalog.fetch(sql) == [(n, n)]
+        settle(store)
+        assert rows_of(store) == found
+        seen.append(allowed.index(found))
+        work(store)
+        assert rows_of(store) == allowed[1]
+    assert set(seen) == {0, 1}
+
+
+@contextmanager
+def busy(store: Store) -> Iterator[None]:
+    """Rewrites and compacts without a pause, in another thread."""
+    ended = threading.Event()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not ended.is_set():
+                for i in range(N_PARTS):
+                    write(store, i, answers(i, 4))
+                compact(store)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    assert errors == []
+
+
+def test_readers_beside_a_compaction(folder: Store) -> None:
+    """3"""
+    for i in range(N_PARTS):
+        write(folder, i, answers(i, 4))
+    reader = Store.open(str(folder.root))
+    with busy(folder), Catalog(reader) as catalog:
+        for _ in range(15):
+            sql = "SELECT count(*), count(DISTINCT answer_id) FROM answers"
+            assert catalog.fetch(sql) == [(4 * N_PARTS, 4 * N_PARTS)]
+            assert len(reader.rows("answers")) == 4 * N_PARTS
+
+
+def test_a_stream_beside_a_compaction_fails(folder: Store) -> None:
+    """3"""
+    with Catalog(folder) as catalog:
+        with catalog.stream("FROM questions") as reader:
+            assert reader.read_all().num_rows == 2 * N_PARTS
+        with pytest.raises(StoreError, match="ask again"), catalog.stream("FROM answers"):
+            compact(folder)
+        with catalog.stream("FROM answers") as reader:
+            assert reader.read_all().num_rows == len(folder.rows("answers"))
