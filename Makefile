@@ -8,7 +8,7 @@ VLLM_VENV  ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
 .PHONY: help setup demo demo-seeds test vllm-cpu test-vllm chaos chaos-short corrupt corrupt-short \
-	deploy-demo test-deploy check lint bench bench-gpu clean
+	deploy-demo test-deploy check lint bench bench-gpu bench-sql clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -74,6 +74,9 @@ bench: $(STAMP) ## time training and answering on the CPU; writes docs/performan
 
 bench-gpu: $(STAMP) ## the same on a GPU with a 7B-shaped model; without one, a toy model on the CPU
 	$(BIN)/python -m tests.bench.gpu --json build/bench-gpu.json --report docs/performance.md
+
+bench-sql: $(STAMP) ## SQL over ten million answers, before and after compaction
+	$(BIN)/python -m tests.bench.sql --json build/bench-sql.json --report docs/performance.md
 
 clean: ## remove the store of the demo; the environment stays
 	rm -rf seal-store

@@ -16,8 +16,10 @@ from tests.bench.edits import ROOT
 from tests.bench.gpu_tables import MEASURED, floor_lines, gpu_lines
 from tests.bench.records import Record
 from tests.bench.shapes import QWEN_7B
+from tests.bench.sql_tables import sql_lines
 
 REPORT = ROOT / "docs" / "performance.md"
+_LINES = {"cpu": cpu_lines, "gpu": gpu_lines, "sql": sql_lines}
 
 
 def write(path: Path, data: Record) -> None:
@@ -26,7 +28,9 @@ def write(path: Path, data: Record) -> None:
     old = _section(text, data["kind"])
     if data["kind"] == "gpu" and data["shape"] != QWEN_7B.name and MEASURED in old:
         return  # A toy run does not replace a real one.
-    lines = cpu_lines(data) if data["kind"] == "cpu" else gpu_lines(data)
+    if data["kind"] == "sql" and data["toy"] and old.strip():
+        return
+    lines = _LINES[data["kind"]](data)
     text = _replaced(text, data["kind"], lines)
     path.write_text(_replaced(text, "floor", floor_lines()), "utf-8")
 
