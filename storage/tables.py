@@ -182,8 +182,9 @@ _HEAD = f"""# Tables
 
 Generated from `storage/tables.py`: run `python -m storage.tables > docs/tables.md`.
 
-A part is `<store>/<table>/run=<name>/round=<k>/part-<identity>.parquet`. Besides its own columns,
-every table has the partition columns:
+A part is `<store>/<table>/run=<name>/round=<k>/part-<name>.parquet`; `seal compact` makes one file
+of many, `part-compact-<name>.parquet`. Besides its own columns, every table has the partition
+columns:
 
 | column | type | meaning |
 | --- | --- | --- |

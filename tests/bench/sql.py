@@ -35,9 +35,7 @@ MANY_PARTS = Size(2, 2, 80, 17, 2, 2, 3, 2, 1)
 """Five thousand part files, with little in them."""
 SEAL = ("-c", "from flows.cli import main; main()")
 WHOLE = "question_before_after"
-ONE_EDIT = (
-    f"SELECT * FROM {WHOLE} WHERE self_edit_id = (SELECT min(self_edit_id) FROM selections)"
-)
+ONE_EDIT = f"SELECT * FROM {WHOLE} WHERE self_edit_id = (SELECT min(self_edit_id) FROM selections)"
 ALL_TABLES = f"SELECT {', '.join(f'(SELECT count(*) FROM {name})' for name in TABLES)}"
 TYPED = ("rewards_by_round", "best_edits")
 N_RECORDS = 5000
@@ -68,7 +66,9 @@ def _build(records: Records, root: Path, size: Size) -> None:
     """The store as runs leave it, and beside it, of the same files, the compacted one."""
     start = time.perf_counter()
     made = build(root, size)
-    records.tell(f"{root.name}: {'made' if made else 'found'} in {time.perf_counter() - start:.0f} s")
+    records.tell(
+        f"{root.name}: {'made' if made else 'found'} in {time.perf_counter() - start:.0f} s"
+    )
     compacted = root.with_name(f"{root.name}-compact")
     shutil.rmtree(compacted, ignore_errors=True)
     shutil.copytree(root, compacted, copy_function=os.link)
@@ -144,9 +144,7 @@ def _child(module: str, *arguments: str) -> Record:
     return json.loads(done.stdout)
 
 
-def _add(
-    records: Records, section: str, store: Path, name: str, samples: Sequence[Record]
-) -> None:
+def _add(records: Records, section: str, store: Path, name: str, samples: Sequence[Record]) -> None:
     records.add({"section": section, "store": store.name, "name": name, "samples": list(samples)})
     shown = sorted(sample["wall"] for sample in samples)[len(samples) // 2]
     peak = max(sample["peak"] for sample in samples) / 2**30

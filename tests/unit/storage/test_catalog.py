@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from seal_core.errors import InputError
+from seal_core.errors import InputError, StoreError
 from storage.catalog import Catalog, QueryResult
 from storage.formats import render, replacing, write_parquet
 from storage.store import Store
@@ -148,3 +148,64 @@ def test_formats(store: Store, tmp_path: Path) -> None:
     ):
         write_parquet(result.arrow.to_reader(), temporary)
     assert render(QueryResult(("a",), [], result.arrow), "table") == "a\n-\n(0 rows)"
+
+
+def test_the_first_rows_alone(store: Store) -> None:
+    put(store, "scores", many(SCORE, [{"self_edit_id": f"e{i}"} for i in range(9)]))
+    with Catalog(store) as catalog:
+        sorted_down = "SELECT self_edit_id FROM scores ORDER BY 1 DESC"
+        for sql in (
+            sorted_down,
+            f"{sorted_down};",
+            f"{sorted_down} -- down",
+            f"{sorted_down}; -- x",
+        ):
+            assert catalog.head(sql, 2).rows == [("e8",), ("e7",)]
+        assert len(catalog.head("SHOW TABLES", 3).rows) == 3
+        assert len(catalog.head("DESCRIBE scores", 100).rows) > 10
+        assert catalog.head("EXPLAIN SELECT 1", 5).rows
+        with pytest.raises(InputError, match="gian"):
+            catalog.head("SELECT gian FROM scores", 2)
+        with pytest.raises(InputError, match="one statement"):
+            catalog.head("SELECT 1) LIMIT 1; DROP VIEW scores; SELECT (1", 2)
+        with pytest.raises(InputError, match="COPY"):
+            catalog.head("COPY (SELECT 1) TO 'x'", 2)
+
+
+def test_a_stream_gives_all_rows_and_refuses_as_a_query_does(store: Store) -> None:
+    put(store, "scores", many(SCORE, [{"self_edit_id": f"e{i}"} for i in range(20_003)]))
+    with Catalog(store) as catalog:
+        with catalog.stream("SELECT self_edit_id FROM scores") as reader:
+            batches = [batch.num_rows for batch in reader]
+        assert sum(batches) == 20_003 and max(batches) <= 10_000
+        for sql, problem in (("SELECT gian FROM scores", "gian"), ("LOAD httpfs", "not allowed")):
+            with pytest.raises(InputError, match=problem), catalog.stream(sql):
+                raise AssertionError("it was answered")
+        late = "SELECT error('late') FROM scores WHERE self_edit_id = 'e20002'"
+        with pytest.raises(InputError, match="late"), catalog.stream(late) as reader:
+            list(reader)
+        assert catalog.fetch("SELECT count(*) FROM scores") == [(20_003,)]
+
+
+def test_streamed_formats_equal_those_of_a_result(store: Store) -> None:
+    put(store, "scores", many(SCORE, [{"self_edit_id": f"e{i}"} for i in range(3)]))
+    with Catalog(store) as catalog:
+        for sql in ("FROM scores", "FROM scores WHERE false"):
+            result = catalog.query(sql)
+            rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+            assert json.loads(render(result, "json")) == rows
+            assert render(result, "json") == json.dumps(rows, indent=2)
+            lines = render(result, "csv").splitlines()
+            assert lines[0] == ",".join(result.columns) and len(lines) == len(rows) + 1
+
+
+def test_a_file_is_replaced_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    with pytest.raises(StoreError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise StoreError("ask again")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new" and [p.name for p in tmp_path.iterdir()] == ["out.csv"]

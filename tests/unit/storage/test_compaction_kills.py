@@ -1,7 +1,7 @@
 """Compaction that is killed, or at work while others read.
 
-1. Killed at any change of the store, no reader sees a row twice or not at all; the next compaction,
-   or the next start of the run, finishes or undoes it.
+1. Killed at any change of the store, or with SIGKILL at a random moment: no reader sees a row twice
+   or not at all; the next compaction, or the next start of the run, finishes or undoes it.
 2. The same of a part that is written into a compacted slot: the old rows are there, or the new.
 3. Readers wait for a compaction that goes on at the same time; a read that cannot be done again
    fails at its end.
@@ -9,8 +9,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import random
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +36,13 @@ from tests.unit.storage.compacting import (
     settle,
     write,
 )
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "bucket":
+        return request.getfixturevalue("s3_root")
+    return str(tmp_path / "a [b]* 'store'?")
 
 
 @pytest.fixture
@@ -127,6 +137,59 @@ def test_a_killed_rewrite_leaves_the_old_rows_or_the_new(tmp_path: Path) -> None
         work(store)
         assert rows_of(store) == allowed[1]
     assert set(seen) == {0, 1}
+
+
+def test_parts_that_were_not_yet_deleted_are_in_no_view(root: str) -> None:
+    """1"""
+    store = filled(root)
+    rows = {table: len(found) for table, found in rows_of(store).items()}
+
+    def delete(path: str) -> None:
+        raise Killed
+
+    dying = Store.open(root)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(dying.files, "delete", delete)
+        compact(dying)
+    assert len(store.files.glob("answers/run=r/round=0/*.parquet")) == N_PARTS + 1
+    with Catalog(store) as catalog:
+        for table, n in rows.items():
+            assert catalog.fetch(f"SELECT count(*) FROM {table}") == [(n,)]
+            assert len(store.rows(table)) == n
+        compact(store)
+        assert catalog.fetch("SELECT count(*) FROM answers") == [(rows["answers"],)]
+
+
+def _compact_for_ever(root: str, started: Any) -> None:
+    store = Store.open(root)
+    started.set()
+    for n in range(1000):
+        compact(store)
+        for i in range(N_PARTS):
+            write(store, i, answers(i, 4))
+        write(store, N_PARTS, answers(N_PARTS, 1 + n % 3))
+
+
+def test_sigkill_at_random_moments(folder: Store) -> None:
+    """1"""
+    for i in range(N_PARTS):
+        write(folder, i, answers(i, 4))
+    context, rng = multiprocessing.get_context("spawn"), random.Random(11)
+    sql = "SELECT count(*), count(DISTINCT answer_id) FROM answers"
+    with Catalog(folder) as catalog:
+        for _ in range(8):
+            started = context.Event()
+            process = context.Process(target=_compact_for_ever, args=(str(folder.root), started))
+            process.start()
+            assert started.wait(60)
+            time.sleep(rng.random())
+            process.kill()
+            process.join()
+            ((n, distinct),) = catalog.fetch(sql)
+            assert n == distinct == len(folder.rows("answers")) and n >= 4 * N_PARTS
+            settle(folder)
+            assert catalog.fetch(sql) == [(n, n)]
+            assert not [ref for ref in refs(folder) if folder.verify(ref)]
 
 
 @contextmanager
