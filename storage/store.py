@@ -93,7 +93,7 @@ class Store:
         """
         data = _encode(table, rows, identity)
         ref = _ref(table, part_path(table, run, round_index, slot), data, rows)
-        if write and not (self.files.exists(ref.path) and self._sha256(ref.path) == ref.sha256):
+        if write and self._sha256(ref.path) != ref.sha256:
             self.files.write(ref.path, data)
         return ref
 
@@ -149,7 +149,7 @@ class Store:
         """
         adopted = self.own_ref(ref, run, round_index, slot)
         path = adopted.path
-        if path == ref.path or (self.files.exists(path) and self._sha256(path) == ref.sha256):
+        if path == ref.path or self._sha256(path) == ref.sha256:
             return adopted
         if not self.files.exists(ref.path):
             raise StoreError(f"{ref.path} is missing: resume the run that wrote it")
@@ -217,8 +217,12 @@ class Store:
         finally:
             lock.release()
 
-    def _sha256(self, path: str) -> str:
-        return hashlib.sha256(self.files.read(path)).hexdigest()
+    def _sha256(self, path: str) -> str | None:
+        """Digest of a file; None if it is not there."""
+        try:
+            return hashlib.sha256(self.files.read(path)).hexdigest()
+        except FileNotFoundError:
+            return None
 
     def _read_path(self, table: str, path: str) -> list[Any]:
         try:
@@ -229,10 +233,12 @@ class Store:
         return TABLES[table].from_arrow(part)
 
     def _verify_weights(self, ref: TableRef) -> str | None:
-        for row in self.read(ref):
-            if row.uri is not None and (problem := self.verify_adapter(row.uri, row.sha256)):
-                return problem
-        return None
+        pairs = [(row.uri, row.sha256) for row in self.read(ref) if row.uri is not None]
+        if weights.verify_adapters(self.files, pairs) is None:
+            return None
+        # Some are damaged, or were removed on purpose.
+        problems = (self.verify_adapter(*pair) for pair in pairs)
+        return next((problem for problem in problems if problem), None)
 
 
 def _ref(table: str, path: str, data: bytes, rows: Sequence[Any]) -> TableRef:

@@ -55,13 +55,15 @@ def adopt_policy(ref: TableRef, round_index: int) -> PolicyRef:
         InputError: it was made from another base model.
     """
     context = current()
-    found = read_policy(context, context.store.adopt(ref, context.name, round_index, "base policy"))
+    found = read_policy(context, ref)
     if found.policy.model_digest != context.model_digest:
         raise InputError(
             f"policy {found.policy.policy_id} was made from another model "
             f"({found.policy.base_model}) than {context.config.model.path!r}: set model.path"
         )
-    return found
+    base = round_index == CONTROL_ROUND
+    slot = "base policy" if base else f"policy {found.policy.policy_id}"
+    return PolicyRef(found.policy, context.store.adopt(ref, context.name, round_index, slot))
 
 
 def read_policy(context: RunContext, ref: TableRef) -> PolicyRef:

@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.deploy.obstacles import block_part, unblock
+from tests.deploy.obstacles import block_adapter, unblock
 from tests.deploy.postgres import Postgres, running_postgres
 from tests.deploy.runs import (
     RUN_SECONDS,
@@ -78,7 +78,7 @@ def show(site: Site, postgres: Postgres, folder: Path) -> None:
     cancelled_run(site, worker, Case("stopped", folder / "store-5"))
     evaluation(site, nightly)
     machine_noticed(site, *lost)
-    stop_worker(worker)
+    stop_worker(site, worker)
     unused = set(documented_commands()) - set(site.commands)
     assert not unused, f"docs/deploy.md has commands that were not tried: {unused}"
 
@@ -131,9 +131,8 @@ def scheduled_run(site: Site, case: Case) -> None:
 
 def retried_run(site: Site, whole: Case, case: Case) -> None:
     """A run whose shards meet an obstacle is retried, from the command line and as by the UI."""
-    obstacles = [
-        block_part(whole, case, label) for label in ("finetune round_0", "evaluate heldout round_1")
-    ]
+    labels = ("finetune round_0", "finetune heldout round_1")
+    obstacles = [block_adapter(whole, case, label) for label in labels]
     run_id = start(site, case)
     for obstacle, way in zip(obstacles, ("prefect flow-run retry", "the UI's retry"), strict=True):
         failed = await_state(site, run_id, "FAILED")
@@ -141,7 +140,8 @@ def retried_run(site: Site, whole: Case, case: Case) -> None:
         errors = [row for row in before if row.error and row.identity == obstacle.identity]
         assert len(errors) == 1, before[-1]
         say(f"failed run: {obstacle.label}, shard {obstacle.shard}", failed["name"])
-        say(f"  {errors[0].error}")
+        what = str(errors[0].error).partition(": '")[0]
+        say(f"  {what}: {obstacle.path.relative_to(case.store)}")
         unblock(obstacle)
         if way == "the UI's retry":
             state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
@@ -247,10 +247,12 @@ def start_worker(site: Site) -> subprocess.Popen[bytes]:
     return worker
 
 
-def stop_worker(worker: subprocess.Popen[bytes]) -> None:
-    """SIGTERM ends an idle worker in good order."""
+def stop_worker(site: Site, worker: subprocess.Popen[bytes]) -> None:
+    """SIGTERM ends an idle worker of a paused pool in good order."""
+    site.run("prefect work-pool pause seal")
     worker.terminate()
     say(f"worker stopped: exit code {worker.wait(timeout=60)}")
+    site.run("prefect work-pool resume seal")
 
 
 def say(line: str, more: str = "") -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,14 +82,16 @@ class Repeats:
 
 def repeats(before: Sequence[StageRow], after: Sequence[StageRow]) -> Repeats:
     """Compares the executions up to the stop with all of them."""
+    killed = {row.identity for row in after if row.ended_at is None}
     done = {row.identity for row in before if row.error is None}
-    tried = {row.identity for row in before} - done
-    later = Counter(row.identity for row in after[len(before) :])
+    tried = ({row.identity for row in before} | killed) - done
+    seen = set(before)
+    later = {r.identity for r in after if r not in seen and r.ended_at is not None}
     return Repeats(
-        cached=len(done - later.keys()),
-        again=len(tried & later.keys()),
-        first=len(later.keys() - done - tried),
-        doubled=len(done & later.keys()),
+        cached=len(done - later),
+        again=len(tried & later),
+        first=len(later - done - tried),
+        doubled=len(done & later),
     )
 
 

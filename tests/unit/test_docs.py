@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import typer.main
-import yaml
 from pydantic import BaseModel
 
 from flows.cli import app
@@ -51,14 +50,6 @@ def test_every_command_is_documented() -> None:
     text = (ROOT / "docs/cli.md").read_text()
     for name in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         assert f"`seal {name}" in text, f"docs/cli.md does not tell of `seal {name}`"
-
-
-def test_every_deployment_names_a_flow_and_a_config_that_exist() -> None:
-    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
-        path, _, function = deployment["entrypoint"].partition(":")
-        assert f"def {function}(" in (ROOT / path).read_text()
-        config = deployment["parameters"].get("config")
-        assert config is None or load_config(ROOT / config)
 
 
 def test_commands_of_the_readme_exist() -> None:
