@@ -6,6 +6,7 @@ import typer
 from rich.console import Console
 
 from flows.commands import (
+    compact,
     doctor,
     import_,
     minilm,
@@ -36,6 +37,7 @@ app.command("status")(status.status)
 app.command("sql")(sql.sql)
 app.command("show")(show.show)
 app.command("import")(import_.import_file)
+app.command("compact")(compact.compact)
 app.command("doctor")(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(minilm.app, name="minilm")

@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from seal_core.errors import InputError
+from storage.compacts import read_stable
 from storage.queries import list_queries
 from storage.sources import open_source
 from storage.statements import check_statement
@@ -32,9 +33,10 @@ class Catalog:
     """The views of one store. Parts that are written later are seen by the next query."""
 
     def __init__(self, store: Store) -> None:
+        self._files = store.files
         self._source = open_source(store.files)
         self._queries = list_queries()
-        self._filled: set[str] = set()
+        self._filled: dict[str, str] = {}
         self._needs = _needs({query.name: query.sql for query in self._queries})
         # The user's own, so that nobody else's files are in a folder that SQL may read.
         self._spill = tempfile.TemporaryDirectory(prefix="seal-duckdb-")
@@ -68,11 +70,16 @@ class Catalog:
         Raises:
             InputError: the statement is wrong, would write, or would leave the store.
         """
-        self._source.refresh()
         try:
             text = check_statement(self._planner, sql, parameters)
-            self._fill_views(text)
-            arrow = self._answer(text, parameters)
+            tables = _mentioned(text, self._needs)
+
+            def answer(hidden: frozenset[str]) -> pa.Table:
+                self._source.refresh()
+                self._fill_views(tables, hidden)
+                return self._answer(text, parameters)
+
+            arrow = read_stable(self._files, tables, answer)
         except duckdb.Error as error:
             raise InputError(f"SQL: {_one_line(error)}") from error
         columns = tuple(arrow.column_names)
@@ -120,15 +127,22 @@ class Catalog:
             raise InputError("SQL: the statement has no result")
         return arrow
 
-    def _fill_views(self, text: str) -> None:
-        """DuckDB refuses a glob without a match, so a view reads files from the first part on."""
-        for name in _mentioned(text, self._needs) - self._filled:
+    def _fill_views(self, tables: set[str], hidden: frozenset[str]) -> None:
+        """DuckDB refuses a glob without a match, so a view reads files from the first part on.
+
+        Args:
+            hidden: Paths to leave out, while a compact file takes their place.
+        """
+        for name in tables:
             pattern = f"{name}/run=*/round=*/part-*.parquet"
-            if self._source.has_parts(pattern):
-                scan = _scan(self._source.pattern(pattern))
-                sql = f"FROM ({_empty(TABLES[name])}) UNION ALL BY NAME {scan}"
+            if name not in self._filled and not self._source.has_parts(pattern):
+                continue
+            left_out = [self._source.name(p) for p in sorted(hidden) if p.startswith(f"{name}/")]
+            scan = _scan(self._source.pattern(pattern), left_out)
+            sql = f"FROM ({_empty(TABLES[name])}) UNION ALL BY NAME {scan}"
+            if self._filled.get(name) != sql:
                 self._connection.execute(_view(name, sql))
-                self._filled.add(name)
+                self._filled[name] = sql
 
 
 def _needs(views: dict[str, str]) -> dict[str, set[str]]:
@@ -149,11 +163,12 @@ def _mentioned(sql: str, needs: dict[str, set[str]]) -> set[str]:
     return set().union(*(needs[word] for word in words if word in needs))
 
 
-def _scan(pattern: str) -> str:
+def _scan(pattern: str, left_out: list[str]) -> str:
     kinds = ", ".join(f"'{column}': {kind}" for column, kind in PARTITIONS.items())
+    but = f" WHERE filename NOT IN ({', '.join(map(_quote, left_out))})" if left_out else ""
     return (
         f"SELECT * FROM read_parquet({_quote(pattern)}, hive_partitioning = true, "
-        f"hive_types = {{{kinds}}}, union_by_name = true)"
+        f"hive_types = {{{kinds}}}, union_by_name = true){but}"
     )
 
 

@@ -10,7 +10,13 @@ from typing import Any
 from seal_core.errors import StoreError
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
-from storage.naming import RUNNING_RECORDS, check_run, is_content_path, running_record
+from storage.naming import (
+    RUNNING_RECORDS,
+    check_run,
+    is_compact,
+    is_content_path,
+    running_record,
+)
 from storage.records import read_record, write_record
 from storage.rows import StageRow
 from storage.store import Store
@@ -58,6 +64,8 @@ def check_history(store: Store, run: str, note: Callable[[str], None]) -> None:
     see `restore_execution`; of an execution that failed the part is the only copy.
     """
     for path in store.files.glob(f"stages/run={check_run(run)}/round=*/part-*.parquet"):
+        if is_compact(path):
+            continue  # See `settle_compaction`.
         sha256 = hashlib.sha256(store.files.read(path)).hexdigest()
         if not is_content_path(path, sha256):
             note(f"{path}: the part's digest does not match its name; set aside")

@@ -7,7 +7,14 @@ import time
 from pathlib import Path
 
 from storage.files import in_folder
-from storage.naming import RESULT_RECORDS, RUN_RECORDS, RUNNING_RECORDS, check_run
+from storage.naming import (
+    COMPACT_RECORDS,
+    COMPACTING,
+    RESULT_RECORDS,
+    RUN_RECORDS,
+    RUNNING_RECORDS,
+    check_run,
+)
 from storage.store import Store
 from storage.weights import FOLDER
 
@@ -25,8 +32,10 @@ def remove_leftovers(store: Store, run: str) -> int:
     if not in_folder(store.files):
         return 0
     root, old = Path(store.files.root), time.time() - _OLD_SECONDS
-    shared = (FOLDER, RESULT_RECORDS, RUN_RECORDS, f"{RUNNING_RECORDS}/{check_run(run)}")
-    folders = [*root.glob(f"*/run={run}/round=*"), *(root / name for name in shared)]
+    own = (f"*/run={check_run(run)}/round=*", f"{COMPACT_RECORDS}/{run}/*/*")
+    shared = (FOLDER, RESULT_RECORDS, RUN_RECORDS, COMPACTING, f"{RUNNING_RECORDS}/{run}")
+    folders = [path for pattern in own for path in root.glob(pattern)]
+    folders += [root / name for name in shared]
     found = [path for folder in folders for path in folder.glob(".*.tmp")]
     gone = [path for path in found if path.stat().st_mtime < old]
     for path in gone:

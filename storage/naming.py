@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass
 
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
@@ -12,15 +13,49 @@ from storage.tables import TABLES
 
 RESULT_RECORDS = "_results"
 RUNNING_RECORDS = "_running"
+COMPACT_RECORDS = "_compact"
+COMPACTING = "_compacting"
 DAMAGED = "_damaged"
 """Where damaged files go that nothing can rebuild."""
 
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _IDENTITY = re.compile(r"[0-9a-f]{16,64}")
-_PART = re.compile(
-    rf"(?P<table>{'|'.join(TABLES)})/run=(?P<run>{_RUN.pattern})/round=(?P<round>-1|\d+)"
-    r"/part-[0-9a-f]{16}\.parquet"
+_PARTITION = rf"(?P<table>{'|'.join(TABLES)})/run=(?P<run>{_RUN.pattern})/round=(?P<round>-1|\d+)/"
+_PART = re.compile(_PARTITION + r"part-[0-9a-f]{16}\.parquet")
+# Named like parts, so that whoever lists parts sees compact files too.
+_COMPACT = re.compile(_PARTITION + r"part-compact-(?P<name>[0-9a-f]{16})\.parquet")
+_ANNOUNCEMENT = re.compile(
+    rf"{COMPACTING}/(?P<table>{'|'.join(TABLES)}),(?P<run>{_RUN.pattern}),(?P<round>-1|\d+),"
+    r"(?P<name>[0-9a-f]{16})"
 )
+
+
+@dataclass(frozen=True, order=True)
+class Partition:
+    """The folder of a table's rows of one round of a run."""
+
+    table: str
+    run: str
+    round_index: int
+
+    @property
+    def folder(self) -> str:
+        """Where its parts are."""
+        return f"{self.table}/run={self.run}/round={self.round_index:d}"
+
+    @property
+    def label(self) -> str:
+        """For messages: `answers of round 0`."""
+        return f"{self.table} of round {self.round_index:d}"
+
+    @property
+    def records(self) -> str:
+        """Where the records of its compact files are."""
+        return f"{COMPACT_RECORDS}/{self.run}/{self.table}/{self.round_index:d}"
+
+    def compact_path(self, sha256: str) -> str:
+        """Path of a compact file, which is named by its content."""
+        return f"{self.folder}/part-compact-{sha256[:16]}.parquet"
 
 
 def check_run(run: str) -> str:
@@ -61,7 +96,7 @@ def _part(table: str, run: str, round_index: int, name: str) -> str:
         raise ValueError(f"no table {table!r}; there are {', '.join(TABLES)}")
     if round_index < -1:
         raise ValueError(f"round {round_index}: rounds start at 0; CONTROL_ROUND is -1")
-    return f"{table}/run={check_run(run)}/round={round_index:d}/part-{name[:16]}.parquet"
+    return f"{Partition(table, check_run(run), round_index).folder}/part-{name[:16]}.parquet"
 
 
 def run_record(run: str) -> str:
@@ -98,12 +133,34 @@ def check_ref(ref: TableRef) -> None:
         raise StoreError(f"{ref.path!r} is no part of the table {ref.table!r}")
 
 
-def round_of(path: str) -> int:
-    """The round whose partition a part is in."""
-    match = _PART.fullmatch(path)
+def partition_of(path: str) -> Partition:
+    """The partition that a part, or a compact file, is in.
+
+    Raises:
+        StoreError: the path is of neither.
+    """
+    match = _PART.fullmatch(path) or _COMPACT.fullmatch(path)
     if match is None:
         raise StoreError(f"{path!r} is no part")
-    return int(match["round"])
+    return Partition(match["table"], match["run"], int(match["round"]))
+
+
+def announced(path: str) -> tuple[Partition, str] | None:
+    """Partition and name of the compact file that a path in `_compacting` announces."""
+    match = _ANNOUNCEMENT.fullmatch(path)
+    if match is None:
+        return None
+    return Partition(match["table"], match["run"], int(match["round"])), match["name"]
+
+
+def is_compact(path: str) -> bool:
+    """Whether a path is that of a compact file, which holds the rows of many parts."""
+    return _COMPACT.fullmatch(path) is not None
+
+
+def round_of(path: str) -> int:
+    """The round whose partition a part is in."""
+    return partition_of(path).round_index
 
 
 def lock_name(name: str) -> str:

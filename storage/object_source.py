@@ -45,6 +45,10 @@ class ObjectSource:
         """What a path of the store is called in SQL."""
         return _SCHEME + path
 
+    def name(self, path: str) -> str:
+        """What DuckDB calls a file."""
+        return _SCHEME + path
+
     def has_parts(self, pattern: str) -> bool:
         """Whether any part matches."""
         return bool(self._system.entries(pattern))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import seal_core
 from storage.tables import TABLES
 
+COMPRESSION = "zstd"
 ROW_GROUP = 122_880
 """Rows that a reader takes at once; DuckDB's own size."""
 
@@ -40,11 +41,27 @@ def part_metadata(table: str, identity: str) -> dict[str, str]:
 
 
 def encode(rows: pa.Table, metadata: Mapping[str, str]) -> bytes:
-    """A Parquet file of these rows, with this metadata and no other."""
+    """A Parquet file of these rows, with this metadata and no other.
+
+    The same rows and metadata give the same bytes, also of rows that were read from a file.
+    """
     sink = io.BytesIO()
-    arrow = rows.replace_schema_metadata(dict(metadata))
-    pq.write_table(arrow, sink, compression="zstd", row_group_size=ROW_GROUP)
+    # Read back, a list's items have another name; and metadata is written in its order.
+    schema = TABLES[metadata["seal.table"]].schema.with_metadata(dict(sorted(metadata.items())))
+    pq.write_table(
+        rows.combine_chunks().cast(schema), sink, compression=COMPRESSION, row_group_size=ROW_GROUP
+    )
     return sink.getvalue()
+
+
+def open_part(data: bytes) -> pq.ParquetFile:
+    """A part, to read.
+
+    Raises:
+        pa.ArrowException: it is no Parquet file.
+    """
+    # Not `read_table`, which would take run and round from the path as columns.
+    return pq.ParquetFile(io.BytesIO(data))
 
 
 def decode(data: bytes) -> tuple[pa.Table, dict[str, str]]:
@@ -52,15 +69,15 @@ def decode(data: bytes) -> tuple[pa.Table, dict[str, str]]:
 
     Raises:
         pa.ArrowException: it is no Parquet file.
+        OSError: its pages are damaged.
     """
-    # Not `read_table`, which would take run and round from the path as columns.
-    file = pq.ParquetFile(io.BytesIO(data))
-    return file.read(), read_metadata(file.metadata)
+    file = open_part(data)
+    return file.read(), metadata_of(file)
 
 
-def read_metadata(footer: pq.FileMetaData) -> dict[str, str]:
+def metadata_of(file: pq.ParquetFile) -> dict[str, str]:
     """What a part says of itself; without the Arrow schema, which every writer adds."""
-    found = {key.decode(): value.decode() for key, value in (footer.metadata or {}).items()}
+    found = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
     return {key: value for key, value in found.items() if key.startswith("seal.")}
 
 

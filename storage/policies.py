@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from seal_core.errors import InputError
 from seal_core.types import TableRef
 from storage.naming import check_run, round_of
@@ -35,9 +33,7 @@ def find_policy(store: Store, run: str, policy_id: str | None = None) -> tuple[s
 
 def _policies(store: Store, run: str) -> list[tuple[str, int, TableRef]]:
     found = []
-    for path in store.files.glob(f"policies/run={check_run(run)}/round=*/part-*.parquet"):
-        digest = hashlib.sha256(store.files.read(path)).hexdigest()
-        ref = TableRef("policies", path, digest, 1)
+    for ref in store.refs("policies", check_run(run)):
         (policy,) = store.read(ref)
-        found.append((policy.policy_id, round_of(path), ref))
+        found.append((policy.policy_id, round_of(ref.path), ref))
     return found

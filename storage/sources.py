@@ -30,6 +30,10 @@ class Source(Protocol):
         """What a path of the store, which may have `*`, is called in SQL."""
         ...
 
+    def name(self, path: str) -> str:
+        """What DuckDB calls a file whose path has no `*`."""
+        ...
+
     def has_parts(self, pattern: str) -> bool:
         """Whether any part matches."""
         ...
@@ -63,6 +67,10 @@ class FolderSource:
     def pattern(self, path: str) -> str:
         """See `Source`."""
         return f"{_escape_glob(str(self._root))}/{path}"
+
+    def name(self, path: str) -> str:
+        """See `Source`."""
+        return f"{self._root}/{path}"
 
     def has_parts(self, pattern: str) -> bool:
         """See `Source`."""

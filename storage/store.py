@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-import seal_core
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
 from storage import weights
+from storage.compact_reader import CompactReader
+from storage.compacts import read_stable
 from storage.files import Files
 from storage.marker import open_marker
 from storage.naming import (
@@ -24,10 +22,13 @@ from storage.naming import (
     check_ref,
     check_run,
     content_path,
+    is_compact,
     lock_name,
     part_path,
     round_of,
 )
+from storage.parts import decode, encode_rows, sha256_of
+from storage.placing import adopt_part, part_metadata, part_problem, part_ref, put_part
 from storage.roots import local_state_root, open_files
 from storage.tables import TABLES
 
@@ -45,6 +46,7 @@ class Store:
         self.state_root = local_state_root(files.root)
         self.log_root = self.state_root / "_logs"
         self.mended: str | None = None
+        self.compacts = CompactReader(files)
 
     @classmethod
     def open(cls, root: str, create: bool = True) -> Store:
@@ -91,20 +93,19 @@ class Store:
             TypeError: a row is not of the table.
             ValueError: the table or round is not one.
         """
-        data = _encode(table, rows, identity)
+        data = encode_rows(table, rows, identity)
         ref = _ref(table, part_path(table, run, round_index, slot), data, rows)
-        if write and self._sha256(ref.path) != ref.sha256:
-            self.files.write(ref.path, data)
+        if write:
+            put_part(self, ref, data)
         return ref
 
     def append_part(
         self, table: str, rows: Sequence[Any], *, run: str, round_index: int
     ) -> TableRef:
         """Writes rows as a part named by its content: history, which nothing replaces."""
-        data = _encode(table, rows, "")
-        sha256 = hashlib.sha256(data).hexdigest()
-        ref = _ref(table, content_path(table, run, round_index, sha256), data, rows)
-        self.files.write(ref.path, data)
+        data = encode_rows(table, rows, "")
+        ref = _ref(table, content_path(table, run, round_index, sha256_of(data)), data, rows)
+        put_part(self, ref, data)
         return ref
 
     def read(self, ref: TableRef) -> list[Any]:
@@ -114,26 +115,29 @@ class Store:
             StoreError: the part is missing or unreadable.
         """
         check_ref(ref)
-        return self._read_path(ref.table, ref.path)
+        try:
+            data = self.files.read(ref.path)
+        except FileNotFoundError:
+            return TABLES[ref.table].from_arrow(self.compacts.rows(ref.path)[0])
+        return _rows(ref.table, ref.path, data)
 
     def rows(self, table: str, run: str | None = None) -> list[tuple[int, Any]]:
         """All rows of a table, or of one run in it, each with its round."""
-        paths = self.files.glob(f"{table}/run={check_run(run) if run else '*'}/round=*/part-*")
-        parts = [path for path in paths if path.endswith(".parquet")]
-        return [(round_of(path), row) for path in parts for row in self._read_path(table, path)]
+        pattern = f"{table}/run={check_run(run) if run else '*'}/round=*/part-*.parquet"
+
+        def read(hidden: frozenset[str]) -> list[tuple[int, Any]]:
+            paths = [path for path in self.files.glob(pattern) if path not in hidden]
+            return [(round_of(path), row) for path in paths for row in self._read_path(table, path)]
+
+        return read_stable(self.files, [table], read)
 
     def verify(self, ref: TableRef) -> str | None:
         """None if a part, and every adapter it lists, is whole; else what is wrong."""
         check_ref(ref)
-        if not self.files.exists(ref.path):
-            return f"{ref.path}: the part is missing"
-        data = self.files.read(ref.path)
-        if hashlib.sha256(data).hexdigest() != ref.sha256:
-            return f"{ref.path}: the part's digest does not match"
-        count = pq.read_metadata(io.BytesIO(data)).num_rows
-        if count != ref.rows:
-            return f"{ref.path}: the part has {count} rows, not {ref.rows}"
-        return self._verify_weights(ref) if ref.table in _WITH_WEIGHTS else None
+        problem = part_problem(self, ref)
+        if problem is None and ref.table in _WITH_WEIGHTS:
+            return self._verify_weights(ref)
+        return problem
 
     def own_ref(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
         """The same part where a run keeps, or would keep, its own copy of it."""
@@ -148,12 +152,7 @@ class Store:
             StoreError: the part is missing.
         """
         adopted = self.own_ref(ref, run, round_index, slot)
-        path = adopted.path
-        if path == ref.path or self._sha256(path) == ref.sha256:
-            return adopted
-        if not self.files.exists(ref.path):
-            raise StoreError(f"{ref.path} is missing: resume the run that wrote it")
-        self.files.link(ref.path, path)
+        adopt_part(self, ref, adopted.path)
         return adopted
 
     def part_path(self, table: str, run: str, round_index: int, slot: str) -> str:
@@ -161,18 +160,23 @@ class Store:
         return part_path(table, run, round_index, slot)
 
     def part_paths(self, table: str, run: str) -> set[str]:
-        """Paths of the parts that a run has in a table."""
-        return set(self.files.glob(f"{table}/run={check_run(run)}/round=*/part-*.parquet"))
+        """Paths of the parts that a run has in a table, in compact files too."""
+        found = self.files.glob(f"{table}/run={check_run(run)}/round=*/part-*.parquet")
+        members = self.compacts.members(table, run)
+        return {p for p in found if not is_compact(p)} | {member.path for member in members}
+
+    def refs(self, table: str, run: str) -> list[TableRef]:
+        """Refs to the parts that a run has in a table, by path.
+
+        Raises:
+            StoreError: one is unreadable.
+        """
+        return [part_ref(self, table, path) for path in sorted(self.part_paths(table, run))]
 
     def identity_of(self, path: str) -> str | None:
         """Digest of what a part's rows were made from; None if there is no readable part."""
-        if not self.files.exists(path):
-            return None
-        try:
-            metadata = pq.read_metadata(io.BytesIO(self.files.read(path))).metadata or {}
-        except pa.ArrowException:
-            return None
-        return metadata.get(b"seal.identity", b"").decode()
+        metadata = part_metadata(self, path)
+        return None if metadata is None else metadata.get("seal.identity", "")
 
     def set_aside(self, path: str) -> None:
         """Moves a damaged file that nothing can rebuild to where no query finds it."""
@@ -217,20 +221,11 @@ class Store:
         finally:
             lock.release()
 
-    def _sha256(self, path: str) -> str | None:
-        """Digest of a file; None if it is not there."""
-        try:
-            return hashlib.sha256(self.files.read(path)).hexdigest()
-        except FileNotFoundError:
-            return None
-
     def _read_path(self, table: str, path: str) -> list[Any]:
         try:
-            # Not `read_table`, which would take run and round from the path as columns.
-            part = pq.ParquetFile(io.BytesIO(self.files.read(path))).read()
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path} is missing or damaged ({error}): resume the run") from error
-        return TABLES[table].from_arrow(part)
+            return _rows(table, path, self.files.read(path))
+        except FileNotFoundError as error:
+            raise StoreError(f"{path} is missing: resume the run") from error
 
     def _verify_weights(self, ref: TableRef) -> str | None:
         pairs = [(row.uri, row.sha256) for row in self.read(ref) if row.uri is not None]
@@ -242,18 +237,11 @@ class Store:
 
 
 def _ref(table: str, path: str, data: bytes, rows: Sequence[Any]) -> TableRef:
-    return TableRef(table, path, hashlib.sha256(data).hexdigest(), len(rows))
+    return TableRef(table, path, sha256_of(data), len(rows))
 
 
-def _encode(table: str, rows: Sequence[Any], identity: str) -> bytes:
-    declared = TABLES[table]
-    metadata = {
-        "seal.table": table,
-        "seal.table_version": str(declared.version),
-        "seal.identity": identity,
-        "seal.code_version": seal_core.__version__,
-    }
-    sink = io.BytesIO()
-    arrow = declared.to_arrow(rows).replace_schema_metadata(metadata)
-    pq.write_table(arrow, sink, compression="zstd")
-    return sink.getvalue()
+def _rows(table: str, path: str, data: bytes) -> list[Any]:
+    try:
+        return TABLES[table].from_arrow(decode(data)[0])
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path} is missing or damaged ({error}): resume the run") from error

@@ -18,6 +18,7 @@ from seal_core.engines.spec import EngineSpec
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
+from storage.compact_switch import settle_compaction
 from storage.executions import check_history, settle_killed
 from storage.importing import is_imported
 from storage.leases import run_lease
@@ -209,6 +210,7 @@ def _settle(store: Store, run: str, progress: Progress) -> bool:
     """Settles what earlier executions left; whether there were any."""
     if n_killed := settle_killed(store, run):
         progress.note(f"{n_killed} shards were in flight when the run was ended; they run again")
+    settle_compaction(store, run, progress.note)
     check_history(store, run, progress.note)
     remove_leftovers(store, run)
     return bool(store.files.glob(f"stages/run={run}/round=*/part-*.parquet"))

@@ -1,0 +1,97 @@
+"""Writes, checks and finds parts, be they files of their own or in a compact file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from seal_core.errors import StoreError
+from seal_core.types import TableRef
+from storage.compact_switch import place_member, replace_member
+from storage.parts import encode, metadata_of, open_part, sha256_of
+
+if TYPE_CHECKING:
+    from storage.store import Store
+
+
+def put_part(store: Store, ref: TableRef, data: bytes) -> None:
+    """Writes a part; nothing is written if its slot holds these bytes already."""
+    try:
+        held = sha256_of(store.files.read(ref.path))
+    except FileNotFoundError:
+        if store.compacts.find(ref.path) is not None:
+            if store.compacts.verify(ref) is not None:
+                replace_member(store, ref.path, data)
+            return
+    else:
+        if held == ref.sha256:
+            return
+    store.files.write(ref.path, data)
+
+
+def adopt_part(store: Store, ref: TableRef, path: str) -> None:
+    """Puts a part into another slot; nothing to do if it is there already.
+
+    Raises:
+        StoreError: the part is missing.
+    """
+    own = TableRef(ref.table, path, ref.sha256, ref.rows)
+    if path == ref.path or part_problem(store, own) is None:
+        return
+    if store.files.exists(ref.path):
+        if store.compacts.find(path) is None:
+            store.files.link(ref.path, path)
+        else:
+            replace_member(store, path, store.files.read(ref.path))
+        return
+    rows, member = store.compacts.rows(ref.path)
+    data = encode(rows, member.metadata)
+    if sha256_of(data) == ref.sha256:
+        put_part(store, own, data)
+    else:
+        # Other versions of the libraries wrote the part, so its bytes cannot be made again.
+        place_member(store, own, member.metadata, rows)
+
+
+def part_problem(store: Store, ref: TableRef) -> str | None:
+    """None if a part is whole, else what is wrong; the adapters that it lists aside."""
+    try:
+        data = store.files.read(ref.path)
+    except FileNotFoundError:
+        return store.compacts.verify(ref)
+    if sha256_of(data) != ref.sha256:
+        return f"{ref.path}: the part's digest does not match"
+    count = open_part(data).metadata.num_rows
+    if count != ref.rows:
+        return f"{ref.path}: the part has {count} rows, not {ref.rows}"
+    return None
+
+
+def part_ref(store: Store, table: str, path: str) -> TableRef:
+    """The ref to a part as it is now.
+
+    Raises:
+        StoreError: it is missing or unreadable.
+    """
+    try:
+        data = store.files.read(path)
+        return TableRef(table, path, sha256_of(data), open_part(data).metadata.num_rows)
+    except FileNotFoundError:
+        found = store.compacts.find(path)
+        if found is None:
+            raise StoreError(f"{path} is missing: resume the run") from None
+        return TableRef(table, path, found[1].sha256, found[1].rows)
+    except pa.ArrowException as error:
+        raise StoreError(f"{path} is damaged ({error}): resume the run") from error
+
+
+def part_metadata(store: Store, path: str) -> dict[str, str] | None:
+    """What a part says of itself; None if there is no readable one."""
+    try:
+        return metadata_of(open_part(store.files.read(path)))
+    except FileNotFoundError:
+        found = store.compacts.find(path)
+        return found[1].metadata if found else None
+    except pa.ArrowException:
+        return None
