@@ -20,7 +20,7 @@ from flows.commands import (
 )
 from flows.leaving import leave
 from seal_core import __version__
-from seal_core.errors import InputError, SealError
+from seal_core.errors import InputError, SealError, what_next
 
 app = typer.Typer(
     name="seal",
@@ -66,7 +66,7 @@ def _answer() -> int:
         _say(str(error))
         return 2
     except (SealError, OSError) as error:
-        _say(str(error))
+        _say(f"{error}{what_next(error)}")
         return 1
     return 0
 

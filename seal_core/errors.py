@@ -16,6 +16,8 @@ Messages say what, which id, and what to do next.
 
 from __future__ import annotations
 
+import errno
+
 
 class SealError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -39,3 +41,10 @@ class StoreError(SealError):
 
 class StoreConnectionError(SealError):
     """Object storage does not answer, which says nothing of what is in it."""
+
+
+def what_next(error: BaseException) -> str:
+    """What to do about an error of the operating system, as the end of a message; or nothing."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "; finished shards are kept: free some space, then go on with the same command"
+    return ""

@@ -11,7 +11,7 @@ from prefect import Task, task
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 
-from seal_core.errors import EngineError, InputError, SealError, StageError
+from seal_core.errors import EngineError, InputError, SealError, StageError, what_next
 from tasks.cache import CacheEntry, forget, look_up, restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded
@@ -112,7 +112,8 @@ def _result(
     except InputError:
         raise
     except (SealError, OSError) as error:
-        raise StageError(f"{work.label}, shard {work.shard}: {error}") from error
+        message = f"{work.label}, shard {work.shard}: {error}{what_next(error)}"
+        raise StageError(message) from error
     context.progress.advance()
     result = entry.result or ShardResult.from_json(plain)
     adopted = (

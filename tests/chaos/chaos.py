@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from seal_core.engines.vllm_options import find_vllm
@@ -39,7 +40,8 @@ class Chaos:
 
     def __init__(self, folder: Path, seed: int, short: bool) -> None:
         self._folder = folder
-        self._chance = random.Random(seed)
+        self._seed = seed
+        self._vllm = Path(find_vllm().python).absolute()  # First, since without it all is in vain.
         self._server = PrefectServer(folder / "prefect").start()
         self._settings = small(1, 3, 3) if short else small(2, 4, 3)
         # Greedy, so that a run with vLLM writes what a run with transformers does.
@@ -47,18 +49,20 @@ class Chaos:
         self.lives: list[Life] = []
 
     def short(self) -> None:
-        """Six kills of all three kinds."""
+        """Six kills of all three kinds; vLLM starts beside the others, since that takes long."""
         right = self._undisturbed("undisturbed", self._greedy)
-        self._live("named", right, [kills.FLOW, kills.CTRL_C, kills.TERM, kills.WORKER])
-        self._live("own", right, [kills.SERVER])
-        self._live("vllm", right, [kills.VLLM_SERVER])
+        with ThreadPoolExecutor(1) as beside:
+            vllm = beside.submit(self._all, "vllm", right, [kills.VLLM_SERVER])
+            self._all("named", right, [kills.FLOW, kills.CTRL_C, kills.TERM, kills.WORKER])
+            self._all("own", right, [kills.SERVER])
+            vllm.result()
 
     def full(self) -> None:
         """More than sixty."""
         right = self._undisturbed("undisturbed", self._settings)
         self._all("named", right, _NAMED)
         self._all("own", right, _OWN)
-        self.lives += named_server_lives(self._folder, right, self._chance)
+        self.lives += named_server_lives(self._folder, right, random.Random(self._seed))
         self._all("vllm", self._undisturbed("undisturbed-greedy", self._greedy), _VLLM)
 
     def close(self) -> None:
@@ -67,27 +71,27 @@ class Chaos:
 
     def _all(self, how: str, right: Undisturbed, kinds: Sequence[Kind]) -> None:
         """Lives until each kind has been carried out as often as asked for."""
-        left = self._chance.sample(kinds, len(kinds))
-        for _ in range(2 * len(kinds)):
-            if not left:
-                break
+        chance = random.Random(f"{self._seed} {how}")
+        left = chance.sample(kinds, len(kinds))
+        for number in range(1, 2 * len(kinds) + 1):
             now, left = left[: _PER_LIFE[how]], left[_PER_LIFE[how] :]
-            left += [plan.kind for plan in self._live(how, right, now).missed]
+            life = self._live(f"{how}-{number}", how, right, now, chance)
+            left += [plan.kind for plan in life.missed]
+            if not left:
+                return
 
-    def _live(self, how: str, right: Undisturbed, kinds: Sequence[Kind]) -> Life:
-        number = len(self.lives) + 1
-        scenario = self._scenario(f"{number}-{how}", how, right.scenario.settings)
+    def _live(
+        self, name: str, how: str, right: Undisturbed, kinds: Sequence[Kind], chance: random.Random
+    ) -> Life:
+        scenario = self._scenario(name, how, right.scenario.settings)
         approximate = _LOGPROBS if how == "vllm" else ()
-        life = Life(scenario, right, random.Random(self._chance.random()), approximate)
+        life = Life(scenario, right, random.Random(chance.random()), approximate)
         self.lives.append(life)
         began = time.monotonic()
-        life.play(plan_kills(right, kinds, self._chance))
+        life.play(plan_kills(right, kinds, chance))
         state = "FAILED" if life.failures or life.difference else "equal"
-        names = ", ".join(f"{hit.kind.name} in {hit.stage}" for hit in life.hits)
-        print(
-            f"{scenario.folder.name}: {state}, {time.monotonic() - began:.0f} s: {names}",
-            flush=True,
-        )
+        hits = ", ".join(f"{hit.kind.name} in {hit.stage}" for hit in life.hits)
+        print(f"{name}: {state}, {time.monotonic() - began:.0f} s: {hits}", flush=True)
         return life
 
     def _undisturbed(self, name: str, settings: tuple[str, ...]) -> Undisturbed:
@@ -99,10 +103,9 @@ class Chaos:
     def _scenario(self, name: str, how: str, settings: tuple[str, ...]) -> Scenario:
         environment = {} if how == "own" else self._server.environment
         if how == "vllm":
-            python = Path(find_vllm().python).absolute()
             settings = (
                 *settings,
-                *("engine.kind=vllm", f"engine.python={python}", "engine.adapter_slots=4"),
+                *("engine.kind=vllm", f"engine.python={self._vllm}", "engine.adapter_slots=4"),
                 "engine.gpu_memory_utilization=0.1",
             )
             environment = {**environment, "VLLM_CPU_KVCACHE_SPACE": "1"}

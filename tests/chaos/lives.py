@@ -93,6 +93,8 @@ class Life:
     Attributes:
         missed: Plans whose moment never came, since the run had ended.
         resumes: Starts after the first.
+        repeated: Executions beyond one per shard.
+        finished_twice: Those of them whose shard was finished before, but not yet recorded.
         failures: What went otherwise than promised, one line each.
         approximate: Columns that may differ by rounding.
     """
@@ -105,6 +107,7 @@ class Life:
     missed: list[Plan] = field(default_factory=list)
     resumes: int = 0
     repeated: int = 0
+    finished_twice: int = 0
     orphan_seconds: float = 0.0
     difference: Difference = field(default_factory=Difference)
     failures: list[str] = field(default_factory=list)
@@ -224,10 +227,13 @@ class Life:
         self.difference = compare(read_tables(right), read_tables(mine), self.approximate)
         if adapter_files(right) != adapter_files(mine):
             self.failures.append("adapters differ from the undisturbed run's")
-        sql = "SELECT count(*), count(DISTINCT (round, label, shard)) FROM stages"
+        sql = """SELECT count(*), count(*) FILTER (error IS NULL),
+            count(DISTINCT (round, label, shard)) FROM stages"""
         with Catalog(Store.open(str(mine), create=False)) as catalog:
-            ((executions, shards),) = catalog.fetch(sql)
-        self.repeated = executions - shards
+            ((executions, good, shards),) = catalog.fetch(sql)
+        self.repeated, self.finished_twice = executions - shards, good - shards
+        scratch = self.scenario.folder / "tmp"
+        self.failures += [f"left behind: {path}" for path in scratch.glob("seal-*")]
         if shards != self.undisturbed.shards.total():
             self.failures.append(f"{shards} shards, not {self.undisturbed.shards.total()}")
         allowed = sum(hit.in_flight for hit in self.hits)

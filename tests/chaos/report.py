@@ -23,7 +23,9 @@ def print_report(lives: Sequence[Life], wanted: int, seconds: float) -> bool:
     repeated = sum(life.repeated for life in lives)
     resumes = sum(life.resumes for life in lives)
     print(f"\nkills survived: {survived} of {len(hits)}, in {len(lives)} runs, {resumes} resumes")
+    twice = sum(life.finished_twice for life in lives)
     print(f"shards repeated: {repeated}, at most in flight at the kills: {in_flight}")
+    print(f"of these, finished but not yet recorded when killed: {twice}")
     print(f"rows lost: {lost}, doubled: {doubled}, changed: {changed}")
     print(f"slowest end of a killed flow: {max(ends, default=0):.1f} s")
     orphans = max((life.orphan_seconds for life in lives), default=0)
@@ -43,12 +45,12 @@ def print_report(lives: Sequence[Life], wanted: int, seconds: float) -> bool:
 def _print_kinds(lives: Sequence[Life]) -> None:
     kinds = dict.fromkeys(hit.kind.name for life in lives for hit in life.hits)
     counts = Counter((hit.kind.name, hit.stage) for life in lives for hit in life.hits)
-    print(f"{'killed':<34}" + "".join(f"{stage:>10}" for stage in (*STAGES, "all")))
+    print(f"{'killed':<46}" + "".join(f"{stage:>10}" for stage in (*STAGES, "all")))
     for kind in kinds:
         cells = [counts[kind, stage] for stage in STAGES]
-        print(f"{kind:<34}" + "".join(f"{cell or '':>10}" for cell in [*cells, sum(cells)]))
+        print(f"{kind:<46}" + "".join(f"{cell or '':>10}" for cell in [*cells, sum(cells)]))
     sums = [sum(counts[kind, stage] for kind in kinds) for stage in STAGES]
-    print(f"{'all':<34}" + "".join(f"{cell:>10}" for cell in [*sums, sum(sums)]))
+    print(f"{'all':<46}" + "".join(f"{cell:>10}" for cell in [*sums, sum(sums)]))
 
 
 def _is_well(life: Life) -> bool:

@@ -3,7 +3,7 @@
 1. A whole round on real SQuAD passages with a model folder that is not ours.
 2. The embedded model's loop: results, status, sql, show, and a second run from the cache.
 3. A run killed with SIGKILL goes on, and its tables equal an undisturbed run's.
-4. Ctrl-C ends with 130 and says how to go on.
+4. Ctrl-C ends with 130, SIGTERM with 143, within seconds, and both say how to go on.
  5. Another config under a used run name: one line with the field that differs, exit code 2.
 """
 
@@ -154,3 +154,16 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 130, rest
     assert "go on with: seal run" in rest
     assert "Traceback" not in rest
+
+
+def test_sigterm_ends_in_good_order(tmp_path: Path) -> None:
+    """4"""
+    process = _start(tmp_path)
+    started = time.monotonic()
+    process.terminate()
+    _, rest = process.communicate(timeout=60)
+    assert time.monotonic() - started < 30
+    assert process.returncode == 143, rest
+    assert "go on with: seal run" in rest
+    assert "Traceback" not in rest
+    assert "Crash" not in rest

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import yaml
 from prefect import flow
-from prefect.cli.deploy._schedules import _construct_schedules
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.templating import apply_values
@@ -48,8 +48,9 @@ def test_every_deployment_loads(
     assert parameters.keys() <= inspect.signature(loaded.fn).parameters.keys()
     if "config" in parameters:
         assert load_config(ROOT / parameters["config"]).run.name
-    for schedule in _construct_schedules(deployment, {}):
+    for schedule in deployment.get("schedules", []):
         assert schedule["active"] is False
+        CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
     limit = ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"])
     assert limit.collision_strategy in ("ENQUEUE", "CANCEL_NEW")
     pool = deployment["work_pool"]
