@@ -151,6 +151,7 @@ class Catalog:
 
             return read_stable(self._files, tables, answer)
         except duckdb.Error as error:
+            self._source.refresh()  # A link in the store explains more than DuckDB's refusal.
             raise InputError(f"SQL: {_one_line(error)}") from error
 
     def _answer(self, text: str, parameters: dict[str, Any]) -> pa.Table:
