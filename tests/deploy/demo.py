@@ -77,6 +77,7 @@ def show(site: Site, postgres: Postgres, folder: Path) -> None:
     worker = crashed_run(site, worker, nightly, Case("nightly", folder / "store-4"))
     cancelled_run(site, worker, Case("stopped", folder / "store-5"))
     evaluation(site, nightly)
+    compaction(site, nightly)
     machine_noticed(site, lost)
     stop_worker(site, worker)
     unused = set(documented_commands()) - set(site.commands)
@@ -233,6 +234,19 @@ def evaluation(site: Site, case: Case) -> None:
     wait_for(lambda: len(said()) == 2, "the evaluation's log", 30)
     for line in reversed(said()):
         say(f"evaluation: {line}")
+
+
+def compaction(site: Site, case: Case) -> None:
+    """The deployment `compact` makes fewer files of the same rows."""
+    before = len(list(case.store.rglob("*.parquet")))
+    output = site.run(
+        "prefect deployment run seal-compact/compact --params PARAMETERS",
+        PARAMETERS=json.dumps({"store": str(case.store)}),
+    )
+    await_state(site, output.partition("UUID: ")[2].split()[0], "COMPLETED")
+    after = len(list(case.store.rglob("*.parquet")))
+    say(f"compaction: {before} Parquet files, then {after}")
+    assert after < before
 
 
 def start_worker(site: Site) -> subprocess.Popen[bytes]:
