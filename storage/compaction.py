@@ -14,7 +14,7 @@ from storage.compact_settle import settle_compaction
 from storage.compact_switch import Note, pieces_of, write_pieces
 from storage.compacts import Compact, read_compact
 from storage.files import Files, in_objects
-from storage.leases import run_lease
+from storage.leases import hold_run
 from storage.naming import RUNNING_RECORDS, Partition, check_run, is_compact, partition_of
 from storage.parts import ROW_GROUP, decode, open_part, sha256_of
 from storage.runs import get_run, list_runs
@@ -80,8 +80,7 @@ def compact(
 
 def _lock(store: Store, run: str, locks: ExitStack) -> None:
     busy = f"run {run!r} is being executed: compact it when it has ended"
-    locks.enter_context(store.lock(f"run-{run}", timeout=0, busy=busy))
-    locks.enter_context(run_lease(store.files, run))
+    locks.enter_context(hold_run(store, run, busy))
 
 
 def _closed(store: Store, run: str) -> list[Partition]:

@@ -20,6 +20,7 @@ from seal_core.errors import InputError, SealError
 from storage.files import Files, LocalFiles, in_objects
 from storage.naming import check_run
 from storage.roots import local_state_root
+from storage.store import Store
 
 if TYPE_CHECKING:
     from storage.object_files import ObjectFiles
@@ -34,7 +35,8 @@ class Lease:
 
     Attributes:
         lost: Set when another machine has taken it over, which it can once this process has been
-            out of reach for the lease's length. Both then do equal work, and write equal parts.
+            out of reach for the lease's length. A shard that is still in flight does no harm:
+            both write equal parts.
     """
 
     def __init__(self, files: ObjectFiles, path: str, content: dict[str, Any]) -> None:
@@ -97,6 +99,20 @@ class Lease:
             return self._files.read(self._path) == self._data
         except FileNotFoundError:
             return False
+
+
+@contextmanager
+def hold_run(store: Store, name: str, busy: str) -> Iterator[Lease | None]:
+    """Holds a run of a store, on this machine and among machines; at most one process does.
+
+    Args:
+        busy: What to tell the user if another process of this machine holds it.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    with store.lock(f"run-{name}", timeout=0, busy=busy), run_lease(store.files, name) as lease:
+        yield lease
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.engines.base import Generator, LoraSettings, TrainedAdapter, Trainer
 from seal_core.types import TableRef, TrainRow
+from storage.leases import Lease
 from storage.store import Store
 from tasks.planning import Planner
 
@@ -69,6 +70,7 @@ class RunContext:
         stopping: Set when the run ends, for whatever reason.
         after_engines: Closed when the engines have ended.
         scratch: Folder of this machine for what is on its way into the store; None is any.
+        lease: The run's, among machines; None in a folder.
         holds_gpu: Whether the run has its slot of the server's limit; see `tasks.gpu`.
     """
 
@@ -86,6 +88,7 @@ class RunContext:
     planner: Planner | None = None
     after_engines: ExitStack = field(default_factory=ExitStack)
     scratch: Path | None = None
+    lease: Lease | None = None
     holds_gpu: bool = False
 
     def put_part(self, table: str, rows: Sequence[Any], *, round_index: int, slot: str) -> TableRef:

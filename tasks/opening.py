@@ -21,7 +21,7 @@ from seal_core.minilm import weights_path
 from storage.compact_settle import settle_compaction
 from storage.executions import check_history, settle_killed
 from storage.importing import is_imported
-from storage.leases import run_lease
+from storage.leases import Lease, hold_run
 from storage.leftovers import remove_leftovers
 from storage.naming import check_run
 from storage.rows import RunRow
@@ -173,13 +173,7 @@ def open_run(
     registered = register(checked, fork, progress.note)
     store = registered.store
     with (
-        store.lock(
-            f"run-{checked.name}",
-            timeout=0,
-            busy=f"run {checked.name!r} is being "
-            "executed by another process: wait for it, or choose another --name",
-        ),
-        run_lease(store.files, checked.name),
+        _hold(store, checked.name) as lease,
         run_scratch(store, checked.name) as scratch,
         ExitStack() as after_engines,
         open_engines(checked, store) as (generator, trainer),
@@ -198,12 +192,30 @@ def open_run(
             resumed=resumed,
             after_engines=after_engines,
             scratch=scratch,
+            lease=lease,
         )
         try:
             with use(context):
                 yield cut_shards(context, checked, registered.row.shard_size)
         finally:
             context.stopping.set()
+
+
+def check_free(registered: Registered) -> None:
+    """Passes if nobody executes the run.
+
+    Raises:
+        InputError: another process does.
+    """
+    with _hold(registered.store, registered.row.run):
+        pass
+
+
+def _hold(store: Store, name: str) -> AbstractContextManager[Lease | None]:
+    busy = (
+        f"run {name!r} is being executed by another process: wait for it, or choose another --name"
+    )
+    return hold_run(store, name, busy)
 
 
 def _settle(store: Store, run: str, progress: Progress) -> bool:

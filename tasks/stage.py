@@ -160,6 +160,7 @@ def _engine_died(_task: Any, _run: Any, state: Any) -> bool:
 def _execute(body: Body, work: Work) -> ShardResult:
     """Runs a body under the shard's lock, so that two equal runs do each shard once."""
     context = current()
+    _check_lease(context)
     with context.store.lock(f"shard-{work.key}"):
         done = look_up(context.store, work, context.name).result
         if done is not None:
@@ -168,6 +169,14 @@ def _execute(body: Body, work: Work) -> ShardResult:
             execution.output = body(context, work)
             execution.result = _persist(context, work, execution.output)
         return execution.result
+
+
+def _check_lease(context: RunContext) -> None:
+    if context.lease is not None and context.lease.lost.is_set():
+        raise StageError(
+            f"the store was out of reach for so long that another machine has taken run "
+            f"{context.name!r} over; it goes on there"
+        )
 
 
 def _persist(context: RunContext, work: Work, output: StageOutput) -> ShardResult:

@@ -53,6 +53,8 @@ def update(
             "questions": [shard.questions for shard in shards],
             "self_edits": [result.ref("self_edits") for result in edits],
             **policy.inputs,
+            # In a plan it says what the kept self-edits wait for.
+            **({"selections": [selections]} if is_pending(selections) else {}),
         },
         model_digest=current().model_digest,
     )

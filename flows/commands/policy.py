@@ -13,6 +13,7 @@ from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.terminal import table_console
 from seal_core.errors import InputError
 from storage.catalog import Catalog
+from storage.leases import hold_run
 from storage.pruning import prune_adapters
 from storage.runs import get_run
 from storage.store import Store
@@ -65,7 +66,7 @@ def prune(
     opened = Store.open(store, create=False)
     get_run(opened, name)
     busy = f"run {name!r} is being executed: prune it when it has ended"
-    with opened.lock(f"run-{name}", timeout=0, busy=busy):
+    with hold_run(opened, name, busy):
         done = prune_adapters(opened, name, keep, dry_run=dry_run)  # pyright: ignore[reportArgumentType]
     if as_json:
         typer.echo(json.dumps(asdict(done), indent=2))

@@ -15,7 +15,7 @@ from flows.commands.options import JsonOption
 from flows.environment import prepare_prefect
 from flows.loading import load_config
 from flows.server import check_named_server, start_server
-from tasks.opening import preflight, register
+from tasks.opening import check_free, preflight, register
 
 
 class Terminated(KeyboardInterrupt):
@@ -70,7 +70,9 @@ def check(config: str, name: str | None, settings: list[str], fork: str | None =
     A mistake shows at once this way, and not after the seconds that a server takes to start.
     """
     checked = preflight(load_config(config, settings), name)
-    return str(register(checked, fork, _note).store.root)
+    registered = register(checked, fork, _note)
+    check_free(registered)
+    return str(registered.store.root)
 
 
 def _note(message: str) -> None:

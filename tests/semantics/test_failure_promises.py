@@ -3,6 +3,7 @@
 1. An error raised in any stage ends the run; what was finished is not done again.
 2. A full disk at any write ends the run, with what to do; nothing that was half written counts.
 3. An engine that is killed for want of memory is tried again, in any stage that has one.
+4. A run that another machine has taken over begins no further shard; there it goes on.
 """
 
 from __future__ import annotations
@@ -10,15 +11,19 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import storage.files
+import storage.leases
 import tasks.score
 import tasks.select
 from seal_core.errors import EngineError, StageError
+from storage.files import LocalFiles
+from storage.leases import Lease
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ask, method_tables
 from tests.semantics.scripted import Scripted
@@ -164,3 +169,24 @@ def test_an_engine_killed_for_want_of_memory(
     run(failing_engine(stage, killed, times=1), execution__shard_retries=1)
     assert method_tables(store) == undisturbed
     assert [row for row in executions(store) if row[2]] == [(stage, 1, 1)]
+
+
+def test_a_run_that_was_taken_over(
+    run: Runner, store: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4"""
+    files = cast(Any, LocalFiles(store))  # A lease that is not renewed asks it nothing.
+    lease = Lease(files, "_locks/run-a.json", {})
+    monkeypatch.setattr(storage.leases, "run_lease", lambda *_: nullcontext(lease))
+
+    def take_over(name: str, items: Sequence[Any]) -> None:
+        if engine_stage(name, items) == "finetune":
+            lease.lost.set()
+
+    with pytest.raises(StageError, match=r"another machine has taken run 'a' over"):
+        run(Scripted(take_over), execution__workers=1)
+    assert len(method_tables(store)) < len(undisturbed)
+    lease.lost.clear()
+    run()
+    assert method_tables(store) == undisturbed
+    assert all((good, bad) == (1, 0) for _, good, bad in executions(store))

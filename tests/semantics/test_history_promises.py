@@ -188,6 +188,7 @@ def test_a_plan_is_what_then_happens(run: Runner, store: Path) -> None:
     assert why["sample round_0"].cached == why["sample round_0"].shards
     assert why["finetune round_0"].reasons == ("settings.lora.lr: 0.001 -> 0.01",)
     assert why["evaluate round_0"].reasons == ("after finetune round_0",)
+    assert why["update round_0"].reasons == ("after filter round_0",)
     assert why["sample heldout round_1"].reasons == ("after update round_0",)
     assert changed.compared == "a"
     refused = run.plan(finetune__lr=0.01).refused
