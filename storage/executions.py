@@ -11,8 +11,10 @@ from seal_core.errors import StoreError
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
 from storage.naming import (
+    EXECUTION_RECORDS,
     RUNNING_RECORDS,
     check_run,
+    execution_record,
     is_compact,
     is_content_path,
     running_record,
@@ -26,16 +28,29 @@ KILLED = "killed: the process that worked on it ended before the work did"
 
 def begin_execution(store: Store, run: str, round_index: int, row: StageRow) -> str:
     """Notes that an execution runs; returns the note's path, which `end_execution` takes."""
-    path = running_record(run, digest([row.identity, row.started_at, row.host, row.pid]))
+    path = _note_path(run, row)
     write_record(store.files, path, {"round": round_index, "row": asdict(row)})
     return path
 
 
 def end_execution(store: Store, run: str, round_index: int, row: StageRow, note: str) -> TableRef:
-    """Writes the row of an execution that ended, well or not, and removes its note."""
+    """Writes the row of an execution that ended, well or not, and removes its note.
+
+    One that failed has no result, in whose record the second copy of the row would be.
+    """
+    # After a kill from here on, the next start writes this very row, and not one of a killed one.
+    write_record(store.files, note, {"round": round_index, "row": asdict(row)})
     ref = store.append_part("stages", [row], run=run, round_index=round_index)
+    if row.error is not None:
+        keep_execution(store, run, round_index, row)
     store.files.delete(note)
     return ref
+
+
+def keep_execution(store: Store, run: str, round_index: int, row: StageRow) -> None:
+    """Writes the second copy of a row that no result record holds."""
+    path = execution_record(_note_path(run, row))
+    write_record(store.files, path, {"round": round_index, "row": asdict(row)})
 
 
 def settle_killed(store: Store, run: str) -> int:
@@ -44,24 +59,28 @@ def settle_killed(store: Store, run: str) -> int:
     Returns:
         How many there were.
     """
-    paths = store.files.glob(f"{RUNNING_RECORDS}/{check_run(run)}/*.json")
-    for path in paths:
+    n_killed = 0
+    for path in store.files.glob(f"{RUNNING_RECORDS}/{check_run(run)}/*.json"):
         try:
-            noted = read_record(store.files, path)
-            row = StageRow(**noted["row"])
-        except (StoreError, TypeError, KeyError):
+            round_index, row = _read(store, path)
+        except StoreError:
+            n_killed += 1
             store.set_aside(path)
             continue
-        killed = replace(row, ended_at=None, seconds=None, error=KILLED)
-        end_execution(store, run, noted["round"], killed, path)
-    return len(paths)
+        if row.error is None and row.ended_at is None:
+            n_killed += 1
+            row = replace(row, seconds=None, error=KILLED)
+        # Whether a result record holds its row is not known here.
+        keep_execution(store, run, round_index, row)
+        end_execution(store, run, round_index, row, path)
+    return n_killed
 
 
 def check_history(store: Store, run: str, note: Callable[[str], None]) -> None:
-    """Sets damaged `stages` parts of a run aside; those of good executions are written again.
+    """Sets damaged `stages` parts of a run aside; each is written again from its second copy.
 
-    Each is named by its content. The result record of a shard holds a copy of its execution,
-    see `restore_execution`; of an execution that failed the part is the only copy.
+    A part is named by its content. The result record of a shard holds a copy of its execution,
+    see `restore_execution`; one that failed, or was done again, has a record of its own.
     """
     for path in store.files.glob(f"stages/run={check_run(run)}/round=*/part-*.parquet"):
         if is_compact(path):
@@ -70,6 +89,44 @@ def check_history(store: Store, run: str, note: Callable[[str], None]) -> None:
         if not is_content_path(path, sha256):
             note(f"{path}: the part's digest does not match its name; set aside")
             store.set_aside(path)
+    for path in store.files.glob(f"{EXECUTION_RECORDS}/{run}/*.json"):
+        if said := _restore(store, run, path):
+            note(said)
+
+
+def _restore(store: Store, run: str, path: str) -> str | None:
+    try:
+        round_index, row = _read(store, path)
+    except StoreError as error:
+        store.set_aside(path)
+        return f"{error}; {_copy_again(store, run, path)}"
+    ref = store.append_part("stages", [row], run=run, round_index=round_index, write=False)
+    return restore_execution(store, ref, run, round_index, asdict(row))
+
+
+def _copy_again(store: Store, run: str, path: str) -> str:
+    for round_index, row in store.rows("stages", run):
+        if execution_record(_note_path(run, row)) == path:
+            keep_execution(store, run, round_index, row)
+            return "written again"
+    return "set aside"
+
+
+def _note_path(run: str, row: StageRow) -> str:
+    return running_record(run, digest([row.identity, row.started_at, row.host, row.pid]))
+
+
+def _read(store: Store, path: str) -> tuple[int, StageRow]:
+    """Round and row of a record.
+
+    Raises:
+        StoreError: it is damaged, or of another kind.
+    """
+    noted = read_record(store.files, path)
+    try:
+        return int(noted["round"]), StageRow(**noted["row"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise StoreError(f"{path}: no execution ({type(error).__name__})") from error
 
 
 def restore_execution(

@@ -10,6 +10,7 @@ from storage.files import in_folder
 from storage.naming import (
     COMPACT_RECORDS,
     COMPACTING,
+    EXECUTION_RECORDS,
     RESULT_RECORDS,
     RUN_RECORDS,
     RUNNING_RECORDS,
@@ -33,7 +34,8 @@ def remove_leftovers(store: Store, run: str) -> int:
         return 0
     root, old = Path(store.files.root), time.time() - _OLD_SECONDS
     own = (f"*/run={check_run(run)}/round=*", f"{COMPACT_RECORDS}/{run}/*/*")
-    shared = (FOLDER, RESULT_RECORDS, RUN_RECORDS, COMPACTING, f"{RUNNING_RECORDS}/{run}")
+    own += tuple(f"{records}/{run}" for records in (RUNNING_RECORDS, EXECUTION_RECORDS))
+    shared = (FOLDER, RESULT_RECORDS, RUN_RECORDS, COMPACTING)
     folders = [path for pattern in own for path in root.glob(pattern)]
     folders += [root / name for name in shared]
     found = [path for folder in folders for path in folder.glob(".*.tmp")]

@@ -13,6 +13,7 @@ from storage.tables import TABLES
 
 RESULT_RECORDS = "_results"
 RUNNING_RECORDS = "_running"
+EXECUTION_RECORDS = "_executions"
 COMPACT_RECORDS = "_compact"
 COMPACTING = "_compacting"
 DAMAGED = "_damaged"
@@ -120,6 +121,11 @@ def running_record(run: str, name: str) -> str:
     if not _IDENTITY.fullmatch(name):
         raise ValueError(f"name {name!r} is no hex digest: use fingerprint.digest")
     return f"{RUNNING_RECORDS}/{check_run(run)}/{name[:16]}.json"
+
+
+def execution_record(running: str) -> str:
+    """Path of the copy of an execution's row, from that of the record while it ran."""
+    return f"{EXECUTION_RECORDS}/{running.removeprefix(f'{RUNNING_RECORDS}/')}"
 
 
 def check_ref(ref: TableRef) -> None:

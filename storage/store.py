@@ -100,12 +100,23 @@ class Store:
         return ref
 
     def append_part(
-        self, table: str, rows: Sequence[Any], *, run: str, round_index: int
+        self,
+        table: str,
+        rows: Sequence[Any],
+        *,
+        run: str,
+        round_index: int,
+        write: bool = True,
     ) -> TableRef:
-        """Writes rows as a part named by its content: history, which nothing replaces."""
+        """Writes rows as a part named by its content: history, which nothing replaces.
+
+        Args:
+            write: False to learn the ref only.
+        """
         data = encode_rows(table, rows, "")
         ref = _ref(table, content_path(table, run, round_index, sha256_of(data)), data, rows)
-        put_part(self, ref, data)
+        if write:
+            put_part(self, ref, data)
         return ref
 
     def read(self, ref: TableRef) -> list[Any]:

@@ -14,10 +14,13 @@ from importlib.metadata import version
 
 import prefect.runtime.task_run as task_run
 
+from seal_core.errors import StoreError
 from seal_core.fingerprint import canonical_json
-from storage.executions import begin_execution, end_execution
+from storage.executions import begin_execution, end_execution, keep_execution
 from storage.rows import StageRow
+from storage.store import Store
 from tasks.context import RunContext
+from tasks.results import read_result
 from tasks.work import MadeBy, ShardResult, StageOutput, Work
 
 _RECORDED_VERSIONS = ("seal-pipeline", "torch", "transformers", "peft", "trl", "prefect")
@@ -38,6 +41,7 @@ def recorded(context: RunContext, work: Work) -> Iterator[Execution]:
     While it runs there is a note of it, from which the next start of the run learns that it was
     killed. A result that the block leaves gets the row too, as the history's second copy.
     """
+    _keep_superseded(context.store, work.key)
     execution, clock = Execution(), time.perf_counter()
     begun = _begun(context, work)
     note = begin_execution(context.store, context.name, work.round_index, begun)
@@ -53,6 +57,16 @@ def recorded(context: RunContext, work: Work) -> Iterator[Execution]:
         if execution.result is not None:
             made = MadeBy(context.name, work.round_index, ref, asdict(row))
             execution.result = replace(execution.result, execution=made)
+
+
+def _keep_superseded(store: Store, key: str) -> None:
+    """The record of a result that is made again holds a row's second copy: that gets its own."""
+    try:
+        made = ShardResult.from_json(read_result(store, key)).execution
+    except (FileNotFoundError, StoreError, KeyError, TypeError, ValueError):
+        return  # No copy to keep; `tasks.cache` has said what is wrong.
+    if made is not None:
+        keep_execution(store, made.run, made.round_index, StageRow(**made.row))
 
 
 def _begun(context: RunContext, work: Work) -> StageRow:

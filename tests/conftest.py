@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -32,6 +33,8 @@ os.environ |= {
     "SEAL_CACHE": f"{_home}/cache",
     "TOKENIZERS_PARALLELISM": "false",
 }
+# In the background a shell has it ignored, and so would every command that a test sends it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -137,6 +138,8 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="six kills, for CI")
     parser.add_argument("--folder", type=Path, help="keep the stores here")
     options = parser.parse_args()
+    # In the background a shell has it ignored, and so would every run that ctrl-C is to end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory(prefix="seal-chaos-") as scratch:
         began = time.monotonic()

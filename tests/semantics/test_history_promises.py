@@ -15,6 +15,8 @@
 10. A crafted record with a pickle is refused, and never loaded.
 11. Weights that were removed on purpose are no damage; what needs them trains them again, and
     those that another run shares stay.
+12. Rows of executions that failed, were killed or were done again have a second copy as well, and
+    one that had ended when a kill came gets no second row.
 """
 
 from __future__ import annotations
@@ -24,16 +26,17 @@ import json
 import pickle
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import storage.executions
 from flows.expected import expected_stages
 from flows.standing import run_standing
 from seal_core.errors import EngineError, InputError, StageError
-from storage.executions import KILLED, begin_execution
+from storage.executions import KILLED, begin_execution, settle_killed
 from storage.files import LocalFiles
 from storage.pruning import prune_adapters
 from storage.records import read_record, write_record
@@ -152,6 +155,46 @@ def test_repeated_work_is_counted(done: Runner, store: Path) -> None:
     done()
     found = ask(store, "SELECT stage, n_killed, n_failed, n_repeated FROM wasted_work")
     assert found == [("evaluate", 0, 0, 1)]
+
+
+def test_rows_of_failed_and_superseded_work_have_a_second_copy(done: Runner, store: Path) -> None:
+    """1, 12"""
+    opened = Store.open(str(store))
+    row = next(r for _, r in opened.rows("stages", "a") if r.label == "finetune round_0")
+    begin_execution(opened, "a", 0, replace(row, ended_at=None, started_at="2026-01-01"))
+    next(store.glob("answers/run=a/round=0/*.parquet")).unlink()
+    done()  # One execution was killed, and one is done again.
+    rows = sorted(ask(store, "FROM stages"), key=str)
+    copies = sorted(store.glob("_executions/a/*.json"))
+    assert len(copies) == 2
+    for kind in KINDS:
+        for copy in copies:
+            round_index, kept = storage.executions._read(opened, str(copy.relative_to(store)))
+            ref = opened.append_part("stages", [kept], run="a", round_index=round_index)
+            damage(store / ref.path, kind)
+            done()
+            assert any(ref.path in note for note in done.notes), done.notes
+            assert sorted(ask(store, "FROM stages"), key=str) == rows
+    for kind in KINDS[1:]:
+        before = copies[0].read_bytes()
+        damage(copies[0], kind)
+        done()
+        assert any(copies[0].name in n and n.endswith("written again") for n in done.notes)
+        assert copies[0].read_bytes() == before
+    done()
+    assert done.notes == []
+
+
+def test_an_execution_that_had_ended_gets_no_second_row(done: Runner, store: Path) -> None:
+    """12"""
+    opened = Store.open(str(store))
+    row = next(r for _, r in opened.rows("stages", "a") if r.label == "finetune round_0")
+    rows = sorted(ask(store, "FROM stages"), key=str)
+    note = begin_execution(opened, "a", 0, replace(row, ended_at=None))
+    write_record(opened.files, note, {"round": 0, "row": asdict(row)})  # And then: kill -9.
+    assert settle_killed(opened, "a") == 0
+    assert not (store / note).exists()
+    assert sorted(ask(store, "FROM stages"), key=str) == rows
 
 
 @pytest.mark.parametrize("how", [shutil.move, shutil.copytree])
