@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from seal_core.errors import InputError, StoreError
 from storage.compact_build import Piece
 from storage.compact_settle import settle_compaction
@@ -108,8 +106,8 @@ def _compact_partition(
     with store.lock(f"compact-{partition.run}"):
         group = _Group.of(_not_full(store, partition))
         for i, (path, data) in enumerate(_read_all(store.files, parts), 1):
-            if problem := _unfit(partition, data):
-                note(f"{path} {problem}")
+            if problem := _unfit(partition, path, data):
+                note(problem)
                 continue
             group.add(path, data)
             if group.rows >= MAX_ROWS and len(parts) - i != 1:
@@ -134,7 +132,7 @@ class _Group:
     def add(self, path: str, data: bytes) -> None:
         """Takes a part."""
         self.parts.append((path, data))
-        self.rows += open_part(data).metadata.num_rows
+        self.rows += open_part(data, path).metadata.num_rows
 
 
 def _not_full(store: Store, partition: Partition) -> list[Compact]:
@@ -150,13 +148,13 @@ def _read_all(files: Files, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]
         yield from zip(chunk, found, strict=True)
 
 
-def _unfit(partition: Partition, data: bytes) -> str | None:
+def _unfit(partition: Partition, path: str, data: bytes) -> str | None:
     try:
-        file = open_part(data)
-    except (OSError, pa.ArrowException) as error:
-        return f"is damaged ({error}) and left as it is: resume the run"
+        file = open_part(data, path)
+    except StoreError as error:
+        return f"{error}; it is left as it is"
     if not file.schema_arrow.equals(TABLES[partition.table].schema):
-        return "has the columns of another version of seal and is left as it is"
+        return f"{path} has the columns of another version of seal and is left as it is"
     return None
 
 
@@ -191,8 +189,5 @@ def _pieces(store: Store, group: _Group) -> Iterator[Piece]:
     for compact in group.compacts:
         yield from pieces_of(store, compact)
     for path, data in group.parts:
-        try:
-            rows, metadata = decode(data)
-        except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{path} is damaged ({error}): resume the run") from error
+        rows, metadata = decode(data, path)
         yield Piece(path, sha256_of(data), metadata, rows)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import seal_core
+from seal_core.errors import StoreError
 from storage.tables import TABLES
 
 COMPRESSION = "zstd"
@@ -54,31 +56,52 @@ def encode(rows: pa.Table, metadata: Mapping[str, str]) -> bytes:
     return sink.getvalue()
 
 
-def open_part(data: bytes) -> pq.ParquetFile:
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Turns what pyarrow raises on damaged bytes, which is much, into one error with the path.
+
+    Raises:
+        StoreError: what was read in the block is damaged.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise StoreError(f"{path} is damaged ({reason}): resume the run") from error
+
+
+def open_part(data: bytes, path: str) -> pq.ParquetFile:
     """A part, to read.
 
     Raises:
-        pa.ArrowException: it is no Parquet file.
+        StoreError: it is no Parquet file.
     """
-    # Not `read_table`, which would take run and round from the path as columns.
-    return pq.ParquetFile(io.BytesIO(data))
+    with readable(path):
+        # Not `read_table`, which would take run and round from the path as columns.
+        return pq.ParquetFile(io.BytesIO(data))
 
 
-def decode(data: bytes) -> tuple[pa.Table, dict[str, str]]:
+def decode(data: bytes, path: str) -> tuple[pa.Table, dict[str, str]]:
     """Rows and metadata of a part.
 
     Raises:
-        pa.ArrowException: it is no Parquet file.
-        OSError: its pages are damaged.
+        StoreError: it is no Parquet file, or its pages are damaged.
     """
-    file = open_part(data)
-    return file.read(), metadata_of(file)
+    with readable(path):
+        file = open_part(data, path)
+        return file.read(), metadata_of(data, path)
 
 
-def metadata_of(file: pq.ParquetFile) -> dict[str, str]:
-    """What a part says of itself; without the Arrow schema, which every writer adds."""
-    found = {k.decode(): v.decode() for k, v in (file.metadata.metadata or {}).items()}
-    return {key: value for key, value in found.items() if key.startswith("seal.")}
+def metadata_of(data: bytes, path: str) -> dict[str, str]:
+    """What a part says of itself; without the Arrow schema, which every writer adds.
+
+    Raises:
+        StoreError: it is no Parquet file.
+    """
+    with readable(path):
+        plain = open_part(data, path).metadata.metadata or {}
+        found = {k.decode(): v.decode() for k, v in plain.items()}
+        return {key: value for key, value in found.items() if key.startswith("seal.")}
 
 
 def sha256_of(data: bytes) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
 from storage.compact_switch import place_member, replace_member
@@ -63,7 +61,7 @@ def part_problem(store: Store, ref: TableRef) -> str | None:
         return store.compacts.verify(ref)
     if sha256_of(data) != ref.sha256:
         return f"{ref.path}: the part's digest does not match"
-    count = open_part(data).metadata.num_rows
+    count = open_part(data, ref.path).metadata.num_rows
     if count != ref.rows:
         return f"{ref.path}: the part has {count} rows, not {ref.rows}"
     return None
@@ -77,22 +75,20 @@ def part_ref(store: Store, table: str, path: str) -> TableRef:
     """
     try:
         data = store.files.read(path)
-        return TableRef(table, path, sha256_of(data), open_part(data).metadata.num_rows)
     except FileNotFoundError:
         found = store.compacts.find(path)
         if found is None:
             raise StoreError(f"{path} is missing: resume the run") from None
         return TableRef(table, path, found[1].sha256, found[1].rows)
-    except pa.ArrowException as error:
-        raise StoreError(f"{path} is damaged ({error}): resume the run") from error
+    return TableRef(table, path, sha256_of(data), open_part(data, path).metadata.num_rows)
 
 
 def part_metadata(store: Store, path: str) -> dict[str, str] | None:
     """What a part says of itself; None if there is no readable one."""
     try:
-        return metadata_of(open_part(store.files.read(path)))
+        return metadata_of(store.files.read(path), path)
     except FileNotFoundError:
         found = store.compacts.find(path)
         return found[1].metadata if found else None
-    except pa.ArrowException:
+    except StoreError:
         return None

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from seal_core.errors import InputError, StoreError
@@ -27,7 +26,7 @@ from storage.naming import (
     part_path,
     round_of,
 )
-from storage.parts import decode, encode_rows, sha256_of
+from storage.parts import decode, encode_rows, readable, sha256_of
 from storage.placing import adopt_part, part_metadata, part_problem, part_ref, put_part
 from storage.roots import local_state_root, open_files
 from storage.tables import TABLES
@@ -222,13 +221,22 @@ class Store:
         Raises:
             InputError: the lock was not free in time.
         """
+        with self.try_lock(name, timeout) as held:
+            if not held:
+                raise InputError(busy or f"{name} is in use by another process: try later")
+            yield
+
+    @contextmanager
+    def try_lock(self, name: str, timeout: float) -> Iterator[bool]:
+        """As `lock`; whether it was free in time."""
         lock = FileLock(self.state_root / "_locks" / lock_name(name))
         try:
             lock.acquire(timeout=timeout)
-        except Timeout as error:
-            raise InputError(busy or f"{name} is in use by another process: try later") from error
+        except Timeout:
+            yield False
+            return
         try:
-            yield
+            yield True
         finally:
             lock.release()
 
@@ -252,7 +260,5 @@ def _ref(table: str, path: str, data: bytes, rows: Sequence[Any]) -> TableRef:
 
 
 def _rows(table: str, path: str, data: bytes) -> list[Any]:
-    try:
-        return TABLES[table].from_arrow(decode(data)[0])
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path} is missing or damaged ({error}): resume the run") from error
+    with readable(path):
+        return TABLES[table].from_arrow(decode(data, path)[0])

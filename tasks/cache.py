@@ -83,6 +83,9 @@ def _orphan(store: Store, work: Work, run: str) -> str | None:
     """Parts without a record: it was deleted, or a kill came between the two."""
     for table in work.outputs:
         path = store.part_path(table, run, work.round_index, work.slot)
-        if store.identity_of(path) == work.key:
+        identity = store.identity_of(path)
+        if identity == work.key:
             return f"{result_record(work.key)}: the record is missing beside {path}"
+        if identity is None and store.files.exists(path):
+            return f"{path}: the part is damaged"
     return None

@@ -1,7 +1,8 @@
-"""Where Prefect keeps the results of shards: JSON records in the store, checked bit for bit.
+"""Lets Prefect find the results of shards in the store, as plain JSON and nothing else.
 
-Prefect's own folder of results is neither checked nor atomic, and what it holds may be a pickle,
-which runs code when it is read. Here a record is JSON with a digest, or it is refused.
+Prefect's own records say how they are to be decoded: by a pickle, or by JSON whose objects name a
+class to call. Both run code when they are read. And an error while it writes one is logged only.
+So tasks write their records themselves, and Prefect reads them through this block.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import prefect
 from prefect.filesystems import WritableFileSystem
+from prefect.serializers import JSONSerializer
 from pydantic import PrivateAttr
 
-from storage.naming import result_record
-from storage.records import read_record, write_record
 from storage.store import Store
-from tasks.results import json_only
+from tasks.results import read_result
+
+PLAIN_JSON = JSONSerializer(object_encoder=None, object_decoder=None)
 
 
 class ShardRecords(WritableFileSystem):
@@ -36,22 +39,20 @@ class ShardRecords(WritableFileSystem):
 
     # Prefect passes `_sync=True` where it calls from synchronous code, which is everywhere here.
     def read_path(self, path: str, **_: Any) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The record as Prefect wrote it.
+        """The record as Prefect wants it; how to decode it is said here, and not in the store.
 
         Raises:
             FileNotFoundError: there is none.
-            StoreError: it is damaged, or not JSON.
+            StoreError: it is damaged, or not a shard's.
         """
-        value = read_record(self._store.files, result_record(path))
-        plain = {"metadata": json_only(value, path), "result": json.dumps(value["result"])}
-        return json.dumps(plain).encode()
+        result = read_result(self._store, path)
+        metadata = {
+            "storage_key": path,
+            "expiration": None,
+            "serializer": PLAIN_JSON.model_dump(),
+            "prefect_version": prefect.__version__,
+        }
+        return json.dumps({"metadata": metadata, "result": json.dumps(result)}).encode()
 
     def write_path(self, path: str, content: bytes, **_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Keeps what Prefect wrote, if it is JSON.
-
-        Raises:
-            StoreError: it is not.
-        """
-        plain = json.loads(content)
-        value = {"metadata": json_only(plain, path), "result": json.loads(plain["result"])}
-        write_record(self._store.files, result_record(path), value)
+        """Nothing: the task has written its record, see `tasks.stage`; failures have none."""

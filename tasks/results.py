@@ -1,4 +1,4 @@
-"""Reads what shards' tasks returned from their records in the store; JSON or nothing.
+"""Results of shards in the store: plain JSON records, or nothing.
 
 Apart from `tasks.records`, since commands read results before Prefect may be imported: it takes
 its settings from the environment at that moment.
@@ -10,32 +10,26 @@ from typing import Any
 
 from seal_core.errors import StoreError
 from storage.naming import result_record
-from storage.records import read_record
+from storage.records import read_record, write_record
 from storage.store import Store
 
 
-def read_result(store: Store, key: str) -> Any:
+def write_result(store: Store, key: str, result: dict[str, Any]) -> None:
+    """Keeps what a shard's task returns; `result` must be plain JSON data."""
+    write_record(store.files, result_record(key), {"result": result})
+
+
+def read_result(store: Store, key: str) -> dict[str, Any]:
     """What a shard's task returned, as plain JSON data.
 
     Raises:
         FileNotFoundError: there is no record.
-        StoreError: it is damaged, or not JSON.
+        StoreError: it is damaged, or of another kind, such as one that names a serializer.
     """
-    value = read_record(store.files, result_record(key))
-    json_only(value, key)
+    path = result_record(key)
+    value = read_record(store.files, path)
+    if not isinstance(value, dict) or set(value) != {"result"}:
+        raise StoreError(f"{path}: no record of a shard's result; refused")
+    if not isinstance(value["result"], dict):
+        raise StoreError(f"{path}: the result is no JSON object; refused")
     return value["result"]
-
-
-def json_only(record: dict[str, Any], key: str) -> dict[str, Any]:
-    """The metadata of a record whose result is JSON.
-
-    Raises:
-        StoreError: it is anything else, such as a pickle.
-    """
-    try:
-        kind = record["metadata"]["serializer"]["type"]
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{result_record(key)}: no record of a result") from error
-    if kind != "json":
-        raise StoreError(f"{result_record(key)}: the result is not JSON but {kind}; refused")
-    return record["metadata"]

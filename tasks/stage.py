@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,10 @@ from tasks.context import RunContext, current
 from tasks.executions import recorded
 from tasks.gpu import hold_gpu
 from tasks.records import ShardRecords
+from tasks.results import write_result
 from tasks.work import ShardResult, StageOutput, Work
+
+_LOCK_SECONDS = 1.0
 
 Body = Callable[[RunContext, Work], StageOutput]
 
@@ -158,17 +162,31 @@ def _engine_died(_task: Any, _run: Any, state: Any) -> bool:
 
 
 def _execute(body: Body, work: Work) -> ShardResult:
-    """Runs a body under the shard's lock, so that two equal runs do each shard once."""
+    """Runs a body under the shard's lock, so that two equal runs do each shard once.
+
+    The record of the result is written under that lock too: whoever waits for it finds the result.
+    """
     context = current()
     _check_lease(context)
-    with context.store.lock(f"shard-{work.key}"):
+    with _shard_lock(context, work.key):
         done = look_up(context.store, work, context.name).result
         if done is not None:
             return done
         with recorded(context, work) as execution:
             execution.output = body(context, work)
             execution.result = _persist(context, work, execution.output)
+        write_result(context.store, work.key, execution.result.to_json())
         return execution.result
+
+
+@contextmanager
+def _shard_lock(context: RunContext, key: str) -> Iterator[None]:
+    """Waits for as long as another run works on the shard, but not beyond the end of this run."""
+    with ExitStack() as stack:
+        while not stack.enter_context(context.store.try_lock(f"shard-{key}", _LOCK_SECONDS)):
+            if context.stopping.is_set():
+                raise StageError("the run ended while another one worked on this shard")
+        yield
 
 
 def _check_lease(context: RunContext) -> None:

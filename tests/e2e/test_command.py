@@ -4,7 +4,8 @@
 2. The embedded model's loop: results, status, sql, show, and a second run from the cache.
 3. A run killed with SIGKILL goes on, and its tables equal an undisturbed run's.
 4. Ctrl-C ends with 130, SIGTERM with 143, within seconds, and both say how to go on.
- 5. Another config under a used run name: one line with the field that differs, exit code 2.
+5. Another config under a used run name: one line with the field that differs, exit code 2.
+6. Ctrl-C also ends a run that waits for a shard on which another run works.
 """
 
 from __future__ import annotations
@@ -125,9 +126,9 @@ def test_another_config_under_a_used_name_is_refused(demo: Path) -> None:
     assert tables(demo / "seal-store") == before
 
 
-def _start(folder: Path) -> subprocess.Popen[str]:
+def _start(folder: Path, *more: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [*SEAL, *DEMO], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*SEAL, *DEMO, *more], cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -167,3 +168,22 @@ def test_sigterm_ends_in_good_order(tmp_path: Path) -> None:
     assert "go on with: seal run" in rest
     assert "Traceback" not in rest
     assert "Crash" not in rest
+
+
+def test_ctrl_c_while_another_run_has_the_shard(tmp_path: Path) -> None:
+    """6"""
+    first = _start(tmp_path)
+    os.killpg(first.pid, signal.SIGSTOP)
+    try:
+        second = _start(tmp_path, "--name", "second")
+        notes = tmp_path / "seal-store/_running"
+        assert list(notes.glob("demo/*.json"))
+        time.sleep(3)
+        assert not list(notes.glob("second/*.json"))  # It waits.
+        os.killpg(second.pid, signal.SIGINT)
+        _, rest = second.communicate(timeout=30)
+        assert second.returncode == 130, rest
+        assert "Traceback" not in rest
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait(timeout=30)

@@ -12,7 +12,7 @@
    what follows from the change; it keeps its parent's shards, and outlives it.
 8. Work done again with other bits replaces what stood there: no row is doubled.
 9. The standing of a run says what is left.
-10. A crafted record with a pickle is refused, and never loaded.
+10. A crafted record never runs code: not by a pickle, a class to make, or a library to use.
 11. Weights that were removed on purpose are no damage; what needs them trains them again, and
     those that another run shares stay.
 12. Rows of executions that failed, were killed or were done again have a second copy as well, and
@@ -117,6 +117,25 @@ def test_damage_is_named_and_mended(done: Runner, store: Path, i: int) -> None:
         assert ask(store, "SELECT count(*) FROM stages")[0][0] >= n_rows
     done()
     assert done.notes == []
+
+
+def test_a_damaged_part_without_its_record(done: Runner, store: Path) -> None:
+    """1"""
+    rows = tables(store)
+    part = min(store.glob("scores/run=a/round=0/part-*.parquet"))
+    damage_footer(part)
+    for record in [p for p in (store / "_results").iterdir() if part.name in p.read_text()]:
+        record.unlink()
+    done()
+    assert any(f"{part.relative_to(store)}: the part is damaged" in note for note in done.notes)
+    assert tables(store) == rows
+
+
+def damage_footer(part: Path) -> None:
+    """Where the type of a field should be, is none."""
+    data = part.read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    part.write_bytes(data[:start] + b"\xff" * 8 + data[start + 8 :])
 
 
 @pytest.mark.parametrize("place", ["answers/run=a/round=0", "stages/run=a", "_results"])
@@ -332,18 +351,30 @@ class _Bomb:
         return Path.touch, (self._path,)
 
 
-def test_a_pickle_in_a_record_is_refused(done: Runner, store: Path, tmp_path: Path) -> None:
+def crafted(kind: str, value: dict[str, Any], fired: Path) -> dict[str, Any]:
+    """A record as Prefect's own storage would have it, that runs code where it is decoded."""
+    if kind == "pickle":
+        bomb = base64.b64encode(pickle.dumps(_Bomb(fired))).decode()
+        serializer = {"type": "pickle", "picklelib": "cloudpickle"}
+        return {"metadata": {"serializer": serializer}, "result": bomb}
+    call = {"__class__": "subprocess.getoutput", "data": [f"touch {fired}"]}
+    result = {**value["result"], "identity": {**value["result"]["identity"], "more": call}}
+    if kind == "class":
+        return {"result": result}
+    return {"metadata": {"serializer": {"type": "json", "jsonlib": "os"}}, "result": result}
+
+
+@pytest.mark.parametrize("kind", ["pickle", "class", "library"])
+def test_a_record_with_code_in_it(done: Runner, store: Path, tmp_path: Path, kind: str) -> None:
     """10"""
     rows = tables(store)
     name = f"_results/{next((store / '_results').iterdir()).name}"
-    files = LocalFiles(store)
-    value = read_record(files, name)
-    value["metadata"]["serializer"] = {"type": "pickle", "picklelib": "cloudpickle"}
-    value["result"] = base64.b64encode(pickle.dumps(_Bomb(tmp_path / "fired"))).decode()
-    write_record(files, name, value)
+    files, fired = LocalFiles(store), tmp_path / "fired"
+    write_record(files, name, crafted(kind, read_record(files, name), fired))
     done()
-    assert any(name in note and "pickle" in note for note in done.notes)
-    assert not (tmp_path / "fired").exists()
+    assert not fired.exists()
+    if kind != "class":  # That is plain JSON, and read as such.
+        assert any(name in note and "refused" in note for note in done.notes)
     assert tables(store) == rows
     for path, data in files_of(store).items():
         assert not data.startswith(b"\x80") and b"cloudpickle" not in data, path

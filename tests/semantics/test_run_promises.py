@@ -249,9 +249,7 @@ def test_a_record_that_is_not_json_is_refused(run: Any, store: Path) -> None:
     record = next((store / "_results").iterdir())
     files = LocalFiles(store)
     value = read_record(files, f"_results/{record.name}")
-    value["metadata"]["serializer"] = {"type": "pickle"}
-    write_record(files, f"_results/{record.name}", value)
+    write_record(files, f"_results/{record.name}", value | {"serializer": "pickle"})
     run()
-    kept = read_record(files, f"_results/{record.name}")
-    assert kept["metadata"]["serializer"]["type"] == "json"
+    assert read_record(files, f"_results/{record.name}").keys() == {"result"}
     assert method_tables(store) == before

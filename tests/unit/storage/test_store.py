@@ -8,6 +8,7 @@
 6. A part is adopted into another run, once, and outlives the run it came from.
 7. Two processes that write the same part leave one whole part.
 8. A root that cannot be a store is refused with its fix.
+9. Whatever byte of a part is damaged: who reads it without its digest gets a StoreError or rows.
 """
 
 from __future__ import annotations
@@ -112,6 +113,22 @@ def test_damage_is_found(store: Store) -> None:
         store.read(ref)
     path.unlink()
     assert "missing" in (store.verify(ref) or "")
+
+
+def test_any_damage_is_one_error(store: Store) -> None:
+    ref = write(store, EDIT)
+    path, whole = store.root / ref.path, store.files.read(ref.path)
+    messages = []
+    for at in range(0, len(whole), 3):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        store.identity_of(ref.path)
+        for read in (lambda: store.refs("self_edits", "r"), lambda: store.rows("self_edits")):
+            try:
+                read()
+            except StoreError as error:
+                messages.append(str(error))
+    assert len(messages) > len(whole) / 6
+    assert all(message.startswith(f"{ref.path} is damaged (") for message in messages)
 
 
 def test_names_stay_inside(store: Store, tmp_path: Path) -> None:
