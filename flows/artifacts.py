@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 
 from flows.progress import PlainProgress, StageDone, open_progress
 from flows.results import Results, held_out_results, number, span
-from seal_core.errors import InputError
+from seal_core.errors import SealError
 from storage.catalog import Catalog
 from storage.store import Store
 
@@ -71,7 +71,7 @@ def _report(run: str, store: str) -> str:
         with Catalog(opened) as catalog:
             results = results_markdown(held_out_results(catalog, run))
         place = str(opened.root)
-    except InputError as error:
+    except (SealError, OSError) as error:
         results, place = [str(error)], store
     commands = [f"seal {command} {run} --store {place}" for command in ("results", "status")]
     asked = ["", "Ask the store with", "", *(f"    {command}" for command in commands)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from prefect import flow
 
@@ -44,7 +45,8 @@ def evaluate_policy(
     loaded = load_config(config, with_store(overrides))
     store = Store.open(loaded.execution.store, create=False)
     policy_id, round_index, ref = find_policy(store, run, policy)
-    checked = preflight(loaded, name or f"{run}-eval-{policy_id.removeprefix('policy-')[:12]}")
+    default = f"{run}-eval-{policy_id.removeprefix('policy-')[:12]}"
+    checked = replace(preflight(loaded, name or default), evaluates=policy_id)
     with reported(checked.name, loaded.execution.store) as progress:
         measure(checked, progress, ref, round_index)
     print_accuracy(store, checked.name, policy_id)

@@ -14,7 +14,9 @@ from seal_core.domains.rows import build_rows, rows_digest
 from seal_core.errors import InputError
 from seal_core.types import Problem
 from storage.catalog import Catalog
+from storage.formats import visible
 
+_BREAKS = "\n\t"
 _KINDS = {
     "edit": ("self_edits", "self_edit_id"),
     "adapter": ("adapters", "adapter_id"),
@@ -164,9 +166,9 @@ def _edits_of(catalog: Catalog, problem: str, run: str) -> list[dict[str, Any]]:
 
 
 def _section(console: Console, title: str, lines: Sequence[str]) -> None:
-    console.print(f"\n[bold]{escape(title)}[/]")
+    console.print(f"\n[bold]{escape(visible(title))}[/]")
     for line in lines or ["(nothing)"]:
-        console.print(f"  {escape(line)}".replace("\n", "\n  "))
+        console.print(f"  {escape(visible(line, keep=_BREAKS))}".replace("\n", "\n  "))
 
 
 def _edit_line(edit: dict[str, Any]) -> str:

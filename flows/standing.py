@@ -15,6 +15,7 @@ from storage.rows import RunRow
 from storage.runs import get_run
 from storage.status import StageStatus, in_flight, run_status
 from storage.store import Store
+from tasks.results import has_result
 from tasks.work import OUTPUTS
 
 
@@ -92,7 +93,10 @@ def run_standing(store: Store, name: str) -> RunStanding:
 def _expected(store: Store, row: RunRow) -> list[ExpectedStage]:
     if is_imported(row):
         return []
-    plain = {k: v for k, v in json.loads(row.config_json).items() if k in Config.model_fields}
+    recorded = json.loads(row.config_json)
+    if "evaluates" in recorded:
+        return []  # It has some of the stages only.
+    plain = {k: v for k, v in recorded.items() if k in Config.model_fields}
     try:
         config = Config.model_validate(plain)
     except ValidationError:
@@ -112,8 +116,10 @@ def _standing(
     (table,) = OUTPUTS[item.stage]
     slots = (f"{item.label}/{shard}" for shard in range(item.shards))
     paths = {store.part_path(table, run, item.round_index, slot) for slot in slots}
-    present = len(paths & parts[table])
     line = begun.get((item.round_index, item.label))
+    found = paths & parts[table]
+    # Only shards with errors can be left though their part is there.
+    present = sum(_counts(store, path) for path in found) if line and line.errors else len(found)
     done = min(line.shards, present) if line else 0
     return StageStanding(
         round_index=item.round_index,
@@ -130,6 +136,12 @@ def _standing(
         seconds=line.seconds if line else 0.0,
         tokens=line.tokens if line else 0,
     )
+
+
+def _counts(store: Store, path: str) -> bool:
+    """Whether a part's shard is done: not if too many of its units failed."""
+    key = store.identity_of(path)
+    return bool(key) and has_result(store, key)
 
 
 def _executed(line: StageStatus) -> StageStanding:

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
@@ -39,13 +40,21 @@ def watch_worker() -> None:
 
 
 def _watch(parent: int) -> None:
-    while os.getppid() == parent:
+    while os.getppid() == parent and _may_be_worker(parent):
         time.sleep(_POLL_SECONDS)
     _drop_output()
     get_run_logger().error("the worker of this run is gone, so it ends; the next run goes on here")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _may_be_worker(pid: int) -> bool:
+    """False for a reaper of orphans, which no Python process is, if the worker was gone before."""
+    try:
+        return b"python" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True  # This system does not tell.
 
 
 def _drop_output() -> None:

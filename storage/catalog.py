@@ -199,7 +199,7 @@ def _needs(views: dict[str, str]) -> dict[str, set[str]]:
 def _mentioned(sql: str, needs: dict[str, set[str]]) -> set[str]:
     """Tables that a statement may read; rather too many than one too few."""
     words = set(re.findall(r"\w+", sql.lower()))
-    if words & {"query", "query_table"}:
+    if words & {"query", "query_table", "json_execute_serialized_sql"}:
         # These functions take names or SQL as text, put together in any way.
         return set(TABLES)
     return set().union(*(needs[word] for word in words if word in needs))

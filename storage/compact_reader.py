@@ -90,17 +90,19 @@ class CompactReader:
         """
         for member in compact.members:
             with self._lock:
-                yield self._slice(compact, member.first_row, member.rows)
+                rows = self._slice(compact, member.first_row, member.rows)
+            yield rows
 
     def _compacts(self, pattern: str) -> Iterator[Compact]:
         """Compact files that are there, from their records; damaged records are left out."""
         for path, version in _versions(self._files, pattern).items():
             try:
-                compact = _kept(
-                    self._records,
-                    (path, version),
-                    lambda path=path: read_compact(self._files, path),
-                )
+                with self._lock:
+                    compact = _kept(
+                        self._records,
+                        (path, version),
+                        lambda path=path: read_compact(self._files, path),
+                    )
             except (StoreError, FileNotFoundError):
                 continue
             if self._files.exists(compact.path):

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -102,9 +103,17 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = value if isinstance(value, str) else _dump(value)
-    # Generated text must not move the cursor or change the terminal's colours.
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = visible(text)
     return text if len(text) <= _MAX_WIDTH else text[: _MAX_WIDTH - 1] + "…"
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Generated text that cannot move the cursor or change the terminal's colours.
+
+    Args:
+        keep: Characters to leave as they are, such as line breaks.
+    """
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 def _csv(reader: pa.RecordBatchReader, out: IO[str]) -> None:
@@ -116,6 +125,8 @@ def _csv(reader: pa.RecordBatchReader, out: IO[str]) -> None:
 
 def _json(reader: pa.RecordBatchReader, out: IO[str]) -> None:
     names, before = reader.schema.names, "[\n"
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise InputError(f"two columns are named {twice[0]!r}: give one another name with AS")
     for row in _rows(reader):
         item = dict(zip(names, row, strict=True))
         text = json.dumps(_plain(item), indent=2, ensure_ascii=False, default=str)

@@ -39,10 +39,18 @@ def remove_leftovers(store: Store, run: str) -> int:
     folders = [path for pattern in own for path in root.glob(pattern)]
     folders += [root / name for name in shared]
     found = [path for folder in folders for path in folder.glob(".*.tmp")]
-    gone = [path for path in found if path.stat().st_mtime < old]
+    gone = [path for path in found if _changed(path) < old]
     for path in gone:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return len(gone)
+
+
+def _changed(path: Path) -> float:
+    """When it was; now, if another run has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

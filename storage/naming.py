@@ -65,12 +65,17 @@ def check_run(run: str) -> str:
     Raises:
         InputError: it could not stand in a path.
     """
-    if not _RUN.fullmatch(run):
+    if not is_run(run):
         raise InputError(
             f"run name {run!r}: use 1 to 100 letters, digits, '.', '_' or '-', "
             "starting with a letter or digit"
         )
     return run
+
+
+def is_run(name: str) -> bool:
+    """Whether a run may have this name."""
+    return _RUN.fullmatch(name) is not None
 
 
 def part_path(table: str, run: str, round_index: int, slot: str) -> str:

@@ -5,6 +5,8 @@ The libraries' own messages are not passed on: they name the endpoint, which may
 
 from __future__ import annotations
 
+import errno
+
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -13,7 +15,8 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
-from seal_core.errors import InputError, SealError, StoreConnectionError
+from seal_core.errors import InputError, SealError, StoreConnectionError, StoreError, what_next
+from storage.roots import cache_root
 
 FAILURES = (OSError, ValueError, BotoCoreError, ClientError)
 """What an operation of s3fs may raise for a reason outside of this program."""
@@ -28,6 +31,7 @@ _REGION = {
     "PermanentRedirect",
 }  # fmt: skip
 _DENIED = {"403", "AccessDenied", "AllAccessDisabled", "Forbidden"}
+_OF_THIS_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}
 _MISSING = {"404", "NoSuchKey"}
 _PRECONDITION = {"412", "PreconditionFailed"}
 _CONFLICT = {"409", "ConditionalRequestConflict"}
@@ -59,6 +63,8 @@ def explain(error: BaseException, root: str) -> SealError | FileNotFoundError:
         StoreConnectionError for a server that does not answer or answers with a fault of its own.
     """
     code = error_code(error)
+    if isinstance(error, OSError) and code is None and error.errno in _OF_THIS_MACHINE:
+        return StoreError(f"{cache_root()}: {error.strerror}{what_next(error)}")
     if code in _MISSING or (code is None and isinstance(error, FileNotFoundError)):
         return FileNotFoundError(f"{root}: no such object")
     if code is None:

@@ -112,11 +112,22 @@ def remove_objects(files: ObjectFiles, uri: str) -> None:
 def _keep(staging: Path, sha256: str) -> None:
     """Makes a checked folder the local copy, unless another process was faster."""
     target = adapter_cache() / sha256
-    if not _is_whole(target):
-        shutil.rmtree(target, ignore_errors=True)
-        with suppress(OSError):
-            staging.rename(target)
-    _verified.add(target)
+    if _is_whole(target) or _renamed(staging, target) or _is_whole(target):
+        return
+    # Whoever reads the damaged copy keeps its open files.
+    aside = adapter_cache() / temporary_name("damaged")
+    _renamed(target, aside)
+    _renamed(staging, target)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _renamed(source: Path, target: Path) -> bool:
+    """Whether it could be; not if the target is there, with files in it."""
+    try:
+        source.rename(target)
+    except OSError:
+        return False
+    return True
 
 
 def _is_whole(target: Path) -> bool:

@@ -13,7 +13,7 @@ import seal_core
 from seal_core.errors import InputError, StoreError
 from seal_core.fingerprint import canonical_json, digest
 from seal_core.types import CONTROL_ROUND, TableRef
-from storage.naming import RUN_RECORDS, check_run, run_record
+from storage.naming import RUN_RECORDS, check_run, is_run, run_record
 from storage.records import create_record, read_record, write_record
 from storage.rows import RunRow
 from storage.store import Store
@@ -74,12 +74,12 @@ def register_run(
 
 
 def list_runs(store: Store) -> list[RunRow]:
-    """All runs, the oldest first."""
+    """All runs, the oldest first; files whose name cannot be a run's are no run."""
     names = {Path(path).stem for path in store.files.glob(f"{RUN_RECORDS}/*.json")}
     names |= {
         path.split("/")[1].removeprefix("run=") for path in store.files.glob("runs/run=*/round=*/*")
     }
-    rows = (_find(store, name)[0] for name in names)
+    rows = (_find(store, name)[0] for name in names if is_run(name))
     return sorted((row for row in rows if row), key=lambda row: (row.created_at, row.run))
 
 

@@ -14,7 +14,7 @@ from seal_core.types import TableRef
 from storage import weights
 from storage.announcements import read_stable
 from storage.compact_reader import CompactReader
-from storage.files import Files
+from storage.files import Files, in_objects
 from storage.marker import open_marker
 from storage.naming import (
     DAMAGED,
@@ -66,6 +66,19 @@ class Store:
         if create:
             store.log_root.mkdir(parents=True, exist_ok=True)
         return store
+
+    @staticmethod
+    def is_new(root: str) -> bool:
+        """Whether nothing is there yet, so that opening it would make a store.
+
+        Raises:
+            InputError: the URL is of a kind that stores cannot be in, or cannot be reached.
+        """
+        files = open_files(root)
+        if in_objects(files):
+            return not files.exists(MARKER) and not files.glob("*/*")
+        folder = Path(files.root)
+        return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
     def write_part(
         self,

@@ -14,7 +14,7 @@ from seal_core.types import TableRef
 from storage.executions import restore_execution
 from storage.naming import result_record
 from storage.store import Store
-from tasks.results import read_result
+from tasks.results import ForgottenResult, read_result
 from tasks.work import ShardResult, Work
 
 
@@ -40,6 +40,8 @@ def look_up(store: Store, work: Work, run: str) -> CacheEntry:
         found = [_locate(store, ref, work, run) for ref in result.refs]
     except FileNotFoundError:
         return CacheEntry(damage=_orphan(store, work, run))
+    except ForgottenResult:
+        return CacheEntry()
     except StoreError as error:
         return CacheEntry(damage=str(error))
     except (KeyError, TypeError, ValueError) as error:
@@ -58,11 +60,6 @@ def restore_history(store: Store, result: ShardResult, run: str) -> str | None:
     if made is None or made.run != run:
         return None
     return restore_execution(store, made.ref, run, made.round_index, made.row)
-
-
-def forget(store: Store, key: str) -> None:
-    """Removes a record, so that its shard runs again the next time."""
-    store.files.delete(result_record(key))
 
 
 def _locate(

@@ -35,13 +35,18 @@ from tasks.shards import Shard, store_shards
 
 @dataclass(frozen=True)
 class Preflight:
-    """What is known of a run before its first write; every check on the input has passed."""
+    """What is known of a run before its first write; every check on the input has passed.
+
+    Attributes:
+        evaluates: Id of the policy that the run measures, if that is all it does.
+    """
 
     name: str
     config: Config
     model_path: str
     domain: Domain
     problems: ProblemSet
+    evaluates: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,10 @@ def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]
         "train": digest([problem.problem_id for problem in checked.problems.train]),
         "heldout": digest([problem.problem_id for problem in checked.problems.heldout]),
     }
-    return {**config.identity(), "contents": contents}, used
+    identity = {**config.identity(), "contents": contents}
+    if checked.evaluates is not None:
+        identity["evaluates"] = checked.evaluates
+    return identity, used
 
 
 Engines = tuple[Generator, PolicyTrainer]

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from storage.rows import RunRow
@@ -78,7 +77,6 @@ def _earlier_runs(store: Store, name: str, fork: str | None) -> tuple[RunRow | N
 
 def _store_to_read(root: str, stack: ExitStack) -> Store:
     """The store, or an empty one where there is none yet."""
-    folder = Path(root)
-    if "://" not in root and not (folder.is_file() or (folder.is_dir() and any(folder.iterdir()))):
+    if Store.is_new(root):
         return Store.open(stack.enter_context(tempfile.TemporaryDirectory(prefix="seal-plan-")))
     return Store.open(root, create=False)

@@ -13,10 +13,30 @@ from storage.naming import result_record
 from storage.records import read_record, write_record
 from storage.store import Store
 
+_FORGOTTEN = {"forgotten": True}
+
+
+class ForgottenResult(StoreError):
+    """The result is not to be used, though it is whole."""
+
 
 def write_result(store: Store, key: str, result: dict[str, Any]) -> None:
     """Keeps what a shard's task returns; `result` must be plain JSON data."""
     write_record(store.files, result_record(key), {"result": result})
+
+
+def forget_result(store: Store, key: str) -> None:
+    """Has a shard run again the next time; a mark stays, since nothing is lost or damaged."""
+    write_record(store.files, result_record(key), _FORGOTTEN)
+
+
+def has_result(store: Store, key: str) -> bool:
+    """Whether there is a whole record."""
+    try:
+        read_result(store, key)
+    except (FileNotFoundError, StoreError):
+        return False
+    return True
 
 
 def read_result(store: Store, key: str) -> dict[str, Any]:
@@ -24,10 +44,13 @@ def read_result(store: Store, key: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no record.
+        ForgottenResult: it was forgotten.
         StoreError: it is damaged, or of another kind, such as one that names a serializer.
     """
     path = result_record(key)
     value = read_record(store.files, path)
+    if value == _FORGOTTEN:
+        raise ForgottenResult(f"{path}: too many units of this shard failed")
     if not isinstance(value, dict) or set(value) != {"result"}:
         raise StoreError(f"{path}: no record of a shard's result; refused")
     if not isinstance(value["result"], dict):

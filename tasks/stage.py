@@ -13,12 +13,12 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 
 from seal_core.errors import EngineError, InputError, SealError, StageError, what_next
-from tasks.cache import CacheEntry, forget, look_up, restore_history
+from tasks.cache import CacheEntry, look_up, restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded
 from tasks.gpu import hold_gpu
 from tasks.records import ShardRecords
-from tasks.results import write_result
+from tasks.results import forget_result, write_result
 from tasks.work import ShardResult, StageOutput, Work
 
 _LOCK_SECONDS = 1.0
@@ -136,7 +136,7 @@ def _check_errors(
         return
     for work, result in zip(works, results, strict=True):
         if result.n_errors:
-            forget(context.store, work.key)
+            forget_result(context.store, work.key)
     raise StageError(
         f"{works[0].label}: {errors} of {units} units failed, more than "
         f'execution.max_error_share = {limit}. See `seal sql "SELECT * FROM errors"`; '

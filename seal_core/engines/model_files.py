@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -94,8 +95,11 @@ def model_digest(path: str, revision: str | None = None, cache_path: Path | None
         if name in _IDENTITY_FILES or name.endswith(".safetensors")
     )
     known = _read_cache(cache_path)
+    before = dict(known)
     hashes = {name: _file_digest(folder / name, known) for name in names}
-    _write_cache(cache_path, known)
+    if cache_path is not None and known != before:
+        with suppress(OSError):  # It may be read-only: then the files are hashed the next time.
+            _write_cache(cache_path, known)
     return digest(hashes)
 
 
@@ -154,9 +158,7 @@ def _read_cache(cache_path: Path | None) -> dict[str, list[object]]:
     return known if isinstance(known, dict) else {}
 
 
-def _write_cache(cache_path: Path | None, known: dict[str, list[object]]) -> None:
-    if cache_path is None:
-        return
+def _write_cache(cache_path: Path, known: dict[str, list[object]]) -> None:
     cache_path.parent.mkdir(parents=True, exist_ok=True)
     temporary = cache_path.with_name(f".{cache_path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(known, sort_keys=True))

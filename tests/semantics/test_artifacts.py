@@ -2,7 +2,7 @@
 
 1. Results and stages of a run, under keys that Prefect allows; cached and executed shards.
 2. A run that fails leaves them too.
-3. A server that refuses them stops nothing.
+3. A server that refuses them, or a store that cannot be read, stops nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from prefect.artifacts import MarkdownArtifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
+import flows.artifacts
 from flows.artifacts import artifact_key, reported
 from flows.seal import run_rounds
-from seal_core.errors import EngineError
+from seal_core.errors import EngineError, StoreError
 from tasks.opening import preflight
 from tests.semantics.conftest import Runner
 from tests.semantics.scripted import Scripted
@@ -88,6 +89,21 @@ def test_a_refusal_stops_nothing(run: Runner, store: Path, monkeypatch: pytest.M
     state = start(run, store, Scripted())
     assert state.is_completed()
     assert left_by(state) == {}
+
+
+@pytest.mark.parametrize("error", [StoreError("it is compacted"), OSError("no room")])
+def test_an_unreadable_store_stops_nothing(
+    run: Runner, store: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """3"""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(flows.artifacts, "Catalog", fail)
+    state = start(run, store, Scripted())
+    assert state.is_completed()
+    assert str(error) in left_by(state)["seal-results-my-run-1"]
 
 
 @pytest.mark.parametrize("name", ["a", "A.b_c-D", "9__", "x" * 100])

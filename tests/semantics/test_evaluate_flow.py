@@ -4,10 +4,12 @@
 2. More self-edits per problem: the policy is kept, and only the measurement is done.
 3. The base policy is measured as round 0.
 4. A policy that is not there, or of another model, is refused with what to do.
+5. The name of an evaluation stands for its policy: another one, or a run, is refused under it.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from rich.console import Console
 from flows.evaluate import measure
 from flows.progress import PlainProgress
 from flows.results import held_out_results
+from flows.standing import run_standing
 from seal_core.errors import InputError
 from storage.catalog import Catalog
 from storage.policies import find_policy
@@ -32,7 +35,7 @@ from tests.semantics.scripted import Scripted
 def evaluate(run: Runner, store: Path, policy: str | None = None, **settings: Any) -> Scripted:
     """Evaluates a policy of run `a` into run `e`."""
     _, index, ref = find_policy(Store.open(str(store)), "a", policy)
-    checked = preflight(run.config(settings), "e")
+    checked = replace(preflight(run.config(settings), "e"), evaluates=policy or "the latest")
     engine, progress = Scripted(), PlainProgress(Console(quiet=True))
     flow(lambda: measure(checked, progress, ref, index, engine.open), name="test")()
     return engine
@@ -84,3 +87,15 @@ def test_a_policy_that_does_not_fit_is_refused(run: Runner, store: Path, tmp_pat
     save_qwen2(tmp_path / "other", seed=1)
     with pytest.raises(InputError, match=r"made from another model .*set model\.path"):
         evaluate(run, store, model__path=tmp_path / "other")
+
+
+def test_a_name_stands_for_one_policy(run: Runner, store: Path) -> None:
+    """5"""
+    run()
+    evaluate(run, store)
+    ((base,),) = ask(store, "SELECT policy_id FROM policies WHERE run = 'a' AND parent IS NULL")
+    with pytest.raises(InputError, match=r"another config \(evaluates: .*--name"):
+        evaluate(run, store, base)
+    with pytest.raises(InputError, match=r"evaluates: .* -> \(not set\)"):
+        run(name="e")
+    assert run_standing(Store.open(str(store)), "e").left == 0

@@ -31,6 +31,7 @@ import pytest
 from flows.expected import expected_shards
 from flows.loading import load_config
 from flows.results import held_out_results
+from flows.standing import run_standing
 from seal_core.errors import EngineError, InputError, StageError
 from storage.catalog import Catalog
 from storage.files import LocalFiles
@@ -232,7 +233,11 @@ def test_too_many_failed_units_stop_the_run(run: Any, store: Path) -> None:
         run(Scripted(fails="P6 "), execution__max_error_share=0.1)
     done = len(list(store.glob("adapters/run=a/**/*.parquet")))
     assert done == 1
+    standing = run_standing(Store.open(str(store)), "a")
+    left = {stage.label: stage.left for stage in standing.stages}
+    assert left["finetune heldout round_0"] == 1
     rest = run(execution__max_error_share=0.1)
+    assert run.notes == []
     assert len(rest.trained) == N_TRAIN * K + 4 * N_HELDOUT
 
 

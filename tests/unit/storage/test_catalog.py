@@ -118,6 +118,9 @@ def test_reading_statements_and_hints(store: Store) -> None:
     with Catalog(store) as catalog:
         for sql in READING:
             catalog.query(sql)
+        put(store, "scores", [SCORE])
+        written = "json_execute_serialized_sql(json_serialize_sql('FROM sco' || 'res'))"
+        assert len(catalog.fetch(f"FROM {written}")) == 1
         assert catalog.fetch("SELECT $a || 'x'", a="'; DROP") == [("'; DROPx",)]
         with pytest.raises(InputError, match=r'gian.*Candidate bindings.*"gain"'):
             catalog.query("SELECT gian FROM scores")
@@ -139,6 +142,8 @@ def test_formats(store: Store, tmp_path: Path) -> None:
     table = render(result, "table")
     assert "\x1b" not in table and table.splitlines()[0].startswith(" n  text")
     assert table.endswith("(2 rows)")
+    with Catalog(store) as catalog, pytest.raises(InputError, match="two columns are named 'n'"):
+        render(catalog.query("SELECT 1 AS n, 2 AS n"), "json")
     with replacing(tmp_path / "out.parquet") as temporary:
         write_parquet(result.arrow.to_reader(), temporary)
     assert pq.read_table(tmp_path / "out.parquet")["n"].to_pylist() == [1, 20]

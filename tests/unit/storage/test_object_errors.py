@@ -4,11 +4,15 @@
 2. Credentials: none, unknown, a profile that is not there, without the right to write.
 3. Bucket missing; endpoint missing, silent, no URL, or no S3 server; each within seconds.
 4. Neither endpoint nor credentials get into the store, the cache or a message.
+5. A full disk of this machine is not the endpoint's fault.
+6. A place where nothing is yet is a new one, and no other.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import sys
 import threading
@@ -25,6 +29,7 @@ from seal_core.errors import InputError, StoreConnectionError
 from storage import object_files
 from storage.catalog import Catalog
 from storage.leases import run_lease
+from storage.object_errors import explain
 from storage.roots import cache_root, local_state_root, open_files
 from storage.store import Store
 from tests.s3_server import KEY, SECRET, S3Server, s3_server
@@ -139,6 +144,24 @@ def test_endpoints(
     monkeypatch.setenv("AWS_ENDPOINT_URL", places[place])
     found = refused(s3_root)
     assert message in found and "AWS_ENDPOINT_URL" in found
+
+
+def test_trouble_of_this_machine_is_not_the_endpoints() -> None:
+    """5"""
+    message = str(explain(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "s3://b/p"))
+    assert "No space left" in message and "free some space" in message
+    assert "endpoint" not in message
+
+
+def test_a_new_place_is_new(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """6"""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for root in (s3_root, "~/store"):
+        assert Store.is_new(root)
+        Store.open(root)
+        assert not Store.is_new(root)
+    (tmp_path / "file").touch()
+    assert not Store.is_new("~/file")
 
 
 def test_server_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:

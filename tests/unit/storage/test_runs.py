@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_another_config_is_refused_field_by_field(store: Store) -> None:
     message = str(caught.value)
     assert "finetune.lr: 0.001 -> 0.002" in message and "--name" in message
     assert "finetune.epochs: (not set) -> 3" in message and "\n" not in message
+    assert list_runs(store) == [row]
+
+
+def test_files_with_other_names_are_no_runs(store: Store) -> None:
+    row = register_run(store, "demo", CONFIG, 5)
+    record = store.root / "_runs/demo.json"
+    shutil.copy(record, record.with_name("demo (copy).json"))
+    shutil.copytree(store.root / "runs/run=demo", store.root / "runs/run=x y")
     assert list_runs(store) == [row]
 
 
