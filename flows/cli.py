@@ -17,6 +17,7 @@ from flows.commands import (
     show,
     sql,
     status,
+    verify,
 )
 from flows.leaving import leave
 from seal_core import __version__
@@ -38,6 +39,7 @@ app.command("sql")(sql.sql)
 app.command("show")(show.show)
 app.command("import")(import_.import_file)
 app.command("compact")(compact.compact)
+app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(minilm.app, name="minilm")

@@ -285,10 +285,13 @@ class TableRef:
 
     Attributes:
         path: Relative to the store's root, so that a store can be moved.
-        sha256: Digest of the part's bytes.
+        sha256: Digest of the part's bytes, by which damage is found.
+        content: Digest of its rows, which bears identity: other versions of the code or of its
+            libraries write the same rows in other bytes.
     """
 
     table: str
     path: str
     sha256: str
     rows: int
+    content: str

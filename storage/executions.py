@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -85,13 +85,36 @@ def check_history(store: Store, run: str, note: Callable[[str], None]) -> None:
     for path in store.files.glob(f"stages/run={check_run(run)}/round=*/part-*.parquet"):
         if is_compact(path):
             continue  # See `storage.compact_settle`.
-        sha256 = hashlib.sha256(store.files.read(path)).hexdigest()
-        if not is_content_path(path, sha256):
-            note(f"{path}: the part's digest does not match its name; set aside")
+        if problem := execution_problem(store, path):
+            note(f"{problem}; set aside")
             store.set_aside(path)
     for path in store.files.glob(f"{EXECUTION_RECORDS}/{run}/*.json"):
         if said := _restore(store, run, path):
             note(said)
+
+
+def execution_problem(store: Store, path: str) -> str | None:
+    """None if a `stages` part is whole, else what is wrong."""
+    try:
+        sha256 = hashlib.sha256(store.files.read(path)).hexdigest()
+    except FileNotFoundError:
+        found = store.compacts.find(path)
+        return store.compacts.problem(found[0]) if found else f"{path}: the part is missing"
+    if is_content_path(path, sha256):
+        return None
+    return f"{path}: the part's digest does not match its name"
+
+
+def note_problems(store: Store, run: str) -> Iterator[str]:
+    """What is wrong with the records of executions, running or kept."""
+    for folder in (RUNNING_RECORDS, EXECUTION_RECORDS):
+        for path in store.files.glob(f"{folder}/{check_run(run)}/*.json"):
+            try:
+                _read(store, path)
+            except FileNotFoundError:
+                continue  # It has just ended.
+            except StoreError as error:
+                yield str(error)
 
 
 def _restore(store: Store, run: str, path: str) -> str | None:

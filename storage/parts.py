@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +17,14 @@ from seal_core.errors import StoreError
 from storage.tables import TABLES
 
 COMPRESSION = "zstd"
+CODE_VERSION = f"{seal_core.__version__}, pyarrow {pa.__version__}"
+"""What the bytes of a part depend on beside its rows."""
 ROW_GROUP = 122_880
 """Rows that a reader takes at once; DuckDB's own size."""
 
 
-def encode_rows(table: str, rows: Sequence[Any], identity: str) -> bytes:
-    """A part of these rows; the same rows, identity and code version give the same bytes.
+def encode_rows(table: str, rows: Sequence[Any], identity: str) -> tuple[bytes, str]:
+    """A part of these rows and their digest; equal rows, identity and versions give equal bytes.
 
     Args:
         identity: Digest of what the rows were made from.
@@ -29,7 +32,8 @@ def encode_rows(table: str, rows: Sequence[Any], identity: str) -> bytes:
     Raises:
         TypeError: a row is not of the table.
     """
-    return encode(TABLES[table].to_arrow(rows), part_metadata(table, identity))
+    arrow = TABLES[table].to_arrow(rows)
+    return encode(arrow, part_metadata(table, identity)), content_of(table, arrow)
 
 
 def part_metadata(table: str, identity: str) -> dict[str, str]:
@@ -38,7 +42,7 @@ def part_metadata(table: str, identity: str) -> dict[str, str]:
         "seal.table": table,
         "seal.table_version": str(TABLES[table].version),
         "seal.identity": identity,
-        "seal.code_version": seal_core.__version__,
+        "seal.code_version": CODE_VERSION,
     }
 
 
@@ -102,6 +106,17 @@ def metadata_of(data: bytes, path: str) -> dict[str, str]:
         plain = open_part(data, path).metadata.metadata or {}
         found = {k.decode(): v.decode() for k, v in plain.items()}
         return {key: value for key, value in found.items() if key.startswith("seal.")}
+
+
+def content_of(table: str, rows: pa.Table) -> str:
+    """Digest of rows, whatever bytes they are written in.
+
+    A column in which nothing is does not count, so that a table may get a new one.
+    """
+    pairs = zip(rows.column_names, rows.columns, strict=True)
+    columns = {name: cells.to_pylist() for name, cells in pairs if cells.null_count < len(cells)}
+    text = json.dumps([table, rows.num_rows, columns], sort_keys=True, separators=(",", ":"))
+    return sha256_of(text.encode())
 
 
 def sha256_of(data: bytes) -> str:

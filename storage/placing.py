@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
 from storage.compact_switch import place_member, replace_member
-from storage.parts import encode, metadata_of, open_part, sha256_of
+from storage.parts import (
+    CODE_VERSION,
+    content_of,
+    decode,
+    encode,
+    metadata_of,
+    open_part,
+    readable,
+    sha256_of,
+)
 
 if TYPE_CHECKING:
     from storage.store import Store
@@ -35,7 +45,7 @@ def adopt_part(store: Store, ref: TableRef, path: str) -> None:
     Raises:
         StoreError: the part is missing.
     """
-    own = TableRef(ref.table, path, ref.sha256, ref.rows)
+    own = replace(ref, path=path)
     if path == ref.path or part_problem(store, own) is None:
         return
     with suppress(FileNotFoundError):
@@ -79,8 +89,32 @@ def part_ref(store: Store, table: str, path: str) -> TableRef:
         found = store.compacts.find(path)
         if found is None:
             raise StoreError(f"{path} is missing: resume the run") from None
-        return TableRef(table, path, found[1].sha256, found[1].rows)
-    return TableRef(table, path, sha256_of(data), open_part(data, path).metadata.num_rows)
+        rows, sha256 = store.compacts.rows(path)[0], found[1].sha256
+    else:
+        rows, sha256 = decode(data, path)[0], sha256_of(data)
+    with readable(path):
+        return TableRef(table, path, sha256, rows.num_rows, content_of(table, rows))
+
+
+def altered(store: Store, path: str) -> str | None:
+    """None unless a part differs from what this version of the code writes of its rows.
+
+    For parts whose digest is known nowhere: it finds all damage but to the values themselves.
+
+    Raises:
+        StoreError: it is missing or unreadable.
+    """
+    try:
+        data = store.files.read(path)
+    except FileNotFoundError:
+        rows, member = store.compacts.rows(path)
+        return None if rows.num_rows == member.rows else f"{path}: the part lacks rows"
+    rows, metadata = decode(data, path)
+    if metadata.get("seal.code_version") != CODE_VERSION:
+        return None
+    with readable(path):
+        whole = encode(rows, metadata) == data
+    return None if whole else f"{path}: the part is damaged"
 
 
 def part_metadata(store: Store, path: str) -> dict[str, str] | None:

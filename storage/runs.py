@@ -96,6 +96,12 @@ def get_run(store: Store, name: str) -> RunRow:
     return found
 
 
+def run_problem(store: Store, name: str) -> str | None:
+    """None if a run's record and its row in the table are whole, else what is wrong."""
+    _, problem = _find(store, check_run(name))
+    return problem or store.verify(TableRef(**read_record(store.files, run_record(name))["part"]))
+
+
 def config_changes(found: RunRow, config: Mapping[str, Any]) -> list[str]:
     """Settings in which a config differs from a run's, as `key: old -> new`."""
     old = _leaves(_identity(json.loads(found.config_json)))

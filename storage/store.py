@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from storage.naming import (
     part_path,
     round_of,
 )
-from storage.parts import decode, encode_rows, readable, sha256_of
+from storage.parts import CODE_VERSION, decode, encode_rows, readable, sha256_of
 from storage.placing import adopt_part, part_metadata, part_problem, part_ref, put_part
 from storage.roots import local_state_root, open_files
 from storage.tables import TABLES
@@ -105,8 +106,9 @@ class Store:
             TypeError: a row is not of the table.
             ValueError: the table or round is not one.
         """
-        data = encode_rows(table, rows, identity)
-        ref = _ref(table, part_path(table, run, round_index, slot), data, rows)
+        data, content = encode_rows(table, rows, identity)
+        path = part_path(table, run, round_index, slot)
+        ref = TableRef(table, path, sha256_of(data), len(rows), content)
         if write:
             put_part(self, ref, data)
         return ref
@@ -125,8 +127,10 @@ class Store:
         Args:
             write: False to learn the ref only.
         """
-        data = encode_rows(table, rows, "")
-        ref = _ref(table, content_path(table, run, round_index, sha256_of(data)), data, rows)
+        data, content = encode_rows(table, rows, "")
+        sha256 = sha256_of(data)
+        path = content_path(table, run, round_index, sha256)
+        ref = TableRef(table, path, sha256, len(rows), content)
         if write:
             put_part(self, ref, data)
         return ref
@@ -156,17 +160,20 @@ class Store:
 
     def verify(self, ref: TableRef) -> str | None:
         """None if a part, and every adapter it lists, is whole; else what is wrong."""
-        check_ref(ref)
-        problem = part_problem(self, ref)
+        problem = self.verify_rows(ref)
         if problem is None and ref.table in _WITH_WEIGHTS:
             return self._verify_weights(ref)
         return problem
 
+    def verify_rows(self, ref: TableRef) -> str | None:
+        """As `verify`, without the adapters."""
+        check_ref(ref)
+        return part_problem(self, ref)
+
     def own_ref(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
         """The same part where a run keeps, or would keep, its own copy of it."""
         check_ref(ref)
-        path = part_path(ref.table, run, round_index, slot)
-        return TableRef(ref.table, path, ref.sha256, ref.rows)
+        return replace(ref, path=part_path(ref.table, run, round_index, slot))
 
     def adopt(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
         """Links a part into a run's own partition; nothing to do if it is there already.
@@ -194,12 +201,26 @@ class Store:
         Raises:
             StoreError: one is unreadable.
         """
-        return [part_ref(self, table, path) for path in sorted(self.part_paths(table, run))]
+        return [self.read_ref(table, path) for path in sorted(self.part_paths(table, run))]
+
+    def read_ref(self, table: str, path: str) -> TableRef:
+        """The ref to a part as it is now.
+
+        Raises:
+            StoreError: it is missing or unreadable.
+        """
+        return part_ref(self, table, path)
 
     def identity_of(self, path: str) -> str | None:
         """Digest of what a part's rows were made from; None if there is no readable part."""
         metadata = part_metadata(self, path)
         return None if metadata is None else metadata.get("seal.identity", "")
+
+    def is_of_this_version(self, path: str) -> bool:
+        """Whether this version of the code and of its libraries wrote a part; False if it cannot
+        be read."""
+        metadata = part_metadata(self, path)
+        return metadata is not None and metadata.get("seal.code_version") == CODE_VERSION
 
     def set_aside(self, path: str) -> None:
         """Moves a damaged file that nothing can rebuild to where no query finds it."""
@@ -266,10 +287,6 @@ class Store:
         # Some are damaged, or were removed on purpose.
         problems = (self.verify_adapter(*pair) for pair in pairs)
         return next((problem for problem in problems if problem), None)
-
-
-def _ref(table: str, path: str, data: bytes, rows: Sequence[Any]) -> TableRef:
-    return TableRef(table, path, sha256_of(data), len(rows))
 
 
 def _rows(table: str, path: str, data: bytes) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.engines.base import Generator, LoraSettings, TrainedAdapter, Trainer
+from seal_core.errors import StoreError
 from seal_core.types import TableRef, TrainRow
 from storage.leases import Lease
 from storage.store import Store
@@ -97,10 +98,19 @@ class RunContext:
         ref = self.store.write_part(table, rows, **part, write=False)
         problem = self.store.verify(ref)
         if problem and self.planner is None:
-            if self.resumed:
+            if self.resumed and not self._is_older(ref):
                 self.progress.note(f"{problem}; written again")
             self.store.write_part(table, rows, **part)
         return ref
+
+    def _is_older(self, ref: TableRef) -> bool:
+        """Whether another version of the code wrote the same rows in other bytes."""
+        if self.store.is_of_this_version(ref.path):
+            return False
+        try:
+            return self.store.read_ref(ref.table, ref.path).content == ref.content
+        except StoreError:
+            return False
 
 
 _current: ContextVar[RunContext | None] = ContextVar("seal_run", default=None)

@@ -109,7 +109,10 @@ def pending_policy(ref: TableRef) -> Policy:
 
 
 def _pending(work: Work) -> ShardResult:
-    refs = tuple(TableRef(table, work.label, PENDING + work.key, 0) for table in work.outputs)
+    refs = tuple(
+        TableRef(table, work.label, PENDING + work.key, 0, PENDING + work.key)
+        for table in work.outputs
+    )
     return ShardResult(refs, 0, 0, work.key, work.identity)
 
 

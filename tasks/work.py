@@ -32,7 +32,7 @@ class Work:
         shard: 0-based index of the shard within the stage.
         round_index: Partition of the rows, see `seal_core.types`.
         identity: All that may change the result; see `Work.build`.
-        inputs: Refs by role. Their digests are in the identity, their paths are not.
+        inputs: Refs by role. What their rows are is in the identity, their paths are not.
     """
 
     stage: str
@@ -62,7 +62,7 @@ class Work:
             "version": version,
             "round": round_index,
             "settings": dict(settings),
-            "inputs": {role: [ref.sha256 for ref in group] for role, group in refs.items()},
+            "inputs": {role: [ref.content for ref in group] for role, group in refs.items()},
             "model": model_digest,
         }
         return cls(stage, label, shard, round_index, identity, refs)

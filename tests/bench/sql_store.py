@@ -153,7 +153,7 @@ class RunWriter:
     def _policy(self, parent: str | None, index: int) -> str:
         name = f"policy-{hexes(self._rng, 1, 8)[0]}"
         row = Policy(name, parent, "model", digest("model"), None, None, 10, 10, 1.0)
-        data = encode_rows("policies", [row], "")
+        data = encode_rows("policies", [row], "")[0]
         self._write(part_path("policies", self._name, index, "policy"), data)
         return name
 
@@ -171,7 +171,7 @@ class RunWriter:
             stage, label, identity, int(shard), start.isoformat(), self._clock.isoformat(), 30.0,
             n_units, 0, 10 * n_units, "cpu", "host", 1, 1, "{}", None,
         )  # fmt: skip
-        data = encode_rows("stages", [row], "")
+        data = encode_rows("stages", [row], "")[0]
         self._write(content_path("stages", self._name, index, sha256_of(data)), data)
 
     def _write(self, path: str, data: bytes) -> None:

@@ -32,7 +32,7 @@ def block_adapter(whole: Case, case: Case, label: str) -> Obstacle:
         key=lambda item: item[1].shard,
     )
     part = store.part_path("adapters", whole.name, index, f"{label}/{last.shard}")
-    mine = [Path(row.uri) for row in store.read(TableRef("adapters", part, "", 0))]
+    mine = [Path(row.uri) for row in store.read(TableRef("adapters", part, "", 0, ""))]
     tables = [store.rows(table, whole.name) for table in ("adapters", "policies")]
     uris = {Path(row.uri) for rows in tables for _, row in rows if row.uri}
     # Adapters whose digests begin alike share a folder; nobody else's may be blocked.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,18 @@ def run(inputs: Path, store: Path) -> Runner:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
+
+
+@pytest.fixture(scope="module")
+def finished(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a finished run; tests work on copies."""
+    store = tmp_path_factory.mktemp("finished") / "store"
+    Runner(inputs, store)()
+    return store
+
+
+@pytest.fixture
+def done(finished: Path, store: Path, run: Runner) -> Runner:
+    """A run that is finished in a store of the test's own."""
+    shutil.copytree(finished, store)
+    return run

@@ -17,6 +17,8 @@
     those that another run shares stay.
 12. Rows of executions that failed, were killed or were done again have a second copy as well, and
     one that had ended when a kill came gets no second row.
+13. Another version of the code or of its libraries, which writes the same rows in other bytes,
+    goes on with what is done.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from typing import Any
 import pytest
 
 import storage.executions
+import storage.parts
+import storage.store
 from flows.expected import expected_stages
 from flows.standing import run_standing
 from seal_core.errors import EngineError, InputError, StageError
@@ -42,56 +46,25 @@ from storage.pruning import prune_adapters
 from storage.records import read_record, write_record
 from storage.store import Store
 from tests.semantics.conftest import Runner
-from tests.semantics.runs import N_HELDOUT, N_TRAIN, K, ask, method_tables, snapshot
+from tests.semantics.runs import (
+    KINDS,
+    N_HELDOUT,
+    N_TRAIN,
+    K,
+    ask,
+    damage,
+    files_of,
+    method_tables,
+    snapshot,
+    tables,
+)
 from tests.semantics.scripted import Scripted
 
-KINDS = ["delete", "truncate", "flip"]
 DAMAGED = [
     *("problems/run=a", "questions/run=a", "self_edits/run=a/round=0", "adapters/run=a/round=0"),
     *("answers/run=a", "scores/run=a", "selections/run=a", "policies/run=a/round=-1"),
     *("policies/run=a/round=0", "stages/run=a", "runs/run=a", "_results", "_runs", "store.json"),
 ]
-
-
-def files_of(store: Path) -> dict[str, bytes]:
-    """Everything that a run is made of: tables, adapters, records."""
-    skipped = ("_logs", "_locks", "_prefect", "_state", "_damaged")
-    paths = (p for p in sorted(store.rglob("*")) if p.is_file())
-    named = {p.relative_to(store).as_posix(): p for p in paths}
-    return {k: p.read_bytes() for k, p in named.items() if not k.startswith(skipped)}
-
-
-def tables(store: Path) -> dict[str, list[Any]]:
-    """Rows of every table but executions, whatever part they stand in."""
-    names = ("problems", "questions", "self_edits", "adapters", "answers", "scores")
-    names += ("selections", "policies", "runs")
-    return {name: sorted(ask(store, f"FROM {name}"), key=str) for name in names}
-
-
-@pytest.fixture(scope="module")
-def finished(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of a finished run; tests work on copies."""
-    store = tmp_path_factory.mktemp("finished") / "store"
-    Runner(inputs, store)()
-    return store
-
-
-@pytest.fixture
-def done(finished: Path, store: Path, run: Runner) -> Runner:
-    """A run that is finished in a store of the test's own."""
-    shutil.copytree(finished, store)
-    return run
-
-
-def damage(path: Path, kind: str) -> None:
-    data = path.read_bytes()
-    middle = len(data) // 2
-    if kind == "delete":
-        path.unlink()
-    elif kind == "truncate":
-        path.write_bytes(data[:middle])
-    else:
-        path.write_bytes(data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :])
 
 
 @pytest.mark.parametrize("i", range(len(DAMAGED)), ids=DAMAGED)
@@ -382,6 +355,27 @@ def test_a_record_with_code_in_it(done: Runner, store: Path, tmp_path: Path, kin
             json.loads(data)
     assert snapshot(store).keys() == {k for k in files_of(store) if k.endswith(".parquet")}
     assert method_tables(store)
+
+
+def test_another_version_takes_over_what_is_done(
+    done: Runner, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """13"""
+    rows = tables(store)
+    monkeypatch.setattr(storage.parts, "CODE_VERSION", "another")
+    monkeypatch.setattr(storage.store, "CODE_VERSION", "another")
+    monkeypatch.setattr(storage.parts, "COMPRESSION", "snappy")
+    assert all(stage.cached == stage.shards for stage in done.plan().stages)
+    again = done()
+    assert (again.generated, again.trained, again.updates) == ([], [], 0)
+    assert done.notes == []
+    fork = done(name="b", fork="a", run__rounds=2)
+    assert len(fork.trained) < N_TRAIN * K + 4 * N_HELDOUT and fork.updates == 1
+    assert tables(store, "WHERE run = 'a'") == rows
+    # A part that is made again is in other bytes now, and what follows from it stays cached.
+    next(store.glob("self_edits/run=a/round=0/*.parquet")).unlink()
+    again = done()
+    assert again.generated and (again.trained, again.updates) == ([], 0)
 
 
 def weights_of(store: Path) -> int:

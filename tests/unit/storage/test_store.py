@@ -148,7 +148,7 @@ def test_names_stay_inside(store: Store, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
     for path in ("/etc/passwd", "../x", "self_edits/run=r/round=0/../../x.parquet"):
         with pytest.raises(StoreError, match="no part"):
-            store.read(TableRef("self_edits", path, "", 0))
+            store.read(TableRef("self_edits", path, "", 0, ""))
     ref = store.write_part("scores", [], run="r", round_index=0, slot="../../x")
     assert re.fullmatch(r"scores/run=r/round=0/part-[0-9a-f]{16}\.parquet", ref.path)
     for bad in ("../../x", "", "A" * 64):

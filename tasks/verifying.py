@@ -1,0 +1,134 @@
+"""Holds everything that runs have in a store against its digests; reads, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from seal_core.errors import StoreError
+from seal_core.types import TableRef
+from storage.executions import execution_problem, note_problems
+from storage.naming import RESULT_RECORDS
+from storage.placing import altered
+from storage.runs import run_problem
+from storage.store import Store
+from storage.tables import TABLES
+from tasks.results import ForgottenResult, read_result
+from tasks.work import ShardResult
+
+
+@dataclass
+class Verified:
+    """What was found.
+
+    Attributes:
+        runs, parts, results: Checked: runs, parts of tables with the adapters that they list, and
+            records of results, which runs share.
+        unproven: Parts whose digest is nowhere else, such as imported ones; they can be read, and
+            their bytes are those that their rows are written in.
+        problems: Damage, one line each, by path.
+    """
+
+    runs: int = 0
+    parts: int = 0
+    results: int = 0
+    unproven: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `seal verify --json` prints."""
+        return asdict(self)
+
+
+def verify_runs(store: Store, runs: Sequence[str]) -> Verified:
+    """Checks all files of these runs."""
+    return _Verifier(store).check(runs)
+
+
+class _Verifier:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._found = Verified()
+        self._results: dict[str, ShardResult] = {}
+        self._given: set[str] = set()
+        self._whole: set[str] = set()
+
+    def check(self, runs: Sequence[str]) -> Verified:
+        self._read_results()
+        for run in runs:
+            self._found.runs += 1
+            self._note(run_problem(self._store, run))
+            for problem in note_problems(self._store, run):
+                self._note(problem)
+            paths = {table: self._store.part_paths(table, run) for table in TABLES}
+            for path in self._refs(run) - set().union(*paths.values()):
+                self._note(f"{path}: the part is missing")
+            for table, group in paths.items():
+                for path in sorted(group):
+                    self._found.parts += 1
+                    try:
+                        self._note(self._part_problem(table, path))
+                    except StoreError as error:
+                        self._note(str(error))
+        self._found.problems.sort()
+        return self._found
+
+    def _refs(self, run: str) -> set[str]:
+        """Parts that a run wrote itself, and the rows of the executions that did it."""
+        found: set[str] = set()
+        for result in self._results.values():
+            if result.execution is not None and result.execution.run == run:
+                found.update(ref.path for ref in (*result.refs, result.execution.ref))
+        return found
+
+    def _note(self, problem: str | None) -> None:
+        if problem is not None:
+            self._found.problems.append(problem)
+
+    def _read_results(self) -> None:
+        for path in self._store.files.glob(f"{RESULT_RECORDS}/*.json"):
+            key = PurePosixPath(path).stem
+            self._found.results += 1
+            try:
+                result = ShardResult.from_json(read_result(self._store, key))
+            except ForgottenResult:
+                continue
+            except (StoreError, FileNotFoundError) as error:
+                self._note(str(error))
+                continue
+            except (KeyError, TypeError, ValueError) as error:
+                self._note(f"{path}: no result of a shard ({type(error).__name__})")
+                continue
+            if result.key != key:
+                self._note(f"{path}: another shard's record")
+                continue
+            self._results[key] = result
+            inputs = result.identity.get("inputs", {})
+            self._given.update(content for group in inputs.values() for content in group)
+
+    def _part_problem(self, table: str, path: str) -> str | None:
+        if table == "stages":
+            return execution_problem(self._store, path)
+        if table == "runs":
+            return None  # The record of the run tells.
+        key = self._store.identity_of(path)
+        if key is None:
+            return f"{path}: the part is damaged"
+        if result := self._results.get(key):
+            return self._made_problem(result.ref(table), path)
+        if problem := altered(self._store, path):
+            return problem
+        ref = self._store.read_ref(table, path)
+        self._found.unproven += ref.content not in self._given
+        return None
+
+    def _made_problem(self, ref: TableRef, path: str) -> str | None:
+        own = TableRef(ref.table, path, ref.sha256, ref.rows, ref.content)
+        if ref.sha256 in self._whole:  # Its adapters have been read, for another run.
+            return self._store.verify_rows(own)
+        problem = self._store.verify(own)
+        if problem is None:
+            self._whole.add(ref.sha256)
+        return problem
