@@ -54,8 +54,9 @@ def open_marker(files: Files, name: str, content: dict[str, Any], *, create: boo
 
 
 def _has_runs(files: Files) -> bool:
-    """Only this format has records of runs."""
-    return bool(files.glob(f"{RUN_RECORDS}/*.json"))
+    """Whether a run is there; its record, or its row, may be lost as well."""
+    patterns = (f"{RUN_RECORDS}/*.json", "runs/run=*/round=*/part-*.parquet")
+    return any(files.glob(pattern) for pattern in patterns)
 
 
 def _check_format(files: Files, name: str, content: dict[str, Any]) -> None:
