@@ -43,7 +43,7 @@ $(VLLM_STAMP): constraints-vllm.txt
 test-vllm: $(STAMP) $(VLLM_STAMP) ## the vLLM engine with a real vLLM on the CPU
 	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest -q -m vllm tests/vllm
 
-chaos: $(STAMP) $(VLLM_STAMP) ## 60 kills at random moments; every run resumes and ends as undisturbed
+chaos: $(STAMP) $(VLLM_STAMP) ## 64 kills at random moments; every run resumes and ends as undisturbed
 	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m tests.chaos.chaos
 
 chaos-short: $(STAMP) $(VLLM_STAMP) ## six kills of all kinds, for CI

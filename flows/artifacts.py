@@ -20,7 +20,9 @@ from storage.store import Store
 
 @contextmanager
 def reported(run: str, store: str) -> Iterator[PlainProgress]:
-    """The progress to show; when the block ends, also in an error, artifacts tell of it.
+    """The progress to show; when the block ends, artifacts tell of it.
+
+    After an error they do so if a stage was done.
 
     There are two: the results with where to ask for more, and a table of the stages.
     """
@@ -28,7 +30,8 @@ def reported(run: str, store: str) -> Iterator[PlainProgress]:
         try:
             yield progress
         except Exception:
-            _publish(run, store, progress.stages)
+            if progress.stages:  # Else it may be that the run's name stands for another config.
+                _publish(run, store, progress.stages)
             raise
     _publish(run, store, progress.stages)
 

@@ -19,7 +19,7 @@ from storage.policies import find_policy
 from storage.store import Store
 from tasks.context import Progress
 from tasks.evaluate import evaluate
-from tasks.opening import OpenEngines, Preflight, engine_processes, open_run, preflight
+from tasks.opening import Measured, OpenEngines, Preflight, engine_processes, open_run, preflight
 from tasks.policies import adopt_policy, base_policy
 from tasks.retention import retain_adapters
 
@@ -46,7 +46,9 @@ def evaluate_policy(
     store = Store.open(loaded.execution.store, create=False)
     policy_id, round_index, ref = find_policy(store, run, policy)
     default = f"{run}-eval-{policy_id.removeprefix('policy-')[:12]}"
-    checked = replace(preflight(loaded, name or default), evaluates=policy_id)
+    checked = replace(
+        preflight(loaded, name or default), evaluates=Measured(policy_id, round_index + 1)
+    )
     with reported(checked.name, loaded.execution.store) as progress:
         measure(checked, progress, ref, round_index)
     print_accuracy(store, checked.name, policy_id)

@@ -71,6 +71,21 @@ def _restem_round(index: int, shards: int) -> Iterator[ExpectedStage]:
         yield ExpectedStage(stage, f"{stage} {label}", index, 1)
 
 
+def expected_evaluation(round_index: int, heldout: int) -> list[ExpectedStage]:
+    """Stages of the evaluation of one policy.
+
+    Args:
+        round_index: Whose policy it is measured as.
+        heldout: Shards of problems.
+    """
+    baseline = ExpectedStage("evaluate", "evaluate baseline", CONTROL_ROUND, heldout)
+    condition = round_condition(round_index)
+    return [baseline, *_adapted(f"heldout {condition}", round_index, heldout)]
+
+
 def evaluation_shards(heldout: int) -> Counter[str]:
     """Shards by stage of the evaluation of one policy; `heldout` are the shards of problems."""
-    return Counter(sample=heldout, finetune=heldout, evaluate=2 * heldout, score=1)
+    counts: Counter[str] = Counter()
+    for stage in expected_evaluation(0, heldout):
+        counts[stage.stage] += stage.shards
+    return counts

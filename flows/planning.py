@@ -21,12 +21,14 @@ class RunPlan:
 
     Attributes:
         compared: Run that reasons compare with; None if there is none.
+        damaged: Shards that run again since something of theirs is damaged.
         refused: Settings for which `seal run` would refuse this name, as `key: old -> new`.
     """
 
     run: str
     compared: str | None
     refused: list[str]
+    damaged: int
     stages: list[PlannedStage]
 
     def to_json(self) -> dict[str, Any]:
@@ -42,7 +44,8 @@ def plan_run(checked: Preflight, fork: str | None = None) -> RunPlan:
     """
     with open_plan(checked, PlainProgress(Console(quiet=True)), fork) as plan:
         restem(plan.run)
-        return RunPlan(checked.name, plan.compared, plan.refused, plan.planner.stages)
+        planner = plan.planner
+        return RunPlan(checked.name, plan.compared, plan.refused, planner.damaged, planner.stages)
 
 
 def print_plan(plan: RunPlan, console: Console) -> None:
@@ -59,7 +62,14 @@ def print_plan(plan: RunPlan, console: Console) -> None:
     left = sum(stage.shards - stage.cached for stage in plan.stages)
     total = sum(stage.shards for stage in plan.stages)
     compared = f" Compared with run {plan.compared}." if plan.compared and left else ""
-    console.print(f"{left} of {total} shards would run.{compared}", markup=False)
+    if plan.damaged:
+        console.print(
+            f"At most {left} of {total} shards would run: {plan.damaged} are damaged, and what "
+            f"follows from them runs again only if their rows come out otherwise.{compared}",
+            markup=False,
+        )
+    else:
+        console.print(f"{left} of {total} shards would run.{compared}", markup=False)
     if plan.refused:
         console.print(
             f"`seal run` refuses this under the name {plan.run!r}, which stands for another config "

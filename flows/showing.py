@@ -53,6 +53,11 @@ def explain(catalog: Catalog, item: str, run: str | None = None) -> dict[str, An
     return found
 
 
+def adapters_in(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of adapters among what was found; `has_weights` is for the caller to fill in."""
+    return [found["adapter"]] if found["kind"] == "adapter" else found.get("adapters", [])
+
+
 def _about_edit(catalog: Catalog, edit: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
     item, run = edit["self_edit_id"], edit["run"]
     (config,) = catalog.fetch("SELECT config_json FROM runs WHERE run = $run", run=run)[0]
@@ -186,7 +191,7 @@ def _adapter_line(row: dict[str, Any]) -> str:
     known = [f"{count} {name}" for name, count in counts if count is not None]
     if row["first_loss"] is not None and row["final_loss"] is not None:
         known.append(f"loss {row['first_loss']:.3f} → {row['final_loss']:.3f}")
-    if row["uri"] is None:
+    if not row["has_weights"]:
         known.append("no weights kept")
     return f"{row['adapter_id']}  rank {row['rank']}, {', '.join(known)}"
 

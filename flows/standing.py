@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.expected import ExpectedStage, expected_stages
+from flows.expected import ExpectedStage, expected_evaluation, expected_stages
 from seal_core.config import Config
 from storage.importing import is_imported
 from storage.rows import RunRow
@@ -58,8 +58,14 @@ class RunStanding:
     stages: list[StageStanding]
 
     @property
-    def left(self) -> int:
-        """Shards that a resumed run would execute."""
+    def left(self) -> int | None:
+        """Shards that a resumed run would execute; None if that is not known.
+
+        As long as a run has stored no problems it has done nothing, and a config of an older
+        version may not tell its stages.
+        """
+        if not self.imported and all(stage.shards is None for stage in self.stages):
+            return None
         return sum(stage.left for stage in self.stages)
 
     def to_json(self) -> dict[str, Any]:
@@ -94,8 +100,6 @@ def _expected(store: Store, row: RunRow) -> list[ExpectedStage]:
     if is_imported(row):
         return []
     recorded = json.loads(row.config_json)
-    if "evaluates" in recorded:
-        return []  # It has some of the stages only.
     plain = {k: v for k, v in recorded.items() if k in Config.model_fields}
     try:
         config = Config.model_validate(plain)
@@ -103,7 +107,11 @@ def _expected(store: Store, row: RunRow) -> list[ExpectedStage]:
         return []
     splits = [problem.split for _, problem in store.rows("problems", row.run)]
     train, heldout = (-(-splits.count(s) // row.shard_size) for s in ("train", "heldout"))
-    return expected_stages(config, train, heldout) if splits else []
+    if not splits:
+        return []
+    if (measured := recorded.get("evaluates")) is not None:
+        return expected_evaluation(measured["round"], heldout)
+    return expected_stages(config, train, heldout)
 
 
 def _standing(

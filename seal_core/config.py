@@ -7,6 +7,7 @@ batch and shard sizes), `engine` by which library, never what is asked for. Impo
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -251,6 +252,13 @@ class ExecutionSection(Section):
     memory_gb: PositiveFloat | None = None
     max_error_share: Share = 0.2
     keep_adapters: Literal["all", "selected", "none"] = "all"
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", value):
+            raise ValueError(f"{value!r} is no device: use auto, cpu, cuda or cuda:1")
+        return value
 
     @field_validator("keep_adapters", mode="before")
     @classmethod

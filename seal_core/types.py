@@ -122,7 +122,8 @@ class Adapter:
 
     Attributes:
         repeat: 0-based index of the training repeat.
-        uri: Folder of the weights relative to the store's root; None on error, or if imported.
+        uri: Folder of the weights relative to the store's root; None on error, or if imported. It
+            is not there if the weights were pruned.
         sha256: Digest of the weights file; None where there are none.
         rows_sha256: Digest of the training rows in order: prompt, text and chat flag of each; see
             `seal_core.domains.rows.rows_digest`. None if nothing was trained on, or if the

@@ -104,7 +104,7 @@ class Catalog:
                 # Not `execute`, which would make the whole result first.
                 yield cursor.sql(text).to_arrow_reader(_BATCH)
         except (duckdb.Error, pa.ArrowException) as error:
-            raise InputError(f"SQL: {_one_line(error)}") from error
+            raise InputError(f"SQL: {_one_line(error)}{_if_damaged(error)}") from error
 
     def fetch(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of `query`."""
@@ -152,7 +152,7 @@ class Catalog:
             return read_stable(self._files, tables, answer)
         except duckdb.Error as error:
             self._source.refresh()  # A link in the store explains more than DuckDB's refusal.
-            raise InputError(f"SQL: {_one_line(error)}") from error
+            raise InputError(f"SQL: {_one_line(error)}{_if_damaged(error)}") from error
 
     def _answer(self, text: str, parameters: dict[str, Any]) -> pa.Table:
         # A cursor each: with DuckDB 2.0 an undrained result fails the next query.
@@ -226,6 +226,14 @@ def _view(name: str, sql: str) -> str:
 
 def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _if_damaged(error: Exception) -> str:
+    """What to do if it is a file that is at fault, and not the statement."""
+    damaged = isinstance(error, (duckdb.InvalidInputException, duckdb.IOException))
+    if not (damaged and "/part-" in str(error)):
+        return ""
+    return "; `seal verify` names all that is damaged, and resuming the run mends it"
 
 
 def _one_line(error: Exception) -> str:

@@ -23,6 +23,7 @@ from storage.records import read_record, write_record
 from storage.rows import StageRow
 from storage.store import Store
 
+STOPPED = "stopped: the run was ended while this was under way"
 KILLED = "killed: the process that worked on it ended before the work did"
 
 

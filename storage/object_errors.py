@@ -86,7 +86,10 @@ def explain(error: BaseException, root: str) -> SealError | FileNotFoundError:
 def _without_answer(error: BaseException, root: str) -> SealError:
     kind = type(error).__name__
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
-        return InputError(f"store {root}: there are no credentials: set {_VARIABLES}")
+        return InputError(
+            f"store {root}: there are no credentials: set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     if isinstance(error, ProfileNotFound):
         return InputError(f"store {root}: AWS_PROFILE names a profile that does not exist")
     if isinstance(error, ValueError) and "endpoint" in str(error):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
 from storage.compact_switch import place_member, replace_member
+from storage.naming import partition_of
 from storage.parts import (
     CODE_VERSION,
     content_of,
@@ -110,6 +111,8 @@ def altered(store: Store, path: str) -> str | None:
         rows, member = store.compacts.rows(path)
         return None if rows.num_rows == member.rows else f"{path}: the part lacks rows"
     rows, metadata = decode(data, path)
+    if metadata.get("seal.table") != partition_of(path).table:
+        return f"{path}: no part that a run wrote: remove it"
     if metadata.get("seal.code_version") != CODE_VERSION:
         return None
     with readable(path):

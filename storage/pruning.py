@@ -21,12 +21,14 @@ class Pruned:
 
     Attributes:
         removed: Weights that were removed, or would be.
-        kept: Weights that stay: by the rule, or since another run or a policy has them too.
+        kept: Weights that stay.
+        shared: Those of them that stay only since another run, or a policy, has them too.
     """
 
     run: str
     removed: int
     kept: int
+    shared: int
 
 
 def prune_adapters(
@@ -46,16 +48,17 @@ def prune_adapters(
         for index, row in store.rows("adapters", run)
         if row.uri is not None and round_index in (None, index)
     ]
-    wanted = _needed_elsewhere(store, run)
+    by_rule: set[str | None] = set()
     if keep != "none":
         kept = {row.self_edit_id for _, row in store.rows("selections", run) if row.kept}
-        wanted |= {row.uri for row in rows if keep == "all" or row.self_edit_id in kept}
+        by_rule = {row.uri for row in rows if keep == "all" or row.self_edit_id in kept}
     present = {row.uri: row for row in rows if store.files.exists(row.uri)}
-    doomed = [row for uri, row in present.items() if uri not in wanted]
+    shared = (present.keys() & _needed_elsewhere(store, run)) - by_rule
+    doomed = [row for uri, row in present.items() if uri not in by_rule | shared]
     if not dry_run:
         for row in doomed:
             _remove(store, row)
-    return Pruned(run, len(doomed), len(present) - len(doomed))
+    return Pruned(run, len(doomed), len(present) - len(doomed), len(shared))
 
 
 def unprune(store: Store, ref: TableRef) -> bool:

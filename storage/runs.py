@@ -106,10 +106,14 @@ def config_changes(found: RunRow, config: Mapping[str, Any]) -> list[str]:
     """Settings in which a config differs from a run's, as `key: old -> new`."""
     old = _leaves(_identity(json.loads(found.config_json)))
     new = _leaves(json.loads(canonical_json(_identity(config))))
+    keys = [
+        k for k in sorted(old.keys() | new.keys()) if old.get(k, _MISSING) != new.get(k, _MISSING)
+    ]
+    # Other problems, if another setting is the reason, are not worth a word.
+    settings = [key for key in keys if not key.startswith("contents.")]
     return [
         f"{key}: {_show(old.get(key, _MISSING))} -> {_show(new.get(key, _MISSING))}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, _MISSING) != new.get(key, _MISSING)
+        for key in settings or keys
     ]
 
 
@@ -171,6 +175,8 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(found: RunRow, changes: list[str]) -> str:
+    if "import" in json.loads(found.config_json):
+        return f"run {found.run!r} was imported from a file: choose another --name"
     return (
         f"run {found.run!r} exists with another config ({'; '.join(changes)}): "
         f"undo the change, give this one another --name, or fork it with --name NEW "

@@ -244,6 +244,10 @@ class Store:
             return None
         return problem
 
+    def holds(self, path: Path) -> bool:
+        """Whether a file of this machine is, or would be, inside the store."""
+        return isinstance(self.root, Path) and path.resolve().is_relative_to(self.root.resolve())
+
     @contextmanager
     def lock(self, name: str, timeout: float = -1, busy: str | None = None) -> Iterator[None]:
         """Holds a lock between processes; the kernel frees it when its holder dies.
@@ -263,12 +267,17 @@ class Store:
     @contextmanager
     def try_lock(self, name: str, timeout: float) -> Iterator[bool]:
         """As `lock`; whether it was free in time."""
-        lock = FileLock(self.state_root / "_locks" / lock_name(name))
+        path = self.state_root / "_locks" / lock_name(name)
+        lock = FileLock(path)
         try:
             lock.acquire(timeout=timeout)
         except Timeout:
             yield False
             return
+        except PermissionError as error:
+            raise InputError(
+                f"store {self.root} is not writable: {path} ({error.strerror})"
+            ) from error
         try:
             yield True
         finally:

@@ -16,7 +16,7 @@ import prefect.runtime.task_run as task_run
 
 from seal_core.errors import StoreError
 from seal_core.fingerprint import canonical_json
-from storage.executions import begin_execution, end_execution, keep_execution
+from storage.executions import STOPPED, begin_execution, end_execution, keep_execution
 from storage.rows import StageRow
 from storage.store import Store
 from tasks.context import RunContext
@@ -52,7 +52,11 @@ def recorded(context: RunContext, work: Work) -> Iterator[Execution]:
         error = f"{type(raised).__name__}: {raised}"
         raise
     finally:
-        row = _ended(begun, execution, time.perf_counter() - clock, error)
+        if error is not None and context.stopping.is_set():
+            # What the engines say then is that they were ended, which is no fault of theirs.
+            row = replace(begun, error=STOPPED)
+        else:
+            row = _ended(begun, execution, time.perf_counter() - clock, error)
         ref = end_execution(context.store, context.name, work.round_index, row, note)
         if execution.result is not None:
             made = MadeBy(context.name, work.round_index, ref, asdict(row))

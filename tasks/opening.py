@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,19 @@ from tasks.shards import Shard, store_shards
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A policy that is measured on held-out problems, as that of a round."""
+
+    policy: str
+    round: int
+
+
+@dataclass(frozen=True)
 class Preflight:
     """What is known of a run before its first write; every check on the input has passed.
 
     Attributes:
-        evaluates: Id of the policy that the run measures, if that is all it does.
+        evaluates: What the run measures, if that is all it does.
     """
 
     name: str
@@ -46,7 +54,7 @@ class Preflight:
     model_path: str
     domain: Domain
     problems: ProblemSet
-    evaluates: str | None = None
+    evaluates: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ def preflight(config: Config, name: str | None) -> Preflight:
     Raises:
         InputError: naming the thing and the fix.
     """
-    run = name or config.run.name
+    run = config.run.name if name is None else check_run(name)
     if not run:
         raise InputError("the run has no name: pass --name, or set run.name in the config")
     domain = KnowledgeDomain.from_config(config)
@@ -138,7 +146,7 @@ def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]
     }
     identity = {**config.identity(), "contents": contents}
     if checked.evaluates is not None:
-        identity["evaluates"] = checked.evaluates
+        identity["evaluates"] = asdict(checked.evaluates)
     return identity, used
 
 

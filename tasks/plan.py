@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+from seal_core.errors import InputError
+from storage.importing import is_imported
 from storage.rows import RunRow
 from storage.runs import config_changes, get_run, list_runs
 from storage.store import Store
@@ -38,12 +40,14 @@ def open_plan(
     """Makes a run current whose stages are planned only; see `tasks.planning`.
 
     Raises:
-        InputError: there is no run to fork.
+        InputError: there is no run to fork, or the name is that of an imported run.
     """
     with ExitStack() as stack:
         store = _store_to_read(checked.config.execution.store, stack)
         identity, used = run_identity(checked, store)
         own, earlier = _earlier_runs(store, checked.name, fork)
+        if own is not None and is_imported(own):
+            raise InputError(f"run {own.run!r} was imported from a file: choose another --name")
         context = RunContext(
             name=checked.name,
             config=checked.config,

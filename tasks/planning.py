@@ -46,9 +46,12 @@ class Planner:
 
     Attributes:
         compare: Runs whose earlier work tells what changed, the first that has some counts.
+        damaged: Shards that run again since something of theirs is damaged. What follows from them
+            is planned as well, but stays cached if their rows come out as they were.
     """
 
     compare: Sequence[str] = ()
+    damaged: int = 0
     stages: list[PlannedStage] = field(default_factory=list)
 
     def plan(
@@ -77,6 +80,7 @@ class Planner:
 
     def _why(self, context: RunContext, work: Work, entry: CacheEntry) -> list[str]:
         if entry.damage:
+            self.damaged += 1
             return [entry.damage]
         waits = sorted({_label(ref) for group in work.inputs.values() for ref in group} - {""})
         reasons = [f"after {label}" for label in waits]

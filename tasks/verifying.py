@@ -28,13 +28,15 @@ class Verified:
             records of results, which runs share.
         unproven: Parts whose digest is nowhere else, such as imported ones; they can be read, and
             their bytes are those that their rows are written in.
-        problems: Damage, one line each, by path.
+        damaged_runs: Those to resume.
+        problems: Damage, one line for each file, by path.
     """
 
     runs: int = 0
     parts: int = 0
     results: int = 0
     unproven: int = 0
+    damaged_runs: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -58,22 +60,30 @@ class _Verifier:
     def check(self, runs: Sequence[str]) -> Verified:
         self._read_results()
         for run in runs:
-            self._found.runs += 1
-            self._note(run_problem(self._store, run))
-            for problem in note_problems(self._store, run):
-                self._note(problem)
-            paths = {table: self._store.part_paths(table, run) for table in TABLES}
-            for path in self._refs(run) - set().union(*paths.values()):
-                self._note(f"{path}: the part is missing")
-            for table, group in paths.items():
-                for path in sorted(group):
-                    self._found.parts += 1
-                    try:
-                        self._note(self._part_problem(table, path))
-                    except StoreError as error:
-                        self._note(str(error))
-        self._found.problems.sort()
+            before = len(self._found.problems)
+            self._check_run(run)
+            if len(self._found.problems) > before:
+                self._found.damaged_runs.append(run)
+        self._found.problems = sorted(set(self._found.problems))
         return self._found
+
+    def _check_run(self, run: str) -> None:
+        self._found.runs += 1
+        self._note(run_problem(self._store, run))
+        for problem in note_problems(self._store, run):
+            self._note(problem)
+        paths = {table: self._store.part_paths(table, run) for table in TABLES}
+        for path in self._refs(run) - set().union(*paths.values()):
+            self._note(f"{path}: the part is missing")
+        for table, group in paths.items():
+            for path in sorted(group):
+                self._found.parts += 1
+                try:
+                    self._note(self._part_problem(table, path))
+                except StoreError as error:
+                    self._note(str(error))
+                except OSError as error:
+                    self._note(f"{path}: {error.strerror}")
 
     def _refs(self, run: str) -> set[str]:
         """Parts that a run wrote itself, and the rows of the executions that did it."""
@@ -85,7 +95,8 @@ class _Verifier:
 
     def _note(self, problem: str | None) -> None:
         if problem is not None:
-            self._found.problems.append(problem)
+            # Of a compact file one line, and not one for each part in it.
+            self._found.problems.append(problem.partition("; ")[0])
 
     def _read_results(self) -> None:
         for path in self._store.files.glob(f"{RESULT_RECORDS}/*.json"):

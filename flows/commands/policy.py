@@ -72,4 +72,9 @@ def prune(
         typer.echo(json.dumps(asdict(done), indent=2))
     else:
         verb = "would remove" if dry_run else "removed"
-        typer.echo(f"{verb} the weights of {done.removed} adapters of {name}; {done.kept} stay")
+        shared = (
+            f", {done.shared} since other runs or policies have them too" if done.shared else ""
+        )
+        typer.echo(
+            f"{verb} the weights of {done.removed} adapters of {name}; {done.kept} stay{shared}"
+        )

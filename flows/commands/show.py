@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from flows.commands.options import STORE, JsonOption, StoreOption
-from flows.showing import explain, print_explanation
+from flows.showing import adapters_in, explain, print_explanation
 from storage.catalog import Catalog
 from storage.store import Store
 
@@ -21,8 +21,11 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Shows text, training rows, answers before and after, reward, kept or not and why."""
-    with Catalog(Store.open(store, create=False)) as catalog:
+    opened = Store.open(store, create=False)
+    with Catalog(opened) as catalog:
         explanation = explain(catalog, item, run)
+    for adapter in adapters_in(explanation):
+        adapter["has_weights"] = adapter["uri"] is not None and opened.files.exists(adapter["uri"])
     if as_json:
         typer.echo(json.dumps(explanation, indent=2, ensure_ascii=False))
     else:

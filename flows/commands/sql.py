@@ -21,18 +21,27 @@ MAX_TABLE_ROWS = 10_000
 def sql(
     query: Annotated[str | None, typer.Argument(help="A SELECT, or the name of a view.")] = None,
     store: StoreOption = STORE,
-    form: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="table, csv, json or parquet; else by the file's name."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; needed for parquet.")
     ] = None,
     list_views: Annotated[bool, typer.Option("--list", help="List tables and views.")] = False,
 ) -> None:
     """Answers a query; it can neither write nor read outside the store."""
+    form = form or _form_of(output)
     if form not in FORMATS:
         raise InputError(f"--format {form!r}: choose one of {', '.join(FORMATS)}")
     if form == "parquet" and output is None:
         raise InputError("--format parquet is not text: add --output FILE")
-    with Catalog(Store.open(store, create=False)) as catalog:
+    opened = Store.open(store, create=False)
+    if output is not None and opened.holds(output):
+        raise InputError(
+            f"{output} is inside the store, where only runs write: choose another file"
+        )
+    with Catalog(opened) as catalog:
         if list_views:
             for name, question in catalog.describe():
                 typer.echo(f"{name:<28} {question}")
@@ -41,28 +50,37 @@ def sql(
             raise InputError("give a query, or --list to see the tables and views")
         text = _as_query(query, catalog)
         if form == "table":
-            _print(_short_table(catalog, text), output)
+            _print(*_short_table(catalog, text), output)
         else:
             _stream(catalog, text, form, output)
 
 
-def _short_table(catalog: Catalog, text: str) -> str:
+def _form_of(output: Path | None) -> str:
+    """The format that a file's name asks for."""
+    suffix = output.suffix.removeprefix(".").lower() if output is not None else ""
+    return suffix if suffix in FORMATS else "table"
+
+
+def _short_table(catalog: Catalog, text: str) -> tuple[str, str | None]:
+    """The first rows, and a word on that if there are more."""
     result = catalog.head(text, MAX_TABLE_ROWS + 1)
     if len(result.rows) <= MAX_TABLE_ROWS:
-        return render(result, "table")
+        return render(result, "table"), None
     shown = replace(result, rows=result.rows[:MAX_TABLE_ROWS])
-    return (
-        f"{render(shown, 'table')}\nthese are the first rows only: add LIMIT or WHERE, or take "
-        "--format csv, json or parquet"
+    more = (
+        "these are the first rows only: add LIMIT or WHERE, or take --format csv, json or parquet"
     )
+    return render(shown, "table"), more
 
 
-def _print(text: str, output: Path | None) -> None:
+def _print(text: str, more: str | None, output: Path | None) -> None:
     if output is None:
         typer.echo(text)
     else:
         with replacing(output) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
+    if more:
+        typer.echo(more, err=True)
 
 
 def _stream(catalog: Catalog, text: str, form: str, output: Path | None) -> None:

@@ -56,5 +56,8 @@ def _summary(run: RunStanding) -> str:
     seconds = sum(line.seconds for line in run.stages)
     tokens = sum(line.tokens for line in run.stages)
     flight = f"; {run.in_flight} in flight or killed since" if run.in_flight else ""
-    state = f"{run.left} shards left" if run.left else "complete"
+    if run.left is None:
+        state = "what is left is not known" if run.stages else "registered, nothing executed yet"
+    else:
+        state = f"{run.left} shards left" if run.left else "complete"
     return f"{fork}{state}{flight}; {seconds:.1f} s of stages, {tokens} tokens"

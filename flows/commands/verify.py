@@ -37,7 +37,9 @@ def _summary(found: Verified) -> str:
         f"{found.runs} runs, {found.parts} parts with their adapters, {found.results} results: "
     )
     damaged = len(found.problems)
-    state = f"{damaged} damaged; resume the runs" if damaged else "all whole"
+    state = f"{damaged} damaged" if damaged else "all whole"
+    if found.damaged_runs:
+        state += f"; resume {', '.join(found.damaged_runs)}"
     if not found.unproven:
         return checked + state
     more = f"; {found.unproven} parts have no digest (imported, or their shard is to run again)"

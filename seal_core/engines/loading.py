@@ -98,9 +98,12 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
+        place = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"{name!r} is no device: use auto, cpu, cuda or cuda:1") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"there is no {name} that torch could use here: set execution.device=cpu")
+    return place
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype | str:

@@ -25,7 +25,7 @@ from seal_core.errors import InputError
 from storage.catalog import Catalog
 from storage.policies import find_policy
 from storage.store import Store
-from tasks.opening import preflight
+from tasks.opening import Measured, preflight
 from tests.models import save_qwen2
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import N_HELDOUT, ask
@@ -35,7 +35,8 @@ from tests.semantics.scripted import Scripted
 def evaluate(run: Runner, store: Path, policy: str | None = None, **settings: Any) -> Scripted:
     """Evaluates a policy of run `a` into run `e`."""
     _, index, ref = find_policy(Store.open(str(store)), "a", policy)
-    checked = replace(preflight(run.config(settings), "e"), evaluates=policy or "the latest")
+    measured = Measured(policy or "the latest", index + 1)
+    checked = replace(preflight(run.config(settings), "e"), evaluates=measured)
     engine, progress = Scripted(), PlainProgress(Console(quiet=True))
     flow(lambda: measure(checked, progress, ref, index, engine.open), name="test")()
     return engine
@@ -94,8 +95,9 @@ def test_a_name_stands_for_one_policy(run: Runner, store: Path) -> None:
     run()
     evaluate(run, store)
     ((base,),) = ask(store, "SELECT policy_id FROM policies WHERE run = 'a' AND parent IS NULL")
-    with pytest.raises(InputError, match=r"another config \(evaluates: .*--name"):
+    with pytest.raises(InputError, match=r"another config \(evaluates.policy: .*--name"):
         evaluate(run, store, base)
-    with pytest.raises(InputError, match=r"evaluates: .* -> \(not set\)"):
+    with pytest.raises(InputError, match=r"evaluates.* -> \(not set\)"):
         run(name="e")
-    assert run_standing(Store.open(str(store)), "e").left == 0
+    standing = run_standing(Store.open(str(store)), "e")
+    assert standing.left == 0 and len(standing.stages) == 5

@@ -171,6 +171,7 @@ def test_weights_that_a_fork_shares_stay(done: Runner, store: Path) -> None:
     pruned = prune_adapters(Store.open(str(store)), "a", "none")
     shared = "SELECT count(DISTINCT uri) FROM adapters WHERE run = 'a'"
     only_a = f"{shared} AND uri NOT IN (SELECT uri FROM adapters WHERE run = 'b')"
+    assert pruned.shared == pruned.kept > 0
     assert pruned.removed == ask(store, only_a)[0][0] > 0
     again = done(name="b", fork="a", filter__keep_fraction=0.5)
     assert (again.generated, again.trained, done.notes) == ([], [], [])

@@ -8,7 +8,7 @@
  6. K = 0.
  7. A store that is not writable: a file stands where the folder should be.
  8. A run without a name.
- 8. A run name that is no file name.
+ 8. A run name that is no file name, an empty one, and a device that is none.
  9. An unknown prompt or grader.
 10. Another config under a used run name: see test_run_promises.py, which needs a run.
 11. vLLM that is not installed or cannot do it, or a vLLM server that is not there.
@@ -66,6 +66,8 @@ CASES = {
     "7 store": (["--store", "good.json"], ["good.json"]),
     "8 name": (["--set", "run.name=none"], ["--name"]),
     "8 bad name": (["--name", "bad name"], ["bad name"]),
+    "8 no name": (["--name", ""], ["run name ''"]),
+    "8 device": (["--set", "execution.device=foo"], ["'foo' is no device", "cuda:1"]),
     "9 prompt": (["--set", "sample.prompt=poem@1"], ["poem@1", "implications@1"]),
     "9 grader": (["--set", "evaluate.grader=vibes"], ["vibes", "exact_match"]),
     "11 vllm": (

@@ -1,0 +1,56 @@
+"""`seal sql` into files: the format by the file's name, never into the store, damage explained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows.commands.sql import MAX_TABLE_ROWS, sql
+from seal_core.errors import InputError
+from storage.store import Store
+from tests.unit.storage.rows import SCORE, many, put
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store.open(str(tmp_path / "store"))
+    put(store, "scores", many(SCORE, [{"self_edit_id": f"e{i}"} for i in range(3)]))
+    return store
+
+
+def ask(store: Store, query: str, output: Path) -> None:
+    sql(query, str(store.root), None, output, list_views=False)
+
+
+def test_the_format_is_that_of_the_name(store: Store, tmp_path: Path) -> None:
+    for name in ("a.csv", "a.json", "a.parquet", "a.txt"):
+        ask(store, "SELECT self_edit_id AS id FROM scores ORDER BY 1", tmp_path / name)
+    assert (tmp_path / "a.csv").read_text() == "id\ne0\ne1\ne2\n"
+    assert json.loads((tmp_path / "a.json").read_text())[2] == {"id": "e2"}
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 3
+    assert (tmp_path / "a.txt").read_text().endswith("(3 rows)\n")
+
+
+def test_a_cut_table_says_so_beside_the_file(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(store, f"FROM range({MAX_TABLE_ROWS + 1})", tmp_path / "a.txt")
+    assert "first rows only" in capsys.readouterr().err
+    assert "first rows" not in (tmp_path / "a.txt").read_text()
+
+
+def test_nothing_is_written_into_the_store(store: Store) -> None:
+    inside = Path(store.root) / "scores/run=r/round=0/part-x.parquet"
+    with pytest.raises(InputError, match="inside the store"):
+        ask(store, "SELECT 1 AS x", inside)
+    assert not inside.exists()
+
+
+def test_a_damaged_part_is_explained(store: Store, tmp_path: Path) -> None:
+    part = next(Path(store.root).glob("scores/*/*/*.parquet"))
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"part-.*seal verify"):
+        ask(store, "SELECT count(gain) FROM scores", tmp_path / "a.csv")
