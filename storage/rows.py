@@ -98,7 +98,7 @@ class StageRow:
         shard: 0-based index of the shard in its stage.
         started_at, ended_at: ISO 8601 in UTC; `started_at::TIMESTAMPTZ` in SQL. No end where the
             process was killed, or the run was stopped.
-        seconds: Wall time of the execution; None if it has no end.
+        seconds: Wall time of the execution; None if it was killed.
         n_units: Rows the execution made; 0 if it failed.
         n_errors: Rows among them that carry an error.
         n_tokens: Tokens generated or trained on.

@@ -52,11 +52,10 @@ def recorded(context: RunContext, work: Work) -> Iterator[Execution]:
         error = f"{type(raised).__name__}: {raised}"
         raise
     finally:
+        row = _ended(begun, execution, time.perf_counter() - clock, error)
         if error is not None and context.stopping.is_set():
             # What the engines say then is that they were ended, which is no fault of theirs.
-            row = replace(begun, error=STOPPED)
-        else:
-            row = _ended(begun, execution, time.perf_counter() - clock, error)
+            row = replace(row, ended_at=None, error=STOPPED)
         ref = end_execution(context.store, context.name, work.round_index, row, note)
         if execution.result is not None:
             made = MadeBy(context.name, work.round_index, ref, asdict(row))

@@ -4,6 +4,7 @@
 2. A full disk at any write ends the run, with what to do; nothing that was half written counts.
 3. An engine that is killed for want of memory is tried again, in any stage that has one.
 4. A run that another machine has taken over begins no further shard; there it goes on.
+5. Work that was under way when the run was stopped counts as killed, not as failed.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import storage.leases
 import tasks.score
 import tasks.select
 from seal_core.errors import EngineError, StageError
+from storage.executions import STOPPED
 from storage.files import LocalFiles
 from storage.leases import Lease
+from tasks.context import current
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ask, method_tables
 from tests.semantics.scripted import Scripted
@@ -190,3 +193,23 @@ def test_a_run_that_was_taken_over(
     run()
     assert method_tables(store) == undisturbed
     assert all((good, bad) == (1, 0) for _, good, bad in executions(store))
+
+
+def test_work_that_ctrl_c_ended_counts_as_killed(run: Runner, store: Path) -> None:
+    """5"""
+
+    def stop(name: str, items: Sequence[Any]) -> None:
+        if engine_stage(name, items) == "finetune":
+            current().stopping.set()  # As the end of the run does, before its engines are ended.
+            raise EngineError("the engine ended by SIGKILL")
+
+    with pytest.raises(StageError):
+        run(Scripted(stop))
+    rows = ask(
+        store, "SELECT error, ended_at IS NULL, seconds > 0 FROM stages WHERE error NOT NULL"
+    )
+    assert set(rows) == {(STOPPED, True, True)}
+    wasted = ask(
+        store, "SELECT DISTINCT n_failed, n_killed > 0, seconds_wasted > 0 FROM wasted_work"
+    )
+    assert wasted == [(0, True, True)]
