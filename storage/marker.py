@@ -86,6 +86,11 @@ def _format_without_digest(data: bytes) -> int | None:
 def _create_marker(files: Files, name: str, content: dict[str, Any], *, create: bool) -> None:
     root = files.root
     if not create:
+        if in_folder(files) and not files.root.exists():
+            raise InputError(
+                f"there is no store at {root}: start a run with `seal run`, or give the folder of "
+                "one with --store or SEAL_STORE"
+            )
         raise InputError(f"{root} is not a SEAL store: give the folder of a run's execution.store")
     try:
         stranger = _stranger(files)

@@ -13,6 +13,7 @@ from seal_core.errors import InputError
 from seal_core.published.records import Kind, read_published
 from storage.importing import import_run
 from storage.naming import check_run
+from storage.runs import list_runs
 from storage.store import Store
 
 _NEXT = {
@@ -33,11 +34,13 @@ def import_file(
     """Reads published results into the tables; the same file again changes nothing."""
     run = _run_name(file, name)
     published = read_published(file)
-    counts = import_run(Store.open(store), run, published)
+    opened = Store.open(store)
+    known = run in {row.run for row in list_runs(opened)}
+    counts = import_run(opened, run, published)
     if as_json:
         typer.echo(json.dumps({"run": run, "kind": published.kind, "rows": counts}, indent=2))
     else:
-        typer.echo(_told(run, published.kind, counts))
+        typer.echo(_told(run, published.kind, counts, known))
 
 
 def _run_name(file: Path, name: str | None) -> str:
@@ -49,6 +52,7 @@ def _run_name(file: Path, name: str | None) -> str:
         raise InputError(f"{error}; give the run another one with --name") from None
 
 
-def _told(run: str, kind: Kind, counts: dict[str, int]) -> str:
+def _told(run: str, kind: Kind, counts: dict[str, int], known: bool) -> str:
     rows = ", ".join(f"{table} {count}" for table, count in counts.items())
-    return f"imported as run {run}; rows: {rows}\nask it: {_NEXT[kind].format(run=run)}"
+    done = "there already, and checked: run" if known else "imported as run"
+    return f"{done} {run}; rows: {rows}\nask it: {_NEXT[kind].format(run=run)}"

@@ -114,7 +114,8 @@ def read_form(path: Path) -> tuple[ResultsForm | ContinualForm, str]:
 
 def _read(path: Path) -> bytes:
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
+        what = "it is a folder: give one of its files" if path.is_dir() else "there is no such file"
+        raise InputError(f"{path}: {what}")
     try:
         return path.read_bytes()
     except OSError as error:

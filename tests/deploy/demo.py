@@ -14,6 +14,7 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from tests.deploy.obstacles import block_adapter, unblock
 from tests.deploy.postgres import Postgres, running_postgres
@@ -71,6 +72,7 @@ def show(site: Site, postgres: Postgres, folder: Path) -> None:
     nightly = Case("nightly", folder / "store-1")
     worker = start_worker(site)
     scheduled_run(site, nightly)
+    switched_schedule(site)
     lost = machine_dies(site, worker, Case("lost", folder / "store-2"))
     worker = start_worker(site)
     retried_run(site, nightly, Case("nightly", folder / "store-3"))
@@ -117,8 +119,8 @@ def scheduled_run(site: Site, case: Case) -> None:
         return next((run["id"] for run in runs if run["start_time"]), None)
 
     run_id = wait_for(fired, "a scheduled run to fire", RUN_SECONDS)
-    assert schedule["id"] in site.run("prefect deployment schedule ls seal/run")
-    site.run("prefect deployment schedule pause seal/run SCHEDULE_ID", SCHEDULE_ID=schedule["id"])
+    place = f"/deployments/{deployment['id']}/schedules/{schedule['id']}"
+    site.api.patch(place, json={"active": False}).raise_for_status()
     run = await_state(site, run_id, "COMPLETED")
     assert run["auto_scheduled"] and run["created_by"]["type"] == "SCHEDULE", run["created_by"]
     took = seconds_between(run["start_time"], run["end_time"])
@@ -128,6 +130,22 @@ def scheduled_run(site: Site, case: Case) -> None:
     keys = [item["key"] for item in site.ask("/artifacts/filter", {"sort": "KEY_ASC"})]
     assert keys == ["seal-results-nightly", "seal-stages-nightly"], keys
     say(f"  artifacts: {', '.join(keys)}; {len(case.done())} shards in the store")
+
+
+def switched_schedule(site: Site) -> None:
+    """The schedule that comes with a deployment is off, and is switched on and off."""
+
+    def schedule() -> dict[str, Any]:
+        return site.ask("/deployments/name/seal/nightly")["schedules"][0]
+
+    number = schedule()["id"]
+    assert number in site.run("prefect deployment schedule ls seal/nightly")
+    found = [schedule()["active"]]
+    for verb in ("resume", "pause"):
+        site.run(f"prefect deployment schedule {verb} seal/nightly SCHEDULE_ID", SCHEDULE_ID=number)
+        found.append(schedule()["active"])
+    assert found == [False, True, False], found
+    say("schedule of nightly: off, then on, then off")
 
 
 def retried_run(site: Site, whole: Case, case: Case) -> None:

@@ -75,7 +75,7 @@ def test_names_of_other_runs(store: Store, put_file: Callable[..., dict[str, int
     assert not is_imported(get_run(store, "own"))
     put_file(train_file(), "x")
     assert is_imported(get_run(store, "x"))
-    with pytest.raises(InputError, match="exists with another config"):
+    with pytest.raises(InputError, match="'x' was imported from a file: choose another --name"):
         register_run(store, "x", {"finetune": {"lr": 0.1}}, 5)
     assert json.loads(get_run(store, "x").config_json)["import"]["kind"] == "train"
 
