@@ -204,7 +204,7 @@ def test_roots_that_are_no_store(tmp_path: Path) -> None:
     for name, message in cases.items():
         with pytest.raises(InputError, match=message):
             Store.open(str(tmp_path / name))
-    with pytest.raises(InputError, match="there is no store at .*seal run"):
+    with pytest.raises(InputError, match=r"there is no store at .*seal run"):
         Store.open(str(tmp_path / "none"), create=False)
     with pytest.raises(InputError, match="not a SEAL store"):
         Store.open(str(tmp_path / "full"), create=False)
