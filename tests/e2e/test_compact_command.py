@@ -61,8 +61,8 @@ def test_long_results(store: Store, tmp_path: Path) -> None:
     """3"""
     n = 10_001
     put(store, "scores", many(SCORE, [{"self_edit_id": f"e{i}"} for i in range(n)]))
-    lines = seal("sql", "scores", cwd=tmp_path).stdout.splitlines()
-    assert lines[-2] == "(10000 rows)" and "first rows only" in lines[-1]
+    cut = seal("sql", "scores", cwd=tmp_path)
+    assert cut.stdout.endswith("\n(10000 rows)\n") and "first rows only" in cut.stderr
     exactly = seal("sql", "FROM scores LIMIT 10000", cwd=tmp_path).stdout.splitlines()
     assert exactly[-1] == "(10000 rows)"
     for form in ("csv", "json", "parquet"):
