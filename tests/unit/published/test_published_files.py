@@ -217,6 +217,6 @@ def test_files_of_another_kind(tmp_path: Path, data: bytes, message: str) -> Non
 
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     """4"""
-    for path in (tmp_path, tmp_path / "none.json"):
-        with pytest.raises(InputError, match="no such file"):
+    for path, message in ((tmp_path, "a folder"), (tmp_path / "none.json", "no such file")):
+        with pytest.raises(InputError, match=message):
             read_published(path)
