@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from seal_core.errors import StoreError
-from seal_core.types import TableRef
 from storage.executions import execution_problem, note_problems
-from storage.naming import RESULT_RECORDS
+from storage.naming import RESULT_RECORDS, partition_of
 from storage.placing import altered
 from storage.runs import run_problem
 from storage.store import Store
@@ -128,15 +127,21 @@ class _Verifier:
         if key is None:
             return f"{path}: the part is damaged"
         if result := self._results.get(key):
-            return self._made_problem(result.ref(table), path)
+            return self._made_problem(result, table, path)
         if problem := altered(self._store, path):
             return problem
         ref = self._store.read_ref(table, path)
         self._found.unproven += ref.content not in self._given
         return None
 
-    def _made_problem(self, ref: TableRef, path: str) -> str | None:
-        own = TableRef(ref.table, path, ref.sha256, ref.rows, ref.content)
+    def _made_problem(self, result: ShardResult, table: str, path: str) -> str | None:
+        ref = next((ref for ref in result.refs if ref.table == table), None)
+        if ref is None:
+            return f"{path}: it holds the part of another table"
+        made = result.execution
+        if made is not None and made.run == partition_of(path).run and ref.path != path:
+            return f"{path}: it holds the part that belongs at {ref.path}"
+        own = replace(ref, path=path)
         if ref.sha256 in self._whole:  # Its adapters have been read, for another run.
             return self._store.verify_rows(own)
         problem = self._store.verify(own)

@@ -1,7 +1,7 @@
 """The command line as typed, with real engines in processes of their own.
 
 1. A whole round on real SQuAD passages with a model folder that is not ours.
-2. The embedded model's loop: results, status, sql, show, and a second run from the cache.
+2. The embedded model's loop: results, status, sql, show, verify, and a second run from the cache.
 3. A run killed with SIGKILL goes on, and its tables equal an undisturbed run's.
 4. Ctrl-C ends with 130, SIGTERM with 143, within seconds, and both say how to go on.
 5. Another config under a used run name: one line with the field that differs, exit code 2.
@@ -98,6 +98,13 @@ def test_results_status_sql_and_show(demo: Path) -> None:
     seal("show", "edit-0000", cwd=demo, code=2)
     seal("results", "none", cwd=demo, code=2)
     assert "ok" in seal("doctor", cwd=demo)
+    assert "all whole" in seal("verify", cwd=demo)
+    part = next((demo / "seal-store/answers").rglob("part-*.parquet"))
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1])
+    named = seal("verify", "demo", cwd=demo, code=1)
+    part.write_bytes(whole)
+    assert part.name in named and "1 damaged; resume demo" in named
 
 
 def test_a_finished_run_is_cached(demo: Path) -> None:

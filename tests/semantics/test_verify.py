@@ -67,6 +67,19 @@ def test_damage_is_named(done: Runner, store: Path, compacted: bool) -> None:
     assert verify(store).problems == []
 
 
+@pytest.mark.parametrize("other", ["answers/run=a/round=0", "scores/run=a/round=0"])
+def test_swapped_parts_are_named(done: Runner, store: Path, other: str) -> None:
+    """2"""
+    one = min((store / "answers/run=a/round=0").glob("*.parquet"))
+    two = max((store / other).glob("*.parquet"))
+    a, b = one.read_bytes(), two.read_bytes()
+    one.write_bytes(b)
+    two.write_bytes(a)
+    problems = verify(store).problems
+    for part in (one, two):
+        assert any(problem.startswith(str(part.relative_to(store))) for problem in problems)
+
+
 def test_a_shard_that_is_to_run_again(run: Runner, store: Path) -> None:
     """3"""
     with pytest.raises(StageError, match="max_error_share"):
