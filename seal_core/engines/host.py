@@ -30,10 +30,12 @@ from seal_core.engines.base import (
     TrainJob,
     TrainRow,
 )
+from seal_core.engines.batch_check import can_batch
 from seal_core.engines.batched_trainer import BatchedTrainer
 from seal_core.engines.loading import LoadedModel, load_model
 from seal_core.engines.packing import can_pack
 from seal_core.engines.peft_trainer import PeftTrainer
+from seal_core.engines.plain_generator import PlainGenerator
 from seal_core.engines.spec import EngineSpec
 from seal_core.engines.transformers_generator import TransformersGenerator
 from seal_core.errors import InputError, SealError
@@ -96,7 +98,12 @@ class Engines:
 
     def _open_generator(self) -> Generator:
         if self._generator is None:
-            self._generator = TransformersGenerator(self._load(), self._spec.max_batch_tokens)
+            loaded = self._load()
+            if can_batch(loaded):
+                self._generator = TransformersGenerator(loaded, self._spec.max_batch_tokens)
+            else:
+                print(f"{loaded.name} cannot answer rows in one batch: one at a time, slowly")
+                self._generator = PlainGenerator(loaded)
         return self._generator
 
     def _new_trainer(self) -> Trainer:

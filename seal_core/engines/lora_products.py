@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
+
+from seal_core.engines.linear import matrix
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ class Layout:
 
 
 def adapted(
-    x: torch.Tensor, base: nn.Linear, pairs: Sequence[Pair], tick: Tick, place: int = 0
+    x: torch.Tensor, base: nn.Module, pairs: Sequence[Pair], tick: Tick, place: int = 0
 ) -> torch.Tensor:
     """The layer's output with each adapter's delta on its own tokens.
 
@@ -154,11 +155,11 @@ class _OneByOne(torch.autograd.Function):
         x: torch.Tensor,
         dropped: torch.Tensor | None,
         _anchor: torch.Tensor,
-        base: nn.Linear,
+        base: nn.Module,
         pairs: Sequence[Pair],
         tick: Tick,
     ) -> torch.Tensor:
-        y = functional.linear(x, base.weight, base.bias)
+        y = base(x)
         fine = pairs[0].a.dtype
         # As PEFT does: the delta in the adapter's precision, the sum rounded to the model's.
         inputs = (x if dropped is None else dropped).to(fine)
@@ -216,11 +217,11 @@ class _Batched(torch.autograd.Function):
         x: torch.Tensor,
         dropped: torch.Tensor | None,
         _anchor: torch.Tensor,
-        base: nn.Linear,
+        base: nn.Module,
         pairs: Sequence[Pair],
         tick: Tick,
     ) -> torch.Tensor:
-        y = functional.linear(x, base.weight, base.bias)
+        y = base(x)
         a, b = _stacked([pair.a for pair in pairs]), _stacked([pair.b for pair in pairs])
         layout = _layout(tick)
         inputs = x if dropped is None else dropped
@@ -296,7 +297,7 @@ def _targets(
     """
     if not ctx.needs_input_grad[0]:
         return None, None, None
-    grad_x = gradient.mm(ctx.base.weight)
+    grad_x = gradient.mm(matrix(ctx.base))
     if ctx.has_dropout:
         grad_dropped = torch.zeros_like(inputs)
         return grad_dropped, grad_x, grad_dropped

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers.modeling_layers import GradientCheckpointingLayer
 
+from seal_core.engines.checkpoints import set_checkpoints
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_products import Layout, RowDropout, Tick
 from seal_core.engines.lora_slots import LoraSlots
@@ -53,7 +52,7 @@ class TickRunner:
 
     def __enter__(self) -> TickRunner:
         self._stack.enter_context(packed(self._loaded.model))
-        self._stack.callback(_checkpoint, self._loaded.model, False)
+        self._stack.callback(set_checkpoints, self._loaded.model, False)
         if self._wants_checkpoints:
             self.checkpoint()
         return self
@@ -66,7 +65,7 @@ class TickRunner:
         if self._checkpoints:
             return False
         self._checkpoints = True
-        _checkpoint(self._loaded.model, True)
+        set_checkpoints(self._loaded.model, True)
         return True
 
     def run(self, shares: Sequence[Share]) -> list[float]:
@@ -142,18 +141,3 @@ def _targets(rows: Sequence[EncodedRow]) -> tuple[list[int], list[int]]:
         targets.extend(row.ids[row.n_context :])
         start += len(row.ids)
     return predicting, targets
-
-
-def _checkpoint(model: Any, enabled: bool) -> None:
-    """Switches the layers' checkpoints; only the layers themselves are put in training mode.
-
-    Without that a layer ignores its checkpoint, and with their parts in it, the model's own
-    dropout would set in.
-    """
-    if enabled:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    elif model.is_gradient_checkpointing:
-        model.gradient_checkpointing_disable()
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.training = enabled
