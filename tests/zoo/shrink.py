@@ -55,10 +55,10 @@ def _rules(kv_heads: int) -> list[_Rule]:
         _rule(r"experts$|expert_num$|zero_expert", lambda v: min(v, 4)),
         _rule(r"n_group$", lambda v: min(v, 2)),
         _rule(r"n_?groups$|o_groups", lambda v: min(v, 2)),
+        _rule(r"rotary_dim", HEAD_DIM // 2),
+        _rule(r"head_?(dim|size)$|d_head$|dim_head|kv_channels", HEAD_DIM),
         _rule(r"(kv|key_value).*heads|linear_num_key_heads", lambda v: min(v, kv_heads)),
         _rule(r"heads?$|query_groups", lambda v: min(v, HEADS)),
-        _rule(r"rope_head_dim|rotary_dim", HEAD_DIM // 2),
-        _rule(r"head_?(dim|size)$|^d_head|dim_head|mamba_d_head|kv_channels", HEAD_DIM),
         _rule(r"expand$", 1),
         _rule(r"d_state|state_size", lambda v: min(v, 8)),
         _rule(r"(step|dt)_rank", HEADS),
@@ -68,8 +68,6 @@ def _rules(kv_heads: int) -> list[_Rule]:
         _rule(r"hidden_size|d_model|n_embd|emb.*dim|embed.*size|lru_width|d_inner|d_ssm", HIDDEN),
         _rule(r"multiple_of", lambda v: min(v, 8)),
         _rule(r"seed|factor|theta|max_distance|suppress", lambda v: v),
-        # A size that no rule names: new fields of new types, towers for pictures and sound.
-        _rule(r"", lambda v: v if v <= 2 * HIDDEN else HIDDEN),
     ]
 
 
@@ -89,12 +87,21 @@ class Shrinker:
             return True if name == "is_decoder" else value
         if isinstance(value, int):
             rules = _rules(self.kv_heads)
-            return next(new(value) for pattern, new in rules if pattern.search(name))
+            known = (new(value) for pattern, new in rules if pattern.search(name))
+            # What no rule names: new fields of new types, towers for pictures and sound.
+            return next(known, value if value <= 2 * HIDDEN else HIDDEN)
         if isinstance(value, float) and name == "partial_rotary_factor":
             return max(value, 0.25)  # At least one pair of the tiny head turns.
+        if isinstance(value, float) and re.search(r"logit.*multiplier", name):
+            return 1.0  # It is made for large models; a tiny one's logits would be flat.
         if isinstance(value, Mapping) and name.startswith("rope"):
             return {key: self.rope(key, one) for key, one in value.items()}
         return value
+
+    def size(self, name: str) -> int | None:
+        """A number for a size that the default leaves empty; None for what no rule names."""
+        rules = _rules(self.kv_heads)
+        return next((new(1 << 20) for pattern, new in rules if pattern.search(name)), None)
 
     def rope(self, name: str, value: Any) -> Any:
         """The same inside a description of rotary positions, which may be one per layer kind."""

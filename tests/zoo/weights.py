@@ -37,7 +37,7 @@ def draw_weights(model: Any, seed: int = 0) -> None:
         noise = torch.randn(tensor.shape, generator=generator)
         if id(tensor) in embeddings:
             tensor.copy_(_EMBEDDING * noise)
-        elif tensor.dim() >= 2 and min(tensor.shape[-2:]) > 1 or not tensor.any():
+        elif (tensor.dim() >= 2 and min(tensor.shape[-2:]) > 1) or not tensor.any():
             fan_in = tensor[0].numel() if tensor.dim() == 2 else tensor.shape[-1]
             tensor.copy_(noise * (_GAIN / fan_in**0.5 if tensor.dim() >= 2 else 0.1))
         else:
