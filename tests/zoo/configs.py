@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from transformers.configuration_utils import ALLOWED_ATTN_LAYER_TYPES
 
 from tests.zoo.shrink import HEADS, Shrinker
+from tests.zoo.vocabulary import EOS, PAD
 
 _LAYERS = re.compile(
     r"^(num_|n_|decoder_|encoder_|num_decoder_|num_encoder_)?(hidden_)?(layers?|blocks|layers_per_stack)$|^depth$|hidden_layers$"
@@ -60,6 +61,7 @@ def tiny_config(kind: Any, recipe: Recipe, overrides: Mapping[str, Any]) -> Any:
     """A config of the class `kind`, shrunk field by field from its defaults."""
     default = kind()
     known = default.to_dict()
+    known |= {ours: known[own] for ours, own in kind.attribute_map.items() if own in known}
     shrinker = Shrinker(recipe.kv_heads)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in _BASE}
     values: dict[str, Any] = {}
@@ -76,6 +78,8 @@ def tiny_config(kind: Any, recipe: Recipe, overrides: Mapping[str, Any]) -> Any:
     values.update({n: len(picks) for n in fields if _LAYERS.search(n) and n in values})
     if recipe.per_layer:
         values.update(_cut(kind, lists, picks, shrinker, recipe))
+    # As in the tokenizer, whatever the default says: some kinds of layer look for these tokens.
+    values.update({n: t for n, t in (("eos_token_id", EOS), ("pad_token_id", PAD)) if n in fields})
     values.update(overrides)
     return kind(**{n: v for n, v in values.items() if v is not None})
 

@@ -29,9 +29,22 @@ from tests.zoo.weights import UnfitError, check_fitness, draw_weights
 SECONDS = 60
 MEMORY = 6 << 30
 
+_KINDS = ("full_attention", "sliding_attention")
+_ROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
+_QWEN4 = {
+    "layer_types": ["linear_attention", "indexed_attention"],
+    "indexer_n_heads": 4,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 8,
+    "indexer_compress_ratio": 4,
+    "ple_layer_ids": [1],
+}
+_INDEXER = "its default config leaves the indexer of its attention out"
+
 OVERRIDES: dict[str, tuple[dict[str, Any], str]] = {
     "cohere_compass_text": (
-        {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
+        {"rope_parameters": dict.fromkeys(_KINDS, _ROPE)},
         "its default config has no rotary positions, which it needs by kind of layer",
     ),
     "dbrx": (
@@ -42,6 +55,8 @@ OVERRIDES: dict[str, tuple[dict[str, Any], str]] = {
         {"attention_types": [[["global", "local"], 1]]},
         "its layers are described by a nested list",
     ),
+    "qwen4_exp": ({"text_config": _QWEN4}, _INDEXER),
+    "qwen4_exp_text": (_QWEN4, _INDEXER),
     "reformer": (
         {"axial_pos_embds": False, "is_decoder": True},
         "its factored positions have to multiply to the length of every row",

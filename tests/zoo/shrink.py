@@ -30,6 +30,7 @@ def _rules(kv_heads: int) -> list[_Rule]:
         _rule(r"(^|_)(bos|start)_token_id$|^bos_index$", BOS),
         _rule(r"_token_(id|index)$|^unk_index$|^mask_index$", lambda v: min(v, SIZE - 1)),
         _rule(r"vocab|^codebook_size$|pronunciation_vocab|shape_vocab", SIZE),
+        _rule(r"multiple_(of|size)", lambda v: min(v, 8)),
         _rule(r"original_max_position", 16),
         _rule(
             r"max_.*position|n_positions|max_seq_len|^n_ctx|context_length|model_max_len", POSITIONS
@@ -66,7 +67,6 @@ def _rules(kv_heads: int) -> list[_Rule]:
         _rule(r"kernel|conv|_cache$|hc_", lambda v: min(v, 4)),
         _rule(r"intermediate|ffn|dff|dim_ff|mlp_dim|feed_forward|n_inner", INNER),
         _rule(r"hidden_size|d_model|n_embd|emb.*dim|embed.*size|lru_width|d_inner|d_ssm", HIDDEN),
-        _rule(r"multiple_of", lambda v: min(v, 8)),
         _rule(r"seed|factor|theta|max_distance|suppress", lambda v: v),
     ]
 
