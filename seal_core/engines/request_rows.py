@@ -6,7 +6,7 @@ import math
 
 from seal_core.engines.base import GenerateRequest, Generation, Scored, ScoreRequest
 from seal_core.engines.decoding import DecodeRow
-from seal_core.engines.loading import LoadedModel
+from seal_core.engines.loading import LoadedModel, check_known
 from seal_core.engines.requests import check_request, failed_generation
 from seal_core.engines.stopping import StopFinder
 from seal_core.engines.tokens import encode_completion, encode_prompt
@@ -21,6 +21,7 @@ def decode_row(loaded: LoadedModel, index: int, request: GenerateRequest) -> Dec
     """
     check_request(request)
     prompt = encode_prompt(loaded.tokenizer, request.prompt, request.chat)
+    check_known(loaded, prompt)
     context = loaded.context
     if context is not None and len(prompt) >= context:
         raise InputError(
@@ -56,6 +57,7 @@ def score_text(loaded: LoadedModel, request: ScoreRequest) -> tuple[list[int], i
     completion = encode_completion(loaded.tokenizer, request.completion)
     if not completion:
         raise InputError("the completion has no tokens")
+    check_known(loaded, [*prompt, *completion])
     length, context = len(prompt) + len(completion), loaded.context
     if context is not None and length > context:
         raise InputError(f"the text has {length} tokens and the model's context is {context}")

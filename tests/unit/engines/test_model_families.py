@@ -188,3 +188,19 @@ def test_a_bank_that_does_not_fit_leaves_the_model_whole(loaded: LoadedModel, mo
             LoraSlots(loaded.model, modules, 4, 2, torch.float32)
     LoraSlots(loaded.model, modules, 4, 1, torch.float32).remove()
     assert replace(loaded).model is loaded.model
+
+
+def test_a_token_that_the_model_lacks_fails_its_unit_alone(loaded: LoadedModel, tmp_path) -> None:
+    loaded.tokenizer.add_tokens(["<new>"])
+    named = f"token {loaded.tokenizer.convert_tokens_to_ids('<new>')} ('<new>') is beyond"
+    requests = [GenerateRequest("good", "abc"), GenerateRequest("bad", "a <new>")]
+    good, bad = TransformersGenerator(loaded).generate(requests)
+    assert good.error is None and good.text is not None
+    assert bad.text is None and named in (bad.error or "")
+    jobs = [
+        TrainJob(name, (TrainRow(text),), LoraSettings(rank=2, epochs=1), 0)
+        for name, text in (("good", "abc"), ("bad", "a <new>"))
+    ]
+    good, bad = PeftTrainer(loaded).train(jobs, tmp_path)
+    assert good.error is None and bad.path is None
+    assert named in (bad.error or "")
