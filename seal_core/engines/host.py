@@ -37,6 +37,7 @@ from seal_core.engines.packing import can_pack
 from seal_core.engines.peft_trainer import PeftTrainer
 from seal_core.engines.plain_generator import PlainGenerator
 from seal_core.engines.spec import EngineSpec
+from seal_core.engines.training_check import can_train
 from seal_core.engines.transformers_generator import TransformersGenerator
 from seal_core.errors import InputError, SealError
 
@@ -111,9 +112,9 @@ class Engines:
             return PeftTrainer(self._load())
         if self._spec.trainer == "batched":
             loaded = self._load()
-            if can_pack(loaded):
+            if can_pack(loaded) or can_train(loaded, pack=False):
                 return BatchedTrainer(loaded, memory_bytes=self._spec.memory_bytes)
-            print(f"{loaded.name} cannot train many rows in one stream: one adapter at a time")
+            print(f"{loaded.name} cannot train many adapters at once: one at a time")
             return PeftTrainer(loaded)
         raise InputError(f"trainer is {self._spec.trainer!r}: use 'batched' or 'peft'")
 

@@ -48,7 +48,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class RowDropout:
-    """Dropout of one row in one tick, over its own tokens.
+    """Dropout of one row in one tick, over its own tokens and none of the padding behind them.
 
     A seed and no stream of numbers: a layer that computes its activations a second time must
     drop the same ones.
@@ -57,6 +57,7 @@ class RowDropout:
     share: float
     n_tokens: int
     seed: int
+    n_padding: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,4 +326,6 @@ def _dropped(x: torch.Tensor, dropout: Sequence[RowDropout], place: int) -> torc
         generator = torch.Generator(x.device).manual_seed(own.seed + place)
         drawn = torch.rand(own.n_tokens, x.shape[1], generator=generator, device=x.device)
         masks.append((drawn >= own.share) / (1 - own.share))
+        if own.n_padding:
+            masks.append(torch.ones(own.n_padding, x.shape[1], device=x.device))
     return x * torch.cat(masks).to(x)

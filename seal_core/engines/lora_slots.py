@@ -177,6 +177,11 @@ class LoraSlots:
         pairs = {name: layer.pairs[slot] for name, layer in self._layers.items()}
         return {name: (pair.a.clone(), pair.b.clone()) for name, pair in pairs.items()}
 
+    def gradients(self, slot: int) -> Weights:
+        """A slot's gradients, by module."""
+        pairs = {name: layer.pairs[slot] for name, layer in self._layers.items()}
+        return {name: (pair.grad_a, pair.grad_b) for name, pair in pairs.items()}
+
     def begin(self, tick: Tick) -> None:
         """Puts a tick's adapters into the layers."""
         for layer in self._layers.values():

@@ -143,7 +143,12 @@ def test_answers_are_those_of_generate_and_peft(save, tmp_path, kind) -> None:
 @pytest.mark.parametrize(
     # The experts' grouped product is not there in double precision.
     ("kind", "dtype", "rel"),
-    [("gpt2", "float64", 1e-9), ("experts", "float32", 1e-4)],
+    [
+        ("gpt2", "float64", 1e-9),
+        ("experts", "float32", 1e-4),
+        ("recurrent", "float32", 1e-4),
+        ("hybrid", "float32", 1e-4),
+    ],
 )
 def test_both_trainers_agree(save, tmp_path, kind, dtype, rel) -> None:
     path = save(kind)
