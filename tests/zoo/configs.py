@@ -64,9 +64,10 @@ def tiny_config(kind: Any, recipe: Recipe, overrides: Mapping[str, Any]) -> Any:
     known |= {ours: known[own] for ours, own in kind.attribute_map.items() if own in known}
     shrinker = Shrinker(recipe.kv_heads)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.name not in _BASE}
+    parts = {n: getattr(default, n) for n in kind.sub_configs or {}}
     values: dict[str, Any] = {}
     for name, field in fields.items():
-        part = getattr(default, name) if name in (kind.sub_configs or {}) else None
+        part = parts.get(name)
         if isinstance(part, PreTrainedConfig):
             values[name] = tiny_config(type(part), recipe, overrides.get(name, {}))
         elif known.get(name) is None and recipe.fill and "int" in str(field.type):
@@ -80,7 +81,8 @@ def tiny_config(kind: Any, recipe: Recipe, overrides: Mapping[str, Any]) -> Any:
         values.update(_cut(kind, lists, picks, shrinker, recipe))
     # As in the tokenizer, whatever the default says: some kinds of layer look for these tokens.
     values.update({n: t for n, t in (("eos_token_id", EOS), ("pad_token_id", PAD)) if n in fields})
-    values.update(overrides)
+    whole = {n: v for n, v in overrides.items() if not isinstance(parts.get(n), PreTrainedConfig)}
+    values.update(whole)
     return kind(**{n: v for n, v in values.items() if v is not None})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tests.zoo.vocabulary import EOS, SIZE
+from tests.zoo.vocabulary import FIRST, SIZE
 
 _GAIN = 1.2
 """Above what keeps a layer's output as large as its input, so that layers outweigh embeddings."""
@@ -52,7 +52,7 @@ def check_fitness(model: Any) -> None:
         UnfitError: says which.
     """
     generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(EOS + 2, SIZE, (2, 20), generator=generator)
+    ids = torch.randint(FIRST, SIZE, (2, 20), generator=generator)
     ids[1, 10:] = ids[0, 10:]  # Unlike only in what came before.
     logits = model(input_ids=ids, use_cache=False).logits.float()
     if not logits.isfinite().all():
