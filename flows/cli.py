@@ -10,6 +10,7 @@ from flows.commands import (
     doctor,
     import_,
     minilm,
+    model,
     plan,
     policy,
     results,
@@ -43,6 +44,7 @@ app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(minilm.app, name="minilm")
+app.add_typer(model.app, name="model")
 
 
 @app.callback(invoke_without_command=True)

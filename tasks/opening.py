@@ -263,5 +263,12 @@ def _engine_spec(checked: Preflight) -> EngineSpec:
         threads=execution.threads,
         max_batch_tokens=execution.max_batch_tokens,
         trainer=execution.trainer,
+        targets=_targets(checked.config),
         memory_bytes=None if execution.memory_gb is None else int(execution.memory_gb * 2**30),
     )
+
+
+def _targets(config: Config) -> tuple[str, ...]:
+    """All that the run's adapters are trained on."""
+    targets = {*config.finetune.targets, *config.update.targets}
+    return ("all-linear",) if "all-linear" in targets else tuple(sorted(targets))

@@ -1,87 +1,50 @@
-"""Finds out whether a model answers rows of a batch as `generate()` answers each of them alone.
+"""Runs rows with different adapters in one batch, along answers that `generate()` gave.
 
-Recurrent states that take in padding, positions that do not heed it, and caches that cannot
-drop rows are told by trying, not by the model's name.
+Recurrent states that take in padding, positions that do not heed it, caches that cannot drop
+rows and layers whose rows cannot be told apart are found by trying, not by the model's name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from transformers import LogitsProcessor
 
 from seal_core.engines.base import GenerateRequest
 from seal_core.engines.decoding import DecodeRow, decode
 from seal_core.engines.loading import LoadedModel
-from seal_core.engines.lora_bank import LoraBank
-from seal_core.engines.plain_generator import run_generate
+from seal_core.engines.lora_bank import LoraBank, stack_order
+from seal_core.engines.probe_rows import Answer
 from seal_core.engines.stopping import StopFinder
 
-_LENGTHS = ((3, 2), (11, 9), (7, 5), (2, 3))
-"""Tokens of prompt and answer; rows end one after another, so that the batch shrinks."""
 
-TOLERANCE = {
-    torch.float64: 1e-6,  # Many models compute norms and rotations in single precision.
-    torch.float32: 1e-3,
-    torch.float16: 0.02,
-    torch.bfloat16: 0.1,
-}
-"""Relative L2 difference of logits that rounding explains; sound 7B models in bfloat16 show
-.023. It depends neither on the vocabulary nor on the spread of the logits."""
+def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch.Tensor]:
+    """Each answer's logits `[steps, vocabulary]`, all answers decoded together.
 
-
-def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """L2 norm of the difference, as a share of the expected one's; inf for other shapes."""
-    if found.shape != expected.shape:
-        return float("inf")
-    precise = expected.double()
-    return float((found.double() - precise).norm() / precise.norm())
-
-
-def can_batch(loaded: LoadedModel) -> bool:
-    """Whether batches get the logits that `generate()` has for each row, in every step."""
-    n_tokens = loaded.model.get_input_embeddings().weight.shape[0]
-    rows, expected = [], []
-    for place, (length, limit) in enumerate(_LENGTHS):
-        prompt = [(7 * i + 13 * place + 1) % n_tokens for i in range(length)]
-        row = DecodeRow(place, GenerateRequest(str(place), ""), prompt, limit)
-        recorder = _Recorder()
-        run_generate(loaded, row, [recorder], [])
-        expected.append(recorder)
-        rows.append(row)
-    script = _Script([own.tokens for own in expected])
-    # Without the end tokens, which a random model may well choose.
-    bank, finder = LoraBank(loaded.model, 0), StopFinder(loaded.tokenizer)
-    bank.activate([None] * len(rows))
+    Raises:
+        Exception: of many kinds, from within models that cannot be run so.
+    """
+    bank, finder = LoraBank(loaded.model, 1 << 30), StopFinder(loaded.tokenizer)
     try:
-        decode(loaded, bank, finder, rows, script, stops=frozenset())  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError):
-        return False  # The batch cannot even be computed: one by one, then.
+        stacks = [bank.load(answer.adapters) if answer.adapters else None for answer in answers]
+        order = stack_order(stacks)
+        bank.activate([stacks[i] for i in order])
+        rows = [
+            DecodeRow(
+                i, GenerateRequest(str(i), ""), list(answers[i].prompt), len(answers[i].tokens)
+            )
+            for i in order
+        ]
+        script = Script([answers[i].tokens for i in order])
+        # Without the model's end tokens, which a random model may well choose.
+        decode(loaded, bank, finder, rows, script, stops=frozenset())
     finally:
         bank.remove()
-    limit = TOLERANCE[loaded.model.dtype]
-    return all(
-        relative_error(torch.stack(found), torch.stack(own.logits)) <= limit
-        for found, own in zip(script.logits, expected, strict=True)
-    )
+    found = {i: torch.stack(logits) for i, logits in zip(order, script.logits, strict=True)}
+    return [found[i] for i in range(len(answers))]
 
 
-class _Recorder(LogitsProcessor):
-    """Keeps what `generate()` sees in each step, and the tokens that it takes."""
-
-    def __init__(self) -> None:
-        self.logits: list[torch.Tensor] = []
-        self.tokens: list[int] = []
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        self.logits.append(scores[0].clone())
-        self.tokens.append(int(scores[0].argmax()))
-        return scores
-
-
-class _Script:
+class Script:
     """A sampler that takes given tokens and keeps the logits that it was shown."""
 
     def __init__(self, tokens: Sequence[Sequence[int]]) -> None:

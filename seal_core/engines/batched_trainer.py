@@ -31,11 +31,9 @@ from seal_core.engines.memory_plan import (
     default_budget,
     plan_memory,
 )
-from seal_core.engines.packing import can_pack
 from seal_core.engines.peft_trainer import encode_job, failed, start_weights, succeeded
 from seal_core.engines.ticks import Share, TickRunner
 from seal_core.engines.tokens import EncodedRow
-from seal_core.engines.training_check import can_train
 from seal_core.engines.training_plan import Step, check_settings, plan_steps
 from seal_core.errors import EngineError, InputError
 
@@ -112,10 +110,8 @@ class BatchedTrainer:
         max_adapters: Adapters in training at once.
         memory_bytes: Budget for adapters in training and activations, which bounds both;
             None for most of a GPU, or a share of the machine's memory on a CPU.
-
-    Raises:
-        InputError: The model mixes the tokens of a batch's rows in a way that cannot be
-            taken apart; `PeftTrainer` trains it.
+        pack: Lay rows end to end; else in a rectangle, see `row_logits`. Which of the two is
+            right for a model, if any, is `model_check`'s to say.
     """
 
     def __init__(
@@ -124,19 +120,15 @@ class BatchedTrainer:
         max_batch_tokens: int | None = None,
         max_adapters: int = 64,
         memory_bytes: int | None = None,
+        pack: bool = True,
     ) -> None:
         n_tokens = max_batch_tokens
         if n_tokens is None:
             n_tokens = _TICK_TOKENS[loaded.device.type == "cuda"]
         if min(n_tokens, max_adapters) < 1:
             raise InputError("max_batch_tokens and max_adapters must be positive")
-        self._pack = can_pack(loaded)
-        if not (self._pack or can_train(loaded, pack=False)):
-            raise InputError(
-                f"{loaded.name} cannot train several adapters at once: "
-                "set execution.trainer = 'peft'"
-            )
         self._loaded = loaded
+        self._pack = pack
         self._layers = LinearLayers(loaded.model)
         self._token_bytes = TokenBytes.of(loaded.model)
         self._budget = default_budget(loaded.device) if memory_bytes is None else memory_bytes

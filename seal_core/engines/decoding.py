@@ -11,11 +11,11 @@ import torch
 
 from seal_core.engines.attention import takes_additive_mask
 from seal_core.engines.base import GenerateRequest
-from seal_core.engines.kv_cache import has_full_attention
+from seal_core.engines.kv_cache import can_drop_rows, has_full_attention
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_bank import LoraBank
 from seal_core.engines.prefill import Prefilled, prefill
-from seal_core.engines.sampling import Sampler
+from seal_core.engines.sampling import Chooser, Sampler
 from seal_core.engines.stopping import StopFinder
 
 _SHRINK = 0.75
@@ -56,7 +56,7 @@ def decode(
     bank: LoraBank,
     finder: StopFinder,
     rows: Sequence[DecodeRow],
-    sampler: Sampler | None = None,
+    sampler: Chooser | None = None,
     stops: frozenset[int] | None = None,
 ) -> None:
     """Fills in the rows' tokens; the bank holds the rows' adapters already.
@@ -74,13 +74,14 @@ def decode(
     n_steps = max(row.limit for row in rows)
     mask = _mask_of_answers(loaded.model, start, n_steps)
     stops = frozenset(loaded.stop_ids) if stops is None else stops
+    shrinks = can_drop_rows(cache)
     for step in range(n_steps):
         tokens = sampler.choose(logits, step)
         _append(alive, tokens, _logprobs(logits, tokens), stops, finder)
         going = [i for i, row in enumerate(alive) if not row.finish_reason]
         if not going:
             return
-        if len(going) <= _SHRINK * len(alive):
+        if shrinks and len(going) <= _SHRINK * len(alive):
             going = bank.order(going)
             bank.keep(going)
             alive = [alive[i] for i in going]

@@ -30,15 +30,14 @@ from seal_core.engines.base import (
     TrainJob,
     TrainRow,
 )
-from seal_core.engines.batch_check import can_batch
 from seal_core.engines.batched_trainer import BatchedTrainer
 from seal_core.engines.loading import LoadedModel, load_model
-from seal_core.engines.packing import can_pack
+from seal_core.engines.model_check import check_model
 from seal_core.engines.peft_trainer import PeftTrainer
 from seal_core.engines.plain_generator import PlainGenerator
 from seal_core.engines.spec import EngineSpec
-from seal_core.engines.training_check import can_train
 from seal_core.engines.transformers_generator import TransformersGenerator
+from seal_core.engines.verdict import Verdict
 from seal_core.errors import InputError, SealError
 
 _ORPHAN_CHECK_SECONDS = 1.0
@@ -51,8 +50,10 @@ class Engines:
         self._spec = spec
         self._generator: Generator | None = None
         self._trainer: Trainer | None = None
+        self._verdict: Verdict | None = None
         self.calls: dict[str, Callable[..., Any]] = {
             "open": self.open,
+            "check": self.check,
             "generate": self.generate,
             "score": self.score,
             "train": self.train,
@@ -65,6 +66,12 @@ class Engines:
         progress(1)
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         return {"torch": torch.__version__, "device": name}
+
+    def check(self, progress: Progress) -> Verdict:
+        """What the model's answers and training are worth; see `model_check`."""
+        loaded = self._load()
+        progress(1)
+        return self._verdict_of(loaded)
 
     def generate(self, requests: Sequence[GenerateRequest], progress: Progress) -> list[Any]:
         """See `base.Generator.generate`."""
@@ -100,23 +107,38 @@ class Engines:
     def _open_generator(self) -> Generator:
         if self._generator is None:
             loaded = self._load()
-            if can_batch(loaded):
+            if self._sound(loaded).generator == "batched":
                 self._generator = TransformersGenerator(loaded, self._spec.max_batch_tokens)
             else:
-                print(f"{loaded.name} cannot answer rows in one batch: one at a time, slowly")
                 self._generator = PlainGenerator(loaded)
         return self._generator
 
     def _new_trainer(self) -> Trainer:
-        if self._spec.trainer == "peft":
-            return PeftTrainer(self._load())
-        if self._spec.trainer == "batched":
-            loaded = self._load()
-            if can_pack(loaded) or can_train(loaded, pack=False):
-                return BatchedTrainer(loaded, memory_bytes=self._spec.memory_bytes)
-            print(f"{loaded.name} cannot train many adapters at once: one at a time")
+        loaded, memory = self._load(), self._spec.memory_bytes
+        verdict = self._sound(loaded)
+        if self._spec.trainer == "peft" or verdict.trainer == "plain":
             return PeftTrainer(loaded)
+        if self._spec.trainer == "batched":
+            return BatchedTrainer(loaded, memory_bytes=memory, pack=verdict.trainer == "packed")
         raise InputError(f"trainer is {self._spec.trainer!r}: use 'batched' or 'peft'")
+
+    def _sound(self, loaded: LoadedModel) -> Verdict:
+        """The verdict on a model that can be used.
+
+        Raises:
+            InputError: It cannot, for the reason that is named.
+        """
+        verdict = self._verdict_of(loaded)
+        if verdict.refused:
+            raise InputError(f"model {loaded.name} is refused: {verdict.refused}")
+        return verdict
+
+    def _verdict_of(self, loaded: LoadedModel) -> Verdict:
+        if self._verdict is None:
+            self._verdict = check_model(loaded, self._spec.targets)
+            for found in self._verdict.comparisons:
+                print(f"{loaded.name}: {found.name}: {found.fault or found.error}")
+        return self._verdict
 
     def _load(self) -> LoadedModel:
         spec = self._spec

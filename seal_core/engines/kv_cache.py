@@ -93,6 +93,11 @@ def has_full_attention(model: Any) -> bool:
     return kinds == {"full_attention"} and getattr(config, "sliding_window", None) is None
 
 
+def can_drop_rows(cache: Any) -> bool:
+    """Whether finished rows can leave the cache; recurrent states of the library cannot."""
+    return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
+
+
 def joined(parts: Sequence[tuple[torch.Tensor, Any]], rows: int, length: int) -> Cache:
     """One cache of `rows` prompts that end together, from caches of some rows each.
 

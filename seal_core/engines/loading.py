@@ -30,7 +30,8 @@ class LoadedModel:
         name: Hub id or folder name, without any machine's path.
         eos_id: The token that ends a training text.
         stop_ids: Tokens that end a completion; `eos_id` is among them.
-        context: Longest sequence in tokens; None if the config does not say.
+        context: Longest sequence in tokens that may share a batch with any other; None if the
+            config does not say.
     """
 
     model: Any
@@ -90,7 +91,7 @@ def load_model(
         eos_id=eos_id,
         pad_id=pad_id,
         stop_ids=stop_ids,
-        context=getattr(model.config, "max_position_embeddings", None),
+        context=_context(model.config.get_text_config()),
         device=place,
     )
 
@@ -127,6 +128,24 @@ def _dtype(name: str, device: torch.device) -> torch.dtype | str:
     if name not in _DTYPES:
         raise InputError(f"{name!r} is no dtype: use auto, {', '.join(_DTYPES)}")
     return _DTYPES[name]
+
+
+def _context(config: Any) -> int | None:
+    """The longest sequence whose answers do not depend on the rows beside it.
+
+    Rotations of the kinds `longrope` (Phi-3) and `dynamic` change for a whole batch as soon as
+    one row is longer than the model was first trained for, and the cache is worthless then.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    ropes = [rope, *(own for own in rope.values() if isinstance(own, dict))]
+    limits = [
+        own.get("original_max_position_embeddings")
+        for own in ropes
+        if own.get("rope_type") in ("longrope", "dynamic")
+    ]
+    limits.append(getattr(config, "original_max_position_embeddings", None))
+    limits.append(getattr(config, "max_position_embeddings", None))
+    return min((limit for limit in limits if limit), default=None)
 
 
 def _end_tokens(model: Any, tokenizer: Any, path: str) -> tuple[int, tuple[int, ...]]:

@@ -65,6 +65,11 @@ class BankedLinear(nn.Module):
         self.up = None
         self.segments: list[Segment] = []
 
+    @property
+    def weight(self) -> Any:
+        """The frozen layer's: models look up its device or type."""
+        return self.base.weight
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Adds the rows' deltas to the base layer's output.
 

@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import peft
 import torch
-from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 from torch import nn
 
 from seal_core.engines.adapter_files import LoraPair, adapter_stamp, read_adapter
+from seal_core.engines.barred import barred_layers
 from seal_core.engines.linear import is_linear, matrix, shape
 from seal_core.errors import InputError
 from seal_core.fingerprint import derive_seed
@@ -38,7 +37,8 @@ class LinearLayers:
             # A head that shares the embedding's weights cannot take a delta of its own.
             if is_linear(module) and module.weight is not embedding
         }
-        self._barred = {name for name in self._layers if _barred_by_peft(model, name)}
+        self._barred = barred_layers(model, self._layers)
+        self._others = [name for name, _ in model.named_modules() if name not in self._layers]
         self._originals: dict[str, torch.Tensor] = {}
         self._merged: tuple[object, ...] = ()
 
@@ -58,11 +58,12 @@ class LinearLayers:
             if not any(_selects(target, name) for name in self._layers):
                 raise InputError(f"target {target!r} names no linear layer of this model")
         names = sorted(name for name in self._layers if any(_selects(t, name) for t in targets))
-        if barred := sorted(self._barred.intersection(names)):
-            raise InputError(
-                f"PEFT bars {barred[0]} of this model, whose kernels pass over the layer: "
-                "leave it out of the targets"
-            )
+        for name in names:
+            if name in self._barred:
+                raise InputError(
+                    f"{name} cannot be a target: {self._barred[name]}; leave it out, or name "
+                    "layers one by one"
+                )
         return names
 
     def short_names(self, modules: Sequence[str]) -> list[str]:
@@ -71,7 +72,9 @@ class LinearLayers:
         vLLM and readers know modules by their last part.
         """
         short = sorted({name.rpartition(".")[2] for name in modules})
-        return short if self.resolve(short) == sorted(modules) else sorted(modules)
+        others = (*(set(self._layers) - set(modules)), *self._others)
+        clash = any(_selects(target, name) for target in short for name in others)
+        return sorted(modules) if clash else short
 
     def shape(self, name: str) -> tuple[int, int]:
         """Inputs and outputs of a layer."""
@@ -155,15 +158,6 @@ class LinearLayers:
 def is_finite(weights: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> bool:
     """Whether no weight is NaN or infinite."""
     return all(bool(t.isfinite().all()) for pair in weights.values() for t in pair)
-
-
-def _barred_by_peft(model: Any, name: str) -> bool:
-    """Whether PEFT refuses the layer as a target, as those that fused kernels pass over."""
-    try:
-        _check_lora_target_modules_mamba(peft.LoraConfig(), model, name.rpartition(".")[2])
-    except ValueError:
-        return True
-    return False
 
 
 def _selects(target: str, name: str) -> bool:

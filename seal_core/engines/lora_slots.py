@@ -80,6 +80,11 @@ class SlotLinear(nn.Module):
         self.tick: Tick | None = None
         self.pairs: dict[int, Pair] = {}
 
+    @property
+    def weight(self) -> Any:
+        """The frozen layer's: models look up its device or type."""
+        return self.base.weight
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Adds the deltas to the base layer's output.
 

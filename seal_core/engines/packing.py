@@ -16,8 +16,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from seal_core.engines.batch_check import TOLERANCE, relative_error
 from seal_core.engines.loading import LoadedModel
+from seal_core.engines.rounding import TOLERANCE, relative_error
 
 _NAME = "seal_packed"
 _SIMILAR = 0.6
@@ -219,6 +219,8 @@ def _check_lengths(loaded: LoadedModel) -> tuple[int, ...] | None:
         return None
     window = getattr(config, "sliding_window", None)
     limit = loaded.context or _LONGEST_CHECK
+    if limit < max(_CHECK_LENGTHS):
+        return None
     if window is None or window >= limit:
         return _CHECK_LENGTHS  # No row can be longer than the window.
     return (*_CHECK_LENGTHS, window + 3) if window < _LONGEST_CHECK else None

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from seal_core.engines.base import GenerateRequest
+
+
+class Chooser(Protocol):
+    """Chooses the tokens of a batch, step by step."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drops all rows but these."""
+        ...
+
+    def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
+        """Token ids `[rows]` for logits `[rows, vocabulary]` of the given step."""
+        ...
 
 
 class Sampler:

@@ -17,6 +17,7 @@ class EngineSpec:
         dtype: `auto`, `float32`, `bfloat16`, `float16`, `float64`.
         threads: CPU threads of the process.
         max_batch_tokens: Rows times padded length of one batch of answers; bounds memory.
+        targets: What adapters are trained on; the model is tried with these.
         memory_bytes: For adapters in training and their activations, besides the model; None
             for most of a GPU, or a share of the machine's memory on a CPU.
         trainer: `batched` (many adapters at once) or `peft` (one after another).
@@ -30,3 +31,4 @@ class EngineSpec:
     max_batch_tokens: int = 32768
     trainer: str = "batched"
     memory_bytes: int | None = None
+    targets: tuple[str, ...] = ("all-linear",)

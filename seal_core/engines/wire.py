@@ -23,11 +23,13 @@ from seal_core.engines.base import (
     TrainRow,
 )
 from seal_core.engines.spec import EngineSpec
+from seal_core.engines.verdict import Comparison, Verdict
 
 _TYPE = "@"
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
+        Comparison,
         EngineSpec,
         GenerateRequest,
         Generation,
@@ -37,6 +39,7 @@ _TYPES: dict[str, type[Any]] = {
         TrainJob,
         TrainRow,
         TrainedAdapter,
+        Verdict,
     )
 }
 _LENGTH = struct.Struct(">Q")

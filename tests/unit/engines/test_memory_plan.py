@@ -14,7 +14,7 @@ from seal_core.engines.lora_slots import LoraSlots
 from seal_core.engines.memory_plan import TokenBytes, adapter_bytes, plan_memory
 from seal_core.engines.peft_trainer import PeftTrainer
 from seal_core.engines.ticks import TickRunner
-from seal_core.errors import EngineError, InputError
+from seal_core.errors import EngineError
 from tests.unit.engines.test_batched_trainer import different_jobs, distance
 
 GB = 2**30
@@ -190,12 +190,3 @@ def test_the_published_behaviour_equals_the_plain_loop(model_path, tmp_path) -> 
         assert distance(one, other) <= 1e-10 and one.n_tokens == other.n_tokens
     assert together[0].n_tokens == 2 * 39 and together[2].n_tokens < 2 * 39
     assert distance(together[0], together[2]) > 1e-3
-
-
-def test_a_model_that_cannot_be_packed_is_refused(loaded, monkeypatch) -> None:
-    module = "seal_core.engines.batched_trainer"
-    monkeypatch.setattr(f"{module}.can_pack", lambda loaded: False)
-    BatchedTrainer(loaded)  # In a rectangle, then.
-    monkeypatch.setattr(f"{module}.can_train", lambda loaded, pack: False)
-    with pytest.raises(InputError, match=r"execution\.trainer = 'peft'"):
-        BatchedTrainer(loaded)

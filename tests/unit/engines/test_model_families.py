@@ -19,11 +19,11 @@ from transformers import (
 )
 
 from seal_core.engines.base import GenerateRequest, LoraSettings, TrainJob
-from seal_core.engines.batch_check import can_batch
 from seal_core.engines.batched_trainer import BatchedTrainer
 from seal_core.engines.loading import LoadedModel, load_model
 from seal_core.engines.lora_layers import LinearLayers
 from seal_core.engines.lora_slots import LoraSlots
+from seal_core.engines.model_check import check_model
 from seal_core.engines.peft_trainer import PeftTrainer
 from seal_core.engines.plain_generator import PlainGenerator
 from seal_core.engines.policy_sft import update_policy
@@ -132,9 +132,10 @@ def test_answers_are_those_of_generate_and_peft(save, tmp_path, kind) -> None:
         for i, (prompt, adapter, n) in enumerate(cases)
     ]
     loaded = load_model(path)
-    batches = can_batch(loaded)
-    assert batches == (kind in ("gpt2", "experts"))
-    generator = (TransformersGenerator if batches else PlainGenerator)(loaded)
+    verdict = check_model(loaded)
+    assert verdict.refused is None
+    generators = {"batched": TransformersGenerator, "plain": PlainGenerator}
+    generator = generators[verdict.generator](loaded)
     texts = [result.text for result in generator.generate(requests)]
     assert texts == [by_hand(path, *case) for case in cases]
     assert len(set(texts)) > len(PROMPTS)  # The adapters change answers.
@@ -155,7 +156,10 @@ def test_both_trainers_agree(save, tmp_path, kind, dtype, rel) -> None:
     settings = LoraSettings(rank=4, alpha=8.0, lr=1e-2, epochs=2, batch_size=2)
     rows = tuple(TrainRow(text) for text in ("a short row", "another row that is longer", "x y"))
     jobs = [TrainJob(f"job-{i}", rows[: i + 1], settings, i) for i in (1, 2)]
-    fast = BatchedTrainer(load_model(path, dtype=dtype)).train(jobs, tmp_path / "fast")
+    loaded = load_model(path, dtype=dtype)
+    layout = check_model(loaded).trainer
+    assert layout in ("packed", "padded")
+    fast = BatchedTrainer(loaded, pack=layout == "packed").train(jobs, tmp_path / "fast")
     plain = PeftTrainer(load_model(path, dtype=dtype)).train(jobs, tmp_path / "plain")
     for one, other in zip(fast, plain, strict=True):
         assert one.error is None and other.error is None

@@ -1,0 +1,42 @@
+"""What was found of a model: which way answers and trains it right; light, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One way of the product held against plain transformers and PEFT.
+
+    Attributes:
+        error: Relative L2 difference of logits, losses or gradients; None if it failed outright.
+        limit: What rounding explains.
+        fault: Why this way is not right for the model; None if it is.
+    """
+
+    name: str
+    error: float | None
+    limit: float
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a model is used.
+
+    Attributes:
+        generator: `batched`, or `plain`: one request at a time over `generate()` and PEFT.
+        trainer: `packed` or `padded`: many adapters at once; `plain`: one after another.
+        refused: Why the model cannot be used at all; None if it can.
+    """
+
+    generator: str
+    trainer: str
+    refused: str | None
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether neither answers nor training fall back to the plain way."""
+        return self.refused is None and "plain" not in (self.generator, self.trainer)
