@@ -21,7 +21,7 @@ from seal_core.errors import InputError
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_UNSUPPORTED = ("use_dora", "modules_to_save", "trainable_token_indices", "fan_in_fan_out")
+_UNSUPPORTED = ("use_dora", "modules_to_save", "trainable_token_indices")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from seal_core.engines.packing import can_pack
 from seal_core.engines.peft_trainer import encode_job, failed, start_weights, succeeded
 from seal_core.engines.ticks import Share, TickRunner
 from seal_core.engines.tokens import EncodedRow
+from seal_core.engines.training_check import can_train
 from seal_core.engines.training_plan import Step, check_settings, plan_steps
 from seal_core.errors import EngineError, InputError
 
@@ -129,9 +130,10 @@ class BatchedTrainer:
             n_tokens = _TICK_TOKENS[loaded.device.type == "cuda"]
         if min(n_tokens, max_adapters) < 1:
             raise InputError("max_batch_tokens and max_adapters must be positive")
-        if not can_pack(loaded):
+        self._pack = can_pack(loaded)
+        if not (self._pack or can_train(loaded, pack=False)):
             raise InputError(
-                f"{loaded.name} cannot train several rows in one stream: "
+                f"{loaded.name} cannot train several adapters at once: "
                 "set execution.trainer = 'peft'"
             )
         self._loaded = loaded
@@ -216,7 +218,7 @@ class BatchedTrainer:
         model = self._loaded.model
         slots = LoraSlots(model, group[0].modules, rank, plan.n_adapters, self._precision())
         try:
-            with TickRunner(self._loaded, slots, plan.checkpoint) as ticks:
+            with TickRunner(self._loaded, slots, plan.checkpoint, self._pack) as ticks:
                 yield from self._run(ticks, slots, group, plan.n_tokens, out)
         finally:
             slots.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,21 +41,39 @@ class DecodeRow:
     logprob: float = 0.0
     finish_reason: str = ""
 
+    def finish(self, stops: Collection[int], finder: StopFinder) -> None:
+        """Says why the row ends, if its newest token ends it."""
+        stop = self.request.stop
+        if self.ids[-1] in stops or (stop and finder.stopped(self.ids, stop)):
+            self.finish_reason = "stop"
+        elif len(self.ids) == self.limit:
+            self.finish_reason = "length"
+
 
 @torch.inference_mode()
 def decode(
-    loaded: LoadedModel, bank: LoraBank, finder: StopFinder, rows: Sequence[DecodeRow]
+    loaded: LoadedModel,
+    bank: LoraBank,
+    finder: StopFinder,
+    rows: Sequence[DecodeRow],
+    sampler: Sampler | None = None,
+    stops: frozenset[int] | None = None,
 ) -> None:
-    """Fills in the rows' tokens; the bank holds the rows' adapters already."""
+    """Fills in the rows' tokens; the bank holds the rows' adapters already.
+
+    Args:
+        sampler: What chooses the tokens; None for what the rows' requests ask for.
+        stops: Tokens that end a row; None for the model's own.
+    """
     alive = list(rows)
-    sampler = Sampler(
+    sampler = sampler or Sampler(
         [row.request for row in rows], [row.limit for row in rows], device=loaded.device
     )
     start = prefill(loaded, bank, [row.prompt for row in rows])
     cache, logits, positions = start.cache, start.logits, start.lengths[:, None]
     n_steps = max(row.limit for row in rows)
     mask = _mask_of_answers(loaded.model, start, n_steps)
-    stops = frozenset(loaded.stop_ids)
+    stops = frozenset(loaded.stop_ids) if stops is None else stops
     for step in range(n_steps):
         tokens = sampler.choose(logits, step)
         _append(alive, tokens, _logprobs(logits, tokens), stops, finder)
@@ -127,8 +145,4 @@ def _append(
             continue
         row.ids.append(token)
         row.logprob += logprob
-        stop = row.request.stop
-        if token in stops or (stop and finder.stopped(row.ids, stop)):
-            row.finish_reason = "stop"
-        elif len(row.ids) == row.limit:
-            row.finish_reason = "length"
+        row.finish(stops, finder)

@@ -30,11 +30,14 @@ from seal_core.engines.base import (
     TrainJob,
     TrainRow,
 )
+from seal_core.engines.batch_check import can_batch
 from seal_core.engines.batched_trainer import BatchedTrainer
 from seal_core.engines.loading import LoadedModel, load_model
 from seal_core.engines.packing import can_pack
 from seal_core.engines.peft_trainer import PeftTrainer
+from seal_core.engines.plain_generator import PlainGenerator
 from seal_core.engines.spec import EngineSpec
+from seal_core.engines.training_check import can_train
 from seal_core.engines.transformers_generator import TransformersGenerator
 from seal_core.errors import InputError, SealError
 
@@ -96,7 +99,12 @@ class Engines:
 
     def _open_generator(self) -> Generator:
         if self._generator is None:
-            self._generator = TransformersGenerator(self._load(), self._spec.max_batch_tokens)
+            loaded = self._load()
+            if can_batch(loaded):
+                self._generator = TransformersGenerator(loaded, self._spec.max_batch_tokens)
+            else:
+                print(f"{loaded.name} cannot answer rows in one batch: one at a time, slowly")
+                self._generator = PlainGenerator(loaded)
         return self._generator
 
     def _new_trainer(self) -> Trainer:
@@ -104,9 +112,9 @@ class Engines:
             return PeftTrainer(self._load())
         if self._spec.trainer == "batched":
             loaded = self._load()
-            if can_pack(loaded):
+            if can_pack(loaded) or can_train(loaded, pack=False):
                 return BatchedTrainer(loaded, memory_bytes=self._spec.memory_bytes)
-            print(f"{loaded.name} cannot train many rows in one stream: one adapter at a time")
+            print(f"{loaded.name} cannot train many adapters at once: one at a time")
             return PeftTrainer(loaded)
         raise InputError(f"trainer is {self._spec.trainer!r}: use 'batched' or 'peft'")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,20 @@ def load_model(
         context=getattr(model.config, "max_position_embeddings", None),
         device=place,
     )
+
+
+def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
+    """Passes if the model has an embedding for every token of a text.
+
+    Raises:
+        InputError: The tokenizer knows more tokens than the model.
+    """
+    n_tokens = loaded.model.get_input_embeddings().weight.shape[0]
+    if ids and (largest := max(ids)) >= n_tokens:
+        raise InputError(
+            f"token {largest} ({loaded.tokenizer.convert_ids_to_tokens(largest)!r}) is beyond the "
+            f"model's {n_tokens} tokens: the tokenizer of {loaded.name} is another model's"
+        )
 
 
 def _device(name: str) -> torch.device:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from seal_core.engines.adapter_files import adapter_stamp, read_adapter
+from seal_core.engines.linear import is_linear, matrix
 from seal_core.engines.lora_groups import Group, Segment, row_order, segments
 from seal_core.errors import InputError
 
@@ -37,6 +38,14 @@ class Stack:
     n_bytes: int
 
 
+@dataclass(slots=True)
+class Batch:
+    """Rows and tokens of the forward pass under way."""
+
+    rows: int = 0
+    tokens: int = 0
+
+
 class BankedLinear(nn.Module):
     """A linear layer with an optional low-rank delta per group of batch rows.
 
@@ -48,19 +57,39 @@ class BankedLinear(nn.Module):
     down: torch.Tensor | None
     up: torch.Tensor | None
 
-    def __init__(self, base: nn.Linear) -> None:
+    def __init__(self, base: nn.Module, batch: Batch) -> None:
         super().__init__()
         self.base = base
+        self._batch = batch
         self.down = None
         self.up = None
         self.segments: list[Segment] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Adds the rows' deltas to the base layer's output; x is `[rows, tokens, in]`."""
+        """Adds the rows' deltas to the base layer's output.
+
+        Args:
+            x: `[rows, ..., in]`, or flattened to `[rows * tokens, in]`.
+
+        Raises:
+            InputError: The model gives this layer something else: which rows it came from
+                cannot be known.
+        """
         y = self.base(x)
-        if self.down is not None and self.up is not None:
-            for segment in self.segments:
-                segment.add_delta(x, y, self.down, self.up)
+        if self.down is None or self.up is None:
+            return y
+        rows, tokens = self._batch.rows, self._batch.tokens
+        is_flat = x.dim() == 2 and x.shape[0] == rows * tokens
+        if not is_flat and (x.dim() < 3 or x.shape[0] != rows):
+            raise InputError(
+                f"a target layer gets activations of shape {tuple(x.shape)} from {rows} rows of "
+                f"{tokens} tokens, so their adapters cannot be told apart"
+            )
+        grouped = x.reshape(rows, -1, x.shape[-1])
+        y = y.contiguous()
+        target = y.view(rows, -1, y.shape[-1])
+        for segment in self.segments:
+            segment.add_delta(grouped, target, self.down, self.up)
         return y
 
 
@@ -79,6 +108,19 @@ class LoraBank:
         self._cache: OrderedDict[tuple[Paths, tuple[tuple[int, int], ...]], Stack] = OrderedDict()
         self._cache_bytes = cache_bytes
         self._cached = 0
+        self._batch = Batch()
+        self._hook = model.register_forward_pre_hook(self._note_batch, with_kwargs=True)
+
+    def _note_batch(self, _model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+        self._batch.rows, self._batch.tokens = ids.shape
+
+    def remove(self) -> None:
+        """Gives the model its plain layers back; the bank cannot be used afterwards."""
+        self.deactivate()
+        self._hook.remove()
+        for name, layer in self._layers.items():
+            self._model.set_submodule(name, layer.base)
 
     def load(self, paths: Paths) -> Stack:
         """Reads, checks and joins the adapters of one request.
@@ -154,7 +196,7 @@ class LoraBank:
         ups: dict[str, list[torch.Tensor]] = {}
         for path in paths:
             for name, pair in read_adapter(path).items():
-                weight = self._layer(name, path).base.weight
+                weight = matrix(self._layer(name, path).base)
                 if (pair.b.shape[0], pair.a.shape[1]) != tuple(weight.shape):
                     raise InputError(f"adapter {path} does not fit {name}: made for another model")
                 downs.setdefault(name, []).append(pair.a.T.to(weight))
@@ -172,13 +214,14 @@ class LoraBank:
     def _layer(self, name: str, path: str) -> BankedLinear:
         """The wrapped layer of that name; layers that no adapter targets stay untouched."""
         if name not in self._layers:
+            layer: Any
             try:
                 layer = self._model.get_submodule(name)
             except AttributeError:
                 layer = None
-            if not isinstance(layer, nn.Linear):
+            if not is_linear(layer):
                 raise InputError(f"adapter {path} targets {name}, no linear layer of this model")
-            self._layers[name] = BankedLinear(layer)
+            self._layers[name] = BankedLinear(layer, self._batch)
             self._model.set_submodule(name, self._layers[name])
         return self._layers[name]
 

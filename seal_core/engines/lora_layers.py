@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import peft
 import torch
+from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
 from torch import nn
 
 from seal_core.engines.adapter_files import LoraPair, adapter_stamp, read_adapter
+from seal_core.engines.linear import is_linear, matrix, shape
 from seal_core.errors import InputError
 from seal_core.fingerprint import derive_seed
 
@@ -33,8 +36,9 @@ class LinearLayers:
             name: module
             for name, module in model.named_modules()
             # A head that shares the embedding's weights cannot take a delta of its own.
-            if isinstance(module, nn.Linear) and module.weight is not embedding
+            if is_linear(module) and module.weight is not embedding
         }
+        self._barred = {name for name in self._layers if _barred_by_peft(model, name)}
         self._originals: dict[str, torch.Tensor] = {}
         self._merged: tuple[object, ...] = ()
 
@@ -45,11 +49,21 @@ class LinearLayers:
             InputError: A target selects nothing.
         """
         if tuple(targets) == (ALL_LINEAR,):
-            return sorted(n for n, layer in self._layers.items() if layer is not self._head)
+            chosen = (n for n, layer in self._layers.items() if layer is not self._head)
+            names = sorted(name for name in chosen if name not in self._barred)
+            if not names:
+                raise InputError("this model has no linear layer that LoRA could target")
+            return names
         for target in targets:
             if not any(_selects(target, name) for name in self._layers):
                 raise InputError(f"target {target!r} names no linear layer of this model")
-        return sorted(name for name in self._layers if any(_selects(t, name) for t in targets))
+        names = sorted(name for name in self._layers if any(_selects(t, name) for t in targets))
+        if barred := sorted(self._barred.intersection(names)):
+            raise InputError(
+                f"PEFT bars {barred[0]} of this model, whose kernels pass over the layer: "
+                "leave it out of the targets"
+            )
+        return names
 
     def short_names(self, modules: Sequence[str]) -> list[str]:
         """Last parts of the names if these select the same modules, else the full names.
@@ -61,7 +75,7 @@ class LinearLayers:
 
     def shape(self, name: str) -> tuple[int, int]:
         """Inputs and outputs of a layer."""
-        return self._layers[name].in_features, self._layers[name].out_features
+        return shape(self._layers[name])
 
     def initial_weights(self, modules: Sequence[str], rank: int, seed: int) -> Weights:
         """PEFT's start, A uniform as `nn.Linear` and B zero, from the seed alone.
@@ -72,10 +86,10 @@ class LinearLayers:
         generator = torch.Generator().manual_seed(derive_seed("lora-init", seed))
         weights = {}
         for name in sorted(modules):
-            layer = self._layers[name]
-            a = torch.empty(rank, layer.in_features)
+            n_in, n_out = self.shape(name)
+            a = torch.empty(rank, n_in)
             nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
-            weights[name] = (a, torch.zeros(layer.out_features, rank))
+            weights[name] = (a, torch.zeros(n_out, rank))
         return weights
 
     def weights_of(self, path: str, modules: Sequence[str], rank: int, scale: float) -> Weights:
@@ -119,11 +133,11 @@ class LinearLayers:
 
     def _restore(self) -> None:
         for name, original in self._originals.items():
-            self._layers[name].weight.data.copy_(original)
+            matrix(self._layers[name]).data.copy_(original)
         self._originals, self._merged = {}, ()
 
     def _add(self, name: str, pair: LoraPair) -> None:
-        weight = self._layers[name].weight.data
+        weight = matrix(self._layers[name]).data
         if name not in self._originals:
             self._originals[name] = weight.to("cpu", copy=True)
         # Computed finely and rounded once, to the model's own precision.
@@ -132,16 +146,24 @@ class LinearLayers:
         weight.copy_(weight.to(precise) + pair.scale * (b @ a))
 
     def _check(self, path: str, name: str, pair: LoraPair) -> None:
-        layer = self._layers.get(name)
-        if layer is None:
+        if name not in self._layers:
             raise InputError(f"adapter {path} targets {name}, no linear layer of this model")
-        if (pair.b.shape[0], pair.a.shape[1]) != (layer.out_features, layer.in_features):
+        if (pair.a.shape[1], pair.b.shape[0]) != self.shape(name):
             raise InputError(f"adapter {path} does not fit {name}: made for another model")
 
 
 def is_finite(weights: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> bool:
     """Whether no weight is NaN or infinite."""
     return all(bool(t.isfinite().all()) for pair in weights.values() for t in pair)
+
+
+def _barred_by_peft(model: Any, name: str) -> bool:
+    """Whether PEFT refuses the layer as a target, as those that fused kernels pass over."""
+    try:
+        _check_lora_target_modules_mamba(peft.LoraConfig(), model, name.rpartition(".")[2])
+    except ValueError:
+        return True
+    return False
 
 
 def _selects(target: str, name: str) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
+
+from seal_core.engines.linear import matrix
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class RowDropout:
-    """Dropout of one row in one tick, over its own tokens.
+    """Dropout of one row in one tick, over its own tokens and none of the padding behind them.
 
     A seed and no stream of numbers: a layer that computes its activations a second time must
     drop the same ones.
@@ -56,6 +57,7 @@ class RowDropout:
     share: float
     n_tokens: int
     seed: int
+    n_padding: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Layout:
 
 
 def adapted(
-    x: torch.Tensor, base: nn.Linear, pairs: Sequence[Pair], tick: Tick, place: int = 0
+    x: torch.Tensor, base: nn.Module, pairs: Sequence[Pair], tick: Tick, place: int = 0
 ) -> torch.Tensor:
     """The layer's output with each adapter's delta on its own tokens.
 
@@ -154,11 +156,11 @@ class _OneByOne(torch.autograd.Function):
         x: torch.Tensor,
         dropped: torch.Tensor | None,
         _anchor: torch.Tensor,
-        base: nn.Linear,
+        base: nn.Module,
         pairs: Sequence[Pair],
         tick: Tick,
     ) -> torch.Tensor:
-        y = functional.linear(x, base.weight, base.bias)
+        y = base(x)
         fine = pairs[0].a.dtype
         # As PEFT does: the delta in the adapter's precision, the sum rounded to the model's.
         inputs = (x if dropped is None else dropped).to(fine)
@@ -216,11 +218,11 @@ class _Batched(torch.autograd.Function):
         x: torch.Tensor,
         dropped: torch.Tensor | None,
         _anchor: torch.Tensor,
-        base: nn.Linear,
+        base: nn.Module,
         pairs: Sequence[Pair],
         tick: Tick,
     ) -> torch.Tensor:
-        y = functional.linear(x, base.weight, base.bias)
+        y = base(x)
         a, b = _stacked([pair.a for pair in pairs]), _stacked([pair.b for pair in pairs])
         layout = _layout(tick)
         inputs = x if dropped is None else dropped
@@ -296,7 +298,7 @@ def _targets(
     """
     if not ctx.needs_input_grad[0]:
         return None, None, None
-    grad_x = gradient.mm(ctx.base.weight)
+    grad_x = gradient.mm(matrix(ctx.base))
     if ctx.has_dropout:
         grad_dropped = torch.zeros_like(inputs)
         return grad_dropped, grad_x, grad_dropped
@@ -324,4 +326,6 @@ def _dropped(x: torch.Tensor, dropout: Sequence[RowDropout], place: int) -> torc
         generator = torch.Generator(x.device).manual_seed(own.seed + place)
         drawn = torch.rand(own.n_tokens, x.shape[1], generator=generator, device=x.device)
         masks.append((drawn >= own.share) / (1 - own.share))
+        if own.n_padding:
+            masks.append(torch.ones(own.n_padding, x.shape[1], device=x.device))
     return x * torch.cat(masks).to(x)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from seal_core.engines.linear import shape
 from seal_core.engines.lora_layers import Weights
 from seal_core.engines.lora_products import Pair, Tick, adapted
 from seal_core.errors import InputError
@@ -72,7 +73,7 @@ class SlotLinear(nn.Module):
         pairs: A, B and their gradients by slot.
     """
 
-    def __init__(self, base: nn.Linear, place: int) -> None:
+    def __init__(self, base: nn.Module, place: int) -> None:
         super().__init__()
         self.base = base
         self._place = place
@@ -83,7 +84,7 @@ class SlotLinear(nn.Module):
         """Adds the deltas to the base layer's output.
 
         Args:
-            x: The stream of tokens `[1, tokens, in]`, or `[tokens, in]`.
+            x: The tokens of the batch row after row, `[..., in]`.
 
         Raises:
             InputError: The model gives this layer some of its tokens only.
@@ -108,18 +109,14 @@ class LoraSlots:
         self, model: Any, modules: Sequence[str], rank: int, n_slots: int, dtype: torch.dtype
     ) -> None:
         self._model = model
-        self._layers: dict[str, SlotLinear] = {}
         self._blocks: dict[str, Block] = {}
+        bases = {name: model.get_submodule(name) for name in sorted(modules)}
         width = 0
-        device = None
-        for name in sorted(modules):
-            base = model.get_submodule(name)
-            block = Block(width, rank, base.in_features, base.out_features)
-            self._layers[name] = SlotLinear(base, len(self._layers))
-            model.set_submodule(name, self._layers[name])
-            self._blocks[name] = block
-            width, device = block.end, base.weight.device
-        self._bank = torch.zeros(n_slots, width, dtype=dtype, device=device)
+        for name, base in bases.items():
+            self._blocks[name] = Block(width, rank, *shape(base))
+            width = self._blocks[name].end
+        # Before any layer is wrapped: it may not fit, and then the model must be whole.
+        self._bank = torch.zeros(n_slots, width, dtype=dtype, device=model.device)
         self._gradients = torch.zeros_like(self._bank)
         self._ranks = [rank] * n_slots
         self._rows = [nn.Parameter(row) for row in self._bank]
@@ -127,6 +124,9 @@ class LoraSlots:
         self._optimizer = torch.optim.AdamW(
             [{"params": [row]} for row in self._rows], lr=0.0, fused=True
         )
+        self._layers = {name: SlotLinear(base, i) for i, (name, base) in enumerate(bases.items())}
+        for name, layer in self._layers.items():
+            model.set_submodule(name, layer)
 
     @property
     def n_slots(self) -> int:
@@ -176,6 +176,11 @@ class LoraSlots:
         """A copy of a slot's adapter."""
         pairs = {name: layer.pairs[slot] for name, layer in self._layers.items()}
         return {name: (pair.a.clone(), pair.b.clone()) for name, pair in pairs.items()}
+
+    def gradients(self, slot: int) -> Weights:
+        """A slot's gradients, by module."""
+        pairs = {name: layer.pairs[slot] for name, layer in self._layers.items()}
+        return {name: (pair.grad_a, pair.grad_b) for name, pair in pairs.items()}
 
     def begin(self, tick: Tick) -> None:
         """Puts a tick's adapters into the layers."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 _STATES = 4
 """Tensors of an adapter's size: weights, gradient, AdamW's two moments."""
@@ -62,8 +63,10 @@ class TokenBytes:
         """From the shapes of the model's layers."""
         size = model.dtype.itemsize
         head = model.get_output_embeddings()
-        layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
-        kept = sum(layer.in_features + layer.out_features for layer in layers) * _KEPT * size
+        layers = [
+            m for m in model.modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head
+        ]
+        kept = sum(sum(layer.weight.shape) for layer in layers) * _KEPT * size
         config = model.config.get_text_config()
         logits = _LOGIT_BYTES * config.vocab_size
         one_layer = kept / config.num_hidden_layers

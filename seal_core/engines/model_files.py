@@ -54,6 +54,11 @@ def check_model_folder(path: str) -> None:
         if folder.exists() or not is_hub_id(path):
             raise InputError(f"{path} is no model folder and no hub id: give one of the two")
         return
+    if (folder / "adapter_config.json").exists():
+        raise InputError(
+            f"model folder {path} has an adapter_config.json, whose adapter would be applied to "
+            "the base without a word: merge it first, or move it elsewhere"
+        )
     if not (folder / "config.json").is_file():
         raise InputError(f"model folder {path} has no config.json: save the model there first")
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
@@ -75,8 +80,8 @@ def model_digest(path: str, revision: str | None = None, cache_path: Path | None
     Args:
         path: A local folder or a hub id.
         revision: Branch, tag or commit of a hub id; None for `main`.
-        cache_path: JSON file that remembers file digests by path, size and mtime, so that
-            15 GB of weights are hashed once; None to hash every time.
+        cache_path: JSON file that remembers file digests by path, size, times of modification and
+            change, and inode, so that 15 GB of weights are hashed once; None to hash every time.
 
     Returns:
         A SHA-256 over names and contents of the folder's weights, config and tokenizer, or the
@@ -135,17 +140,23 @@ def _hub_commit(path: str, revision: str | None) -> str:
 
 def _file_digest(file: Path, known: dict[str, list[object]]) -> str:
     key = str(file.resolve())
-    stat = file.stat()
-    stamp: list[object] = [stat.st_size, stat.st_mtime_ns]
+    stamp = _stamp(file)
     entry = known.get(key)
-    if isinstance(entry, list) and entry[:2] == stamp and len(entry) == 3:
-        return str(entry[2])
+    if isinstance(entry, list) and entry[:-1] == stamp:
+        return str(entry[-1])
     hasher = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             hasher.update(chunk)
-    known[key] = [*stamp, hasher.hexdigest()]
+    if _stamp(file) == stamp:  # Else it was being written: hash it again the next time.
+        known[key] = [*stamp, hasher.hexdigest()]
     return hasher.hexdigest()
+
+
+def _stamp(file: Path) -> list[object]:
+    """What differs when a file's contents may: copies can keep size and modification time."""
+    stat = file.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def _read_cache(cache_path: Path | None) -> dict[str, list[object]]:

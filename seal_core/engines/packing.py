@@ -16,6 +16,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from seal_core.engines.batch_check import TOLERANCE, relative_error
 from seal_core.engines.loading import LoadedModel
 
 _NAME = "seal_packed"
@@ -24,8 +25,6 @@ _SIMILAR = 0.6
 
 _CHECK_LENGTHS = (3, 11, 7)
 _LONGEST_CHECK = 8192
-_CHECK_ERROR = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
-"""Largest difference of logits, as a share of their spread, that rounding explains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +208,7 @@ def can_pack(loaded: LoadedModel) -> bool:
             ).logits[0]
     except (TypeError, ValueError, RuntimeError, KeyError):
         return False
-    expected = torch.cat(alone).double()
-    error = (together.double() - expected).abs().max() / expected.std()
-    return bool(error <= _CHECK_ERROR[model.dtype])
+    return relative_error(together, torch.cat(alone)) <= TOLERANCE[model.dtype]
 
 
 def _check_lengths(loaded: LoadedModel) -> tuple[int, ...] | None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from seal_core.engines.adapter_files import write_adapter
 from seal_core.engines.base import LoraSettings, Progress, TrainedAdapter, TrainJob
-from seal_core.engines.loading import LoadedModel
+from seal_core.engines.loading import LoadedModel, check_known
 from seal_core.engines.lora_layers import LinearLayers, Weights, is_finite
 from seal_core.engines.tokens import EncodedRow, encode_rows
 from seal_core.engines.training_plan import Step, check_settings, epoch_loss, plan_steps
@@ -156,6 +156,8 @@ def encode_job(loaded: LoadedModel, job: TrainJob) -> list[EncodedRow]:
     if loaded.context is not None:
         limit = min(limit, loaded.context)
     rows = encode_rows(loaded.tokenizer, job.rows, loaded.eos_id, limit)
+    for row in rows:
+        check_known(loaded, row.ids)
     return (
         [row.padded(limit, loaded.pad_id) for row in rows]
         if job.settings.pad_to_max_length

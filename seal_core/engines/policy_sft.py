@@ -21,6 +21,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from seal_core.engines.adapter_files import write_adapter
 from seal_core.engines.base import LoraSettings, Progress, TrainedAdapter, TrainJob, TrainRow
+from seal_core.engines.checkpoints import set_checkpoints, train_adapters_only
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_layers import LinearLayers, is_finite
 from seal_core.engines.peft_trainer import encode_job, failed, start_weights
@@ -112,9 +113,13 @@ def _fit(
     progress: Progress | None,
 ) -> tuple[list[float], int]:
     """Runs TRL's trainer; returns each step's loss and the tokens that carried it."""
+    dropouts = [m.lora_dropout for m in wrapped.modules() if hasattr(m, "lora_dropout")]
     recorder = _Recorder(progress)
     # Nothing is saved there, but the trainer insists on making the folder.
     with tempfile.TemporaryDirectory() as folder:
+        # The inner loop's model is without its own dropout: so is the policy's.
+        set_checkpoints(loaded.model, loaded.device.type == "cuda")
+        train_adapters_only(wrapped, dropouts)
         trainer = SFTTrainer(
             model=wrapped,
             args=_arguments(folder, loaded, settings, seed),

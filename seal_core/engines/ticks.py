@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers.modeling_layers import GradientCheckpointingLayer
 
+from seal_core.engines.checkpoints import set_checkpoints
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_products import Layout, RowDropout, Tick
 from seal_core.engines.lora_slots import LoraSlots
-from seal_core.engines.packing import Packing, packed
+from seal_core.engines.packing import packed
+from seal_core.engines.row_logits import packed_logits, padded_logits
 from seal_core.engines.tokens import EncodedRow
 
 
@@ -41,10 +41,14 @@ class TickRunner:
 
     Args:
         checkpoint: Compute each layer's activations twice instead of keeping them.
+        pack: Lay the rows end to end; else in a rectangle. See `row_logits`.
     """
 
-    def __init__(self, loaded: LoadedModel, slots: LoraSlots, checkpoint: bool) -> None:
+    def __init__(
+        self, loaded: LoadedModel, slots: LoraSlots, checkpoint: bool, pack: bool = True
+    ) -> None:
         self._loaded = loaded
+        self._pack = pack
         self._slots = slots
         self._anchor = torch.zeros(1, device=loaded.device, requires_grad=True)
         self._stack = contextlib.ExitStack()
@@ -52,8 +56,9 @@ class TickRunner:
         self._wants_checkpoints = checkpoint
 
     def __enter__(self) -> TickRunner:
-        self._stack.enter_context(packed(self._loaded.model))
-        self._stack.callback(_checkpoint, self._loaded.model, False)
+        if self._pack:
+            self._stack.enter_context(packed(self._loaded.model))
+        self._stack.callback(set_checkpoints, self._loaded.model, False)
         if self._wants_checkpoints:
             self.checkpoint()
         return self
@@ -66,7 +71,7 @@ class TickRunner:
         if self._checkpoints:
             return False
         self._checkpoints = True
-        _checkpoint(self._loaded.model, True)
+        set_checkpoints(self._loaded.model, True)
         return True
 
     def run(self, shares: Sequence[Share]) -> list[float]:
@@ -89,12 +94,19 @@ class TickRunner:
             self._slots.end()
 
     def _tick(self, shares: Sequence[Share]) -> Tick:
-        lengths = tuple(sum(len(row.ids) for row in share.rows) for share in shares)
+        longest = max(len(row.ids) for share in shares for row in share.rows)
+        padding = [
+            [0 if self._pack else longest - len(row.ids) for row in share.rows] for share in shares
+        ]
+        lengths = tuple(
+            sum(len(row.ids) + own for row, own in zip(share.rows, paddings, strict=True))
+            for share, paddings in zip(shares, padding, strict=True)
+        )
         scales = tuple(share.scale for share in shares)
         dropout = [
-            RowDropout(share.dropout, len(row.ids), _seed(share.generator))
-            for share in shares
-            for row in share.rows
+            RowDropout(share.dropout, len(row.ids), _seed(share.generator), own)
+            for share, paddings in zip(shares, padding, strict=True)
+            for row, own in zip(share.rows, paddings, strict=True)
         ]
         device = self._loaded.device
         return Tick(
@@ -109,22 +121,11 @@ class TickRunner:
     def _losses(self, shares: Sequence[Share]) -> torch.Tensor:
         """Each adapter's mean loss over the target tokens of its own rows `[adapters]`."""
         rows = [row for share in shares for row in share.rows]
-        device = self._loaded.device
-        packing = Packing.build(
-            [len(row.ids) for row in rows], device, [row.n_pads for row in rows]
-        )
-        stream = [token for row in rows for token in row.ids]
-        predicting, targets = _targets(rows)
-        logits = self._loaded.model(
-            input_ids=torch.tensor([stream], device=device),
-            position_ids=packing.positions,
-            use_cache=False,
-            logits_to_keep=torch.tensor(predicting, device=device),
-            packing=packing,
-        ).logits[0]
+        logits = (packed_logits if self._pack else padded_logits)(self._loaded, rows)
+        targets = [token for row in rows for token in row.ids[row.n_context :]]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         losses = functional.cross_entropy(
-            logits, torch.tensor(targets, device=device), reduction="none"
+            logits, torch.tensor(targets, device=logits.device), reduction="none"
         )
         counts = [share.n_targets for share in shares]
         return torch.stack([own.mean() for own in losses.split(counts)])
@@ -132,28 +133,3 @@ class TickRunner:
 
 def _seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator))
-
-
-def _targets(rows: Sequence[EncodedRow]) -> tuple[list[int], list[int]]:
-    """Places in the stream that predict a target, and these targets."""
-    predicting, targets, start = [], [], 0
-    for row in rows:
-        predicting.extend(range(start + row.n_context - 1, start + len(row.ids) - 1))
-        targets.extend(row.ids[row.n_context :])
-        start += len(row.ids)
-    return predicting, targets
-
-
-def _checkpoint(model: Any, enabled: bool) -> None:
-    """Switches the layers' checkpoints; only the layers themselves are put in training mode.
-
-    Without that a layer ignores its checkpoint, and with their parts in it, the model's own
-    dropout would set in.
-    """
-    if enabled:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    elif model.is_gradient_checkpointing:
-        model.gradient_checkpointing_disable()
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.training = enabled

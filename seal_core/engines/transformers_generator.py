@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,9 +21,9 @@ from seal_core.engines.decoding import DecodeRow, decode
 from seal_core.engines.loading import LoadedModel
 from seal_core.engines.lora_bank import LoraBank, Stack, stack_order
 from seal_core.engines.prefill import length_chunks, pad_left, positions_of
-from seal_core.engines.requests import check_request, failed_generation
+from seal_core.engines.request_rows import decode_row, generation, score_text, scored
+from seal_core.engines.requests import failed_generation
 from seal_core.engines.stopping import StopFinder
-from seal_core.engines.tokens import encode_completion, encode_prompt
 from seal_core.errors import InputError
 
 _ADAPTER_BYTES = {"cpu": 1 << 30, "cuda": 16 << 30}
@@ -57,7 +56,7 @@ class TransformersGenerator:
         items, rows = [], {}
         for index, request in enumerate(requests):
             try:
-                rows[index] = self._decode_row(index, request)
+                rows[index] = decode_row(self._loaded, index, request)
                 items.append(
                     _item(index, len(rows[index].prompt), rows[index].limit, request.adapters)
                 )
@@ -76,7 +75,7 @@ class TransformersGenerator:
             if chosen:
                 self._with_stacks(stacks, lambda chosen=chosen: self._decode(chosen))
             for row in chosen:
-                results[row.index] = self._generation(row)
+                results[row.index] = generation(row, self._finder)
             _report(progress, len(batch))
         return [results[index] for index in range(len(requests))]
 
@@ -88,7 +87,7 @@ class TransformersGenerator:
         items, texts = [], {}
         for index, request in enumerate(requests):
             try:
-                texts[index] = self._score_text(request)
+                texts[index] = score_text(self._loaded, request)
                 items.append(_item(index, len(texts[index][0]), 0, request.adapters))
             except InputError as error:
                 results[index] = Scored(request.request_id, None, 0, str(error))
@@ -104,7 +103,7 @@ class TransformersGenerator:
             chosen = [texts[index] for index in ready]
             sums = self._with_stacks(stacks, lambda chosen=chosen: self._logprobs(chosen))
             for index, logprob in zip(ready, sums, strict=True):
-                results[index] = _scored(requests[index].request_id, logprob, texts[index][1])
+                results[index] = scored(requests[index].request_id, logprob, texts[index][1])
             _report(progress, len(batch))
         return [results[index] for index in range(len(requests))]
 
@@ -114,45 +113,8 @@ class TransformersGenerator:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _decode_row(self, index: int, request: GenerateRequest) -> DecodeRow:
-        check_request(request)
-        prompt = encode_prompt(self._loaded.tokenizer, request.prompt, request.chat)
-        context = self._loaded.context
-        if context is not None and len(prompt) >= context:
-            raise InputError(
-                f"the prompt has {len(prompt)} tokens and the model's context is {context}"
-            )
-        room = request.max_tokens if context is None else context - len(prompt)
-        return DecodeRow(index, request, prompt, min(request.max_tokens, room))
-
     def _decode(self, rows: Sequence[DecodeRow]) -> None:
         decode(self._loaded, self._bank, self._finder, rows)
-
-    def _generation(self, row: DecodeRow) -> Generation:
-        request = row.request
-        if not math.isfinite(row.logprob):
-            error = InputError("the model's answer is not finite: the adapter holds NaN or inf")
-            return failed_generation(request, str(error))
-        return Generation(
-            request_id=request.request_id,
-            text=self._finder.cut(self._finder.decode(row.ids), request.stop),
-            n_prompt_tokens=len(row.prompt),
-            n_tokens=len(row.ids),
-            logprob=row.logprob,
-            finish_reason=row.finish_reason,
-        )
-
-    def _score_text(self, request: ScoreRequest) -> tuple[list[int], int]:
-        """All ids of the text, and how many of them, at its end, are scored."""
-        tokenizer = self._loaded.tokenizer
-        prompt = encode_prompt(tokenizer, request.prompt, request.chat)
-        completion = encode_completion(tokenizer, request.completion)
-        if not completion:
-            raise InputError("the completion has no tokens")
-        length, context = len(prompt) + len(completion), self._loaded.context
-        if context is not None and length > context:
-            raise InputError(f"the text has {length} tokens and the model's context is {context}")
-        return prompt + completion, len(completion)
 
     @torch.inference_mode()
     def _logprobs(self, texts: Sequence[tuple[list[int], int]]) -> list[float]:
@@ -221,12 +183,6 @@ class TransformersGenerator:
 def _item(index: int, prefill: int, growth: int, adapters: tuple[str, ...]) -> Item:
     n_bytes = sum(adapter_stamp(path)[0] for path in adapters)
     return Item(index, prefill, growth, adapters, n_bytes)
-
-
-def _scored(request_id: str, logprob: float, n_tokens: int) -> Scored:
-    if not math.isfinite(logprob):
-        return Scored(request_id, None, n_tokens, "the log-probability is not finite")
-    return Scored(request_id, logprob, n_tokens)
 
 
 def _report(progress: Progress | None, n: int) -> None:

@@ -193,7 +193,9 @@ def test_the_published_behaviour_equals_the_plain_loop(model_path, tmp_path) -> 
 
 
 def test_a_model_that_cannot_be_packed_is_refused(loaded, monkeypatch) -> None:
-    module = "seal_core.engines.batched_trainer.can_pack"
-    monkeypatch.setattr(module, lambda _: False)
+    module = "seal_core.engines.batched_trainer"
+    monkeypatch.setattr(f"{module}.can_pack", lambda loaded: False)
+    BatchedTrainer(loaded)  # In a rectangle, then.
+    monkeypatch.setattr(f"{module}.can_train", lambda loaded, pack: False)
     with pytest.raises(InputError, match=r"execution\.trainer = 'peft'"):
         BatchedTrainer(loaded)

@@ -90,7 +90,7 @@ def test_the_cache_spares_hashing_until_a_file_changes(folder, tmp_path) -> None
     known = json.loads(cache.read_text())
     assert str(folder / "config.json") in known
     weights = folder / "model.safetensors"
-    known[str(weights)][2] = "0" * 64
+    known[str(weights)][-1] = "0" * 64
     cache.write_text(json.dumps(known))
     faked = model_digest(str(folder), cache_path=cache)
     assert faked != first  # The cached digest was believed.
@@ -98,6 +98,31 @@ def test_the_cache_spares_hashing_until_a_file_changes(folder, tmp_path) -> None
     assert model_digest(str(folder), cache_path=cache) == first
     cache.write_text("{")
     assert model_digest(str(folder), cache_path=cache) == first
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_other_weights_of_the_same_size_and_time_are_another_model(
+    folder, tmp_path, in_place
+) -> None:
+    """As `cp -p`, `rsync -t` and image layers leave them."""
+    cache, weights = tmp_path / "digests.json", folder / "model.safetensors"
+    first, stat = model_digest(str(folder), cache_path=cache), weights.stat()
+    other = bytearray(weights.read_bytes())
+    other[-1] ^= 1
+    place = weights if in_place else tmp_path / "other"
+    place.write_bytes(other)
+    os.utime(place, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    place.rename(weights)
+    assert (weights.stat().st_size, weights.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    found = model_digest(str(folder), cache_path=cache)
+    assert found != first
+    assert found == model_digest(str(folder))
+
+
+def test_a_folder_with_an_adapter_in_it_is_refused(folder) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"adapter_config\.json.*merge it first"):
+        check_model_folder(str(folder))
 
 
 def test_a_hub_model_is_its_commit(tmp_path, monkeypatch) -> None:
