@@ -12,8 +12,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers.pytorch_utils import Conv1D
 
-from tests.zoo.vocabulary import EOS, PAD
+from tests.zoo.vocabulary import EOS, FIRST, PAD
 
 RANK, ALPHA = 4, 8.0
 LR, CLIP, STEPS = 2e-3, 1.0, 3
@@ -45,23 +46,44 @@ def load_plain(folder: Path, dtype: torch.dtype) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
-def save_adapter(folder: Path, out: Path, targets: tuple[str, ...], seed: int) -> None:
-    """Writes a random adapter through PEFT itself.
+def adaptable_layers(folder: Path) -> list[str]:
+    """Full names of the linear layers, but for the head, that plain PEFT can adapt.
 
-    Raises:
-        CannotError: PEFT finds no layer for it.
+    PEFT bars some by name, and with others the model no longer computes: each kind of layer, by
+    the last part of its name, is tried.
     """
     model = load_plain(folder, torch.float32)
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    kinds: dict[str, list[str]] = {}
+    for name, module in model.named_modules():
+        is_head = module is head or getattr(module, "weight", None) is embedding.weight
+        if isinstance(module, (nn.Linear, Conv1D)) and not is_head:
+            kinds.setdefault(name.rpartition(".")[2], []).append(name)
+    return sorted(n for names in kinds.values() if _is_adaptable(folder, names) for n in names)
+
+
+def _is_adaptable(folder: Path, names: list[str]) -> bool:
+    ids = torch.arange(FIRST, FIRST + 5)[None]
+    try:
+        _wrap(load_plain(folder, torch.float32), names)(input_ids=ids, use_cache=False)
+    except Exception:  # Whatever PEFT or the model say: it cannot be done.
+        return False
+    return True
+
+
+def _wrap(model: Any, names: list[str]) -> Any:
     config = LoraConfig(
         r=RANK,
         lora_alpha=ALPHA,  # pyright: ignore[reportArgumentType] (floats work)
-        target_modules=targets[0] if targets == ("all-linear",) else list(targets),
+        target_modules=names,
         task_type="CAUSAL_LM",
     )
-    try:
-        wrapped = get_peft_model(model, config)
-    except Exception as error:
-        raise CannotError(f"PEFT makes no adapter for it: {error}") from error
+    return get_peft_model(model, config).eval()
+
+
+def save_adapter(folder: Path, out: Path, names: list[str], seed: int) -> None:
+    """Writes a random adapter on these layers through PEFT itself."""
+    wrapped = _wrap(load_plain(folder, torch.float32), names)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in wrapped.named_parameters():
         if ".lora_" in name:
