@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, GenerationConfig
@@ -94,6 +95,14 @@ def save_adapter(folder: Path, out: Path, names: list[str], seed: int) -> None:
     wrapped.save_pretrained(out)
 
 
+@torch.no_grad()
+def _fill(wrapped: Any, path: Path, adapter: str) -> None:
+    """Gives the layers their numbers by name; PEFT renames some as it would a checkpoint's."""
+    parameters = dict(wrapped.named_parameters())
+    for key, tensor in load_file(path / "adapter_model.safetensors").items():
+        parameters[key.replace(".weight", f".{adapter}.weight")].copy_(tensor)
+
+
 class PlainAnswers:
     """Answers and scores of single rows, each with one adapter or none."""
 
@@ -105,6 +114,7 @@ class PlainAnswers:
                 self._wrapped = PeftModel.from_pretrained(self._base, path, adapter_name=name)
             else:
                 self._wrapped.load_adapter(path, adapter_name=name)
+            _fill(self._wrapped, path, name)
         self._base.eval()
 
     def answer(
@@ -179,6 +189,7 @@ def train_plain(
         wrapped: Any = PeftModel.from_pretrained(
             load_plain(folder, dtype), start, is_trainable=True
         ).eval()
+        _fill(wrapped, start, "default")
         parameters = [p for p in wrapped.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=LR, weight_decay=0.0)
         losses = []
