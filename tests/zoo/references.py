@@ -13,9 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, GenerationConfig
-from transformers.pytorch_utils import Conv1D
 
-from tests.zoo.vocabulary import EOS, FIRST, PAD
+from tests.zoo.vocabulary import EOS, PAD
 
 RANK, ALPHA = 4, 8.0
 LR, CLIP, STEPS = 2e-3, 1.0, 3
@@ -47,42 +46,33 @@ def load_plain(folder: Path, dtype: torch.dtype) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
-def adaptable_layers(folder: Path) -> list[str]:
-    """Full names of the linear layers, but for the head, that plain PEFT can adapt.
+def check_layers(folder: Path, names: Sequence[str]) -> None:
+    """Passes if plain PEFT adapts exactly these layers when it is given their names.
 
-    PEFT bars some by name, and with others the model no longer computes: each kind of layer, by
-    the last part of its name, is tried.
+    Raises:
+        CannotError: PEFT bars some, or takes their names for experts' parameters.
     """
-    model = load_plain(folder, torch.float32)
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    kinds: dict[str, list[str]] = {}
-    for name, module in model.named_modules():
-        is_head = module is head or getattr(module, "weight", None) is embedding.weight
-        if isinstance(module, (nn.Linear, Conv1D)) and not is_head:
-            kinds.setdefault(name.rpartition(".")[2], []).append(name)
-    return sorted(n for names in kinds.values() if _is_adaptable(folder, names) for n in names)
-
-
-def _is_adaptable(folder: Path, names: list[str]) -> bool:
-    ids = torch.arange(FIRST, FIRST + 5)[None]
     try:
-        _wrap(load_plain(folder, torch.float32), names)(input_ids=ids, use_cache=False)
-    except Exception:  # Whatever PEFT or the model say: it cannot be done.
-        return False
-    return True
+        wrapped = _wrap(load_plain(folder, torch.float32), names)
+    except Exception as error:
+        raise CannotError(f"PEFT makes no adapter: {error}") from error
+    places = {name.rpartition(".lora_A.")[0] for name, _ in wrapped.named_parameters()} - {""}
+    other = places ^ {f"base_model.model.{name}" for name in names}
+    if other:
+        raise CannotError(f"PEFT does not adapt the same layers: {sorted(other)[:3]}")
 
 
-def _wrap(model: Any, names: list[str]) -> Any:
+def _wrap(model: Any, names: Sequence[str]) -> Any:
     config = LoraConfig(
         r=RANK,
         lora_alpha=ALPHA,  # pyright: ignore[reportArgumentType] (floats work)
-        target_modules=names,
+        target_modules=list(names),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config).eval()
 
 
-def save_adapter(folder: Path, out: Path, names: list[str], seed: int) -> None:
+def save_adapter(folder: Path, out: Path, names: Sequence[str], seed: int) -> None:
     """Writes a random adapter on these layers through PEFT itself."""
     wrapped = _wrap(load_plain(folder, torch.float32), names)
     generator = torch.Generator().manual_seed(seed)
@@ -100,7 +90,7 @@ def _fill(wrapped: Any, path: Path, adapter: str) -> None:
     """Gives the layers their numbers by name; PEFT renames some as it would a checkpoint's."""
     parameters = dict(wrapped.named_parameters())
     for key, tensor in load_file(path / "adapter_model.safetensors").items():
-        parameters[key.replace(".weight", f".{adapter}.weight")].copy_(tensor)
+        parameters[f"{key.removesuffix('.weight')}.{adapter}.weight"].copy_(tensor)
 
 
 class PlainAnswers:
