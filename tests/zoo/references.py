@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, GenerationConfig
@@ -45,23 +46,35 @@ def load_plain(folder: Path, dtype: torch.dtype) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
-def save_adapter(folder: Path, out: Path, targets: tuple[str, ...], seed: int) -> None:
-    """Writes a random adapter through PEFT itself.
+def check_layers(folder: Path, names: Sequence[str]) -> None:
+    """Passes if plain PEFT adapts exactly these layers when it is given their names.
 
     Raises:
-        CannotError: PEFT finds no layer for it.
+        CannotError: PEFT bars some, or takes their names for experts' parameters.
     """
-    model = load_plain(folder, torch.float32)
+    try:
+        wrapped = _wrap(load_plain(folder, torch.float32), names)
+    except Exception as error:
+        raise CannotError(f"PEFT makes no adapter: {error}") from error
+    places = {name.rpartition(".lora_A.")[0] for name, _ in wrapped.named_parameters()} - {""}
+    other = places ^ {f"base_model.model.{name}" for name in names}
+    if other:
+        raise CannotError(f"PEFT does not adapt the same layers: {sorted(other)[:3]}")
+
+
+def _wrap(model: Any, names: Sequence[str]) -> Any:
     config = LoraConfig(
         r=RANK,
         lora_alpha=ALPHA,  # pyright: ignore[reportArgumentType] (floats work)
-        target_modules=targets[0] if targets == ("all-linear",) else list(targets),
+        target_modules=list(names),
         task_type="CAUSAL_LM",
     )
-    try:
-        wrapped = get_peft_model(model, config)
-    except Exception as error:
-        raise CannotError(f"PEFT makes no adapter for it: {error}") from error
+    return get_peft_model(model, config).eval()
+
+
+def save_adapter(folder: Path, out: Path, names: Sequence[str], seed: int) -> None:
+    """Writes a random adapter on these layers through PEFT itself."""
+    wrapped = _wrap(load_plain(folder, torch.float32), names)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in wrapped.named_parameters():
         if ".lora_" in name:
@@ -70,6 +83,14 @@ def save_adapter(folder: Path, out: Path, targets: tuple[str, ...], seed: int) -
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.data.copy_(scale * noise / fan_in**0.5)
     wrapped.save_pretrained(out)
+
+
+@torch.no_grad()
+def _fill(wrapped: Any, path: Path, adapter: str) -> None:
+    """Gives the layers their numbers by name; PEFT renames some as it would a checkpoint's."""
+    parameters = dict(wrapped.named_parameters())
+    for key, tensor in load_file(path / "adapter_model.safetensors").items():
+        parameters[f"{key.removesuffix('.weight')}.{adapter}.weight"].copy_(tensor)
 
 
 class PlainAnswers:
@@ -83,6 +104,7 @@ class PlainAnswers:
                 self._wrapped = PeftModel.from_pretrained(self._base, path, adapter_name=name)
             else:
                 self._wrapped.load_adapter(path, adapter_name=name)
+            _fill(self._wrapped, path, name)
         self._base.eval()
 
     def answer(
@@ -157,6 +179,7 @@ def train_plain(
         wrapped: Any = PeftModel.from_pretrained(
             load_plain(folder, dtype), start, is_trainable=True
         ).eval()
+        _fill(wrapped, start, "default")
         parameters = [p for p in wrapped.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=LR, weight_decay=0.0)
         losses = []

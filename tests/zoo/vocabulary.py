@@ -34,5 +34,8 @@ def save_tokenizer(folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=_SPECIAL[PAD], eos_token=_SPECIAL[EOS]
+        tokenizer_object=tokenizer,
+        pad_token=_SPECIAL[PAD],
+        eos_token=_SPECIAL[EOS],
+        bos_token=_SPECIAL[BOS],
     ).save_pretrained(folder)

@@ -16,6 +16,9 @@ _MIN_SPREAD = 0.1
 """Standard deviation that logits must have, and distance between those of unlike inputs."""
 
 
+_ANSWER = 10
+
+
 class UnfitError(Exception):
     """The model computes, and yet nothing could be told from its answers."""
 
@@ -64,3 +67,11 @@ def check_fitness(model: Any) -> None:
     far = (logits[0, 10] - logits[1, 10]).std()
     if far < _MIN_SPREAD / 10:
         raise UnfitError(f"its answer does not depend on earlier tokens: {far:.2g}")
+
+
+@torch.no_grad()
+def check_answers(model: Any) -> None:
+    """Lets the model answer beyond its windows with `generate()`; any error of it goes on."""
+    ids = torch.arange(FIRST, FIRST + 2 * _ANSWER)[None]
+    mask = torch.ones_like(ids)
+    model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=_ANSWER, do_sample=False)
