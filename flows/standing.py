@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from flows.expected import ExpectedStage, expected_evaluation, expected_stages
 from seal_core.config import Config
+from seal_core.engines.verdict import Verdict
+from seal_core.engines.verdict_files import recorded_verdict
 from storage.importing import is_imported
 from storage.rows import RunRow
 from storage.runs import get_run
-from storage.status import StageStatus, in_flight, run_status
+from storage.status import StageStatus, in_flight, run_status, verdict_path
 from storage.store import Store
 from tasks.results import has_result
 from tasks.work import OUTPUTS
@@ -48,13 +50,18 @@ class StageStanding:
 
 @dataclass(frozen=True)
 class RunStanding:
-    """A run and its stages; `in_flight` shards are at work now, or were when it was killed."""
+    """A run and its stages; `in_flight` shards are at work now, or were when it was killed.
+
+    Attributes:
+        model: How its model was used last on this machine; None if that is not known.
+    """
 
     run: str
     created_at: str
     parent_run: str | None
     imported: bool
     in_flight: int
+    model: Verdict | None
     stages: list[StageStanding]
 
     @property
@@ -92,6 +99,7 @@ def run_standing(store: Store, name: str) -> RunStanding:
         parent_run=row.parent_run,
         imported=is_imported(row),
         in_flight=in_flight(store, name),
+        model=recorded_verdict(verdict_path(store, name)),
         stages=stages,
     )
 

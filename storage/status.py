@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from storage.naming import RUNNING_RECORDS, check_run
 from storage.rows import StageRow
@@ -47,6 +48,11 @@ def run_status(store: Store, name: str) -> list[StageStatus]:
     for round_index, row in sorted(store.rows("stages", name), key=lambda item: item[1].started_at):
         groups.setdefault((round_index, row.stage, row.label), []).append(row)
     return [_summary(*key, rows) for key, rows in groups.items()]
+
+
+def verdict_path(store: Store, name: str) -> Path:
+    """Where it is recorded which verdict on its model a run had last."""
+    return store.log_root / check_run(name) / "model.json"
 
 
 def in_flight(store: Store, name: str) -> int:

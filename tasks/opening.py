@@ -26,6 +26,7 @@ from storage.leftovers import remove_leftovers
 from storage.naming import check_run
 from storage.rows import RunRow
 from storage.runs import get_run, register_run
+from storage.status import verdict_path
 from storage.store import Store
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.scratch import run_scratch
@@ -135,8 +136,7 @@ def register(
 def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]:
     """What the name of a run stands for; and the digest of its model, as it is used."""
     config = checked.config
-    known = store.state_root / "_state" / "models.json"
-    files = model_digest(checked.model_path, config.model.revision, cache_path=known)
+    files = _files_digest(checked, store)
     dtype = config.model.dtype
     used = files if dtype == "auto" else digest([files, dtype])
     contents = {
@@ -150,6 +150,11 @@ def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]
     return identity, used
 
 
+def _files_digest(checked: Preflight, store: Store) -> str:
+    known = store.state_root / "_state" / "models.json"
+    return model_digest(checked.model_path, checked.config.model.revision, cache_path=known)
+
+
 Engines = tuple[Generator, PolicyTrainer]
 OpenEngines = Callable[[Preflight, Store], AbstractContextManager[Engines]]
 
@@ -159,7 +164,7 @@ def engine_processes(checked: Preflight, store: Store) -> Iterator[Engines]:
     """The configured engines, in processes of their own that end with the block."""
     execution = checked.config.execution
     log_dir = store.log_root / checked.name
-    with EnginePool(execution.workers, _engine_spec(checked), log_dir) as pool:
+    with EnginePool(execution.workers, _engine_spec(checked, store), log_dir) as pool:
         timeout = execution.shard_timeout
         trainer = PooledTrainer(pool, timeout)
         if checked.config.engine.kind == "transformers":
@@ -253,7 +258,7 @@ def cut_shards(context: RunContext, checked: Preflight, shard_size: int) -> Open
     return OpenRun(context, train, heldout)
 
 
-def _engine_spec(checked: Preflight) -> EngineSpec:
+def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
     execution = checked.config.execution
     return EngineSpec(
         model_path=checked.model_path,
@@ -264,6 +269,9 @@ def _engine_spec(checked: Preflight) -> EngineSpec:
         max_batch_tokens=execution.max_batch_tokens,
         trainer=execution.trainer,
         targets=_targets(checked.config),
+        model_digest=_files_digest(checked, store),
+        verdicts=str(store.state_root / "_state" / "verdicts"),
+        verdict_record=str(verdict_path(store, checked.name)),
         memory_bytes=None if execution.memory_gb is None else int(execution.memory_gb * 2**30),
     )
 

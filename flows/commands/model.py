@@ -20,16 +20,6 @@ from seal_core.minilm import weights_path
 
 app = typer.Typer(help="Checks models before runs rely on them.", no_args_is_help=True)
 
-_ANSWERS = {
-    "batched": "in batches, each row with its own adapters",
-    "plain": "one request at a time over generate() and PEFT (slow)",
-}
-_TRAINING = {
-    "packed": "many adapters at once, rows end to end",
-    "padded": "many adapters at once, rows padded on the right",
-    "plain": "one adapter after another over PEFT (slow)",
-}
-
 
 @app.callback()
 def _model() -> None:
@@ -70,12 +60,7 @@ def check(
 
 
 def _show(model: str, verdict: Verdict) -> None:
-    if verdict.refused:
-        typer.echo(f"{model}: refused: {verdict.refused}")
-    else:
-        typer.echo(f"{model}: {'fast' if verdict.is_fast else 'right, but slow'}")
-        typer.echo(f"  answers   {_ANSWERS[verdict.generator]}")
-        typer.echo(f"  training  {_TRAINING[verdict.trainer]}")
+    typer.echo(f"{model}: {verdict}")
     for found in verdict.comparisons:
         share = "failed" if found.error is None else f"{found.error:.1e} of {found.limit:g}"
         typer.echo(f"  {share:<18} {found.name}")

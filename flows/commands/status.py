@@ -36,6 +36,8 @@ def status(
     for run in runs:
         console.print(_table(run))
         console.print(_summary(run), markup=False)
+        if run.model is not None:
+            console.print(f"model {run.model}", markup=False)
 
 
 def _table(run: RunStanding) -> Table:

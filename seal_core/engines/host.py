@@ -32,7 +32,7 @@ from seal_core.engines.base import (
 )
 from seal_core.engines.batched_trainer import BatchedTrainer
 from seal_core.engines.loading import LoadedModel, load_model
-from seal_core.engines.model_check import check_model
+from seal_core.engines.model_check import known_verdict
 from seal_core.engines.peft_trainer import PeftTrainer
 from seal_core.engines.plain_generator import PlainGenerator
 from seal_core.engines.spec import EngineSpec
@@ -135,9 +135,7 @@ class Engines:
 
     def _verdict_of(self, loaded: LoadedModel) -> Verdict:
         if self._verdict is None:
-            self._verdict = check_model(loaded, self._spec.targets)
-            for found in self._verdict.comparisons:
-                print(f"{loaded.name}: {found.name}: {found.fault or found.error}")
+            self._verdict = known_verdict(loaded, self._spec)
         return self._verdict
 
     def _load(self) -> LoadedModel:

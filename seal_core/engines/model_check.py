@@ -7,6 +7,8 @@ no second copy of it is needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
 
 import torch
 
@@ -23,8 +25,10 @@ from seal_core.engines.probe_rows import (
     uncached_logits,
 )
 from seal_core.engines.rounding import TOLERANCE, relative_error
+from seal_core.engines.spec import EngineSpec
 from seal_core.engines.training_check import batched_gradients, plain_gradients
 from seal_core.engines.verdict import Comparison, Verdict
+from seal_core.engines.verdict_files import recall, remember, write_verdict
 from seal_core.errors import InputError
 
 _FAILURES = (
@@ -61,6 +65,32 @@ def check_model(loaded: LoadedModel, targets: Sequence[str] = ("all-linear",)) -
     except _FAILURES as error:
         reason = f"generate() and PEFT fail in this version of the libraries: {_named(error)}"
     return Verdict("refused", "refused", reason, tuple(check.comparisons))
+
+
+def known_verdict(loaded: LoadedModel, spec: EngineSpec) -> Verdict:
+    """The remembered verdict on the model where there is one, else a new one; recorded.
+
+    Raises:
+        InputError: A target names no layer of the model.
+    """
+    circumstances = {
+        "model": spec.model_digest,
+        "targets": sorted(spec.targets),
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "device": torch.cuda.get_device_name() if loaded.device.type == "cuda" else "cpu",
+        "attention": str(loaded.model.config._attn_implementation),
+        "torch": torch.__version__,
+        **{name: version(name) for name in ("transformers", "peft", "seal-pipeline")},
+    }
+    remembers = bool(spec.model_digest and spec.verdicts)
+    verdict = recall(Path(spec.verdicts), circumstances) if remembers else None
+    if verdict is None:
+        verdict = check_model(loaded, spec.targets)
+        if remembers:
+            remember(Path(spec.verdicts), circumstances, verdict)
+    if spec.verdict_record:
+        write_verdict(Path(spec.verdict_record), circumstances, verdict)
+    return verdict
 
 
 class _Refused(Exception):

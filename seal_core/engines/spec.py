@@ -18,6 +18,9 @@ class EngineSpec:
         threads: CPU threads of the process.
         max_batch_tokens: Rows times padded length of one batch of answers; bounds memory.
         targets: What adapters are trained on; the model is tried with these.
+        model_digest: Of the model's files; empty to try the model without remembering it.
+        verdicts: Folder that remembers verdicts on models.
+        verdict_record: File that says which verdict the run had.
         memory_bytes: For adapters in training and their activations, besides the model; None
             for most of a GPU, or a share of the machine's memory on a CPU.
         trainer: `batched` (many adapters at once) or `peft` (one after another).
@@ -32,3 +35,6 @@ class EngineSpec:
     trainer: str = "batched"
     memory_bytes: int | None = None
     targets: tuple[str, ...] = ("all-linear",)
+    model_digest: str = ""
+    verdicts: str = ""
+    verdict_record: str = ""

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ANSWERS = {
+    "batched": "in batches, each row with its own adapters",
+    "plain": "one request at a time over generate() and PEFT",
+}
+TRAINING = {
+    "packed": "many adapters at once, rows end to end",
+    "padded": "many adapters at once, rows padded on the right",
+    "plain": "one adapter after another over PEFT",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -35,6 +45,13 @@ class Verdict:
     trainer: str
     refused: str | None
     comparisons: tuple[Comparison, ...]
+
+    def __str__(self) -> str:
+        """In one line, for people."""
+        if self.refused is not None:
+            return f"refused: {self.refused}"
+        speed = "fast" if self.is_fast else "right, but slow"
+        return f"{speed}: answers {ANSWERS[self.generator]}; trains {TRAINING[self.trainer]}"
 
     @property
     def is_fast(self) -> bool:
