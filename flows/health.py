@@ -12,9 +12,9 @@ from packaging.requirements import Requirement
 
 from flows.checks import Check
 from flows.store_health import disk_check, store_check
-from seal_core.engines.vllm_checks import check_server
-from seal_core.engines.vllm_options import PINNED, find_vllm
 from seal_core.errors import InputError
+from seal_core.generation.vllm.checks import check_server
+from seal_core.generation.vllm.options import PINNED, find_vllm
 from seal_core.minilm import weights_path
 
 _DISTRIBUTION = "seal-pipeline"

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import httpx
 
-from seal_core.engines.guard import end_group, free_port, guarded
 from seal_core.errors import EngineError, InputError
+from seal_core.guard import end_group, free_port, guarded
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.1

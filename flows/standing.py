@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from flows.expected import ExpectedStage, expected_evaluation, expected_stages
 from seal_core.config import Config
-from seal_core.engines.verdict import Verdict
-from seal_core.engines.verdict_files import recorded_verdict
+from seal_core.probe.verdict import Verdict
+from seal_core.probe.verdict_files import recorded_verdict
 from storage.importing import is_imported
 from storage.rows import RunRow
 from storage.runs import get_run

@@ -125,7 +125,7 @@ class RowsSection(Section):
 
 
 class LoraSection(Section):
-    """LoRA and optimizer settings; see `seal_core.engines.base.LoraSettings`."""
+    """LoRA and optimizer settings; see `seal_core.engines.LoraSettings`."""
 
     rank: PositiveInt = 32
     alpha: PositiveFloat = 64.0

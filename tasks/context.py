@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from seal_core.config import Config
 from seal_core.domains.base import Domain
-from seal_core.engines.base import Generator, LoraSettings, TrainedAdapter, Trainer
+from seal_core.engines import Generator, LoraSettings, TrainedAdapter, Trainer
 from seal_core.errors import StoreError
 from seal_core.types import TableRef, TrainRow
 from storage.leases import Lease

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seal_core.engines.base import GenerateRequest, Generation
+from seal_core.engines import GenerateRequest, Generation
 from seal_core.fingerprint import make_id
 from seal_core.types import IN_CONTEXT, Adapter, Answer, Problem, Question
 from tasks.context import RunContext, current

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seal_core.config import FinetuneSection, LoraSection
 from seal_core.domains.rows import rows_digest
-from seal_core.engines.base import LoraSettings, TrainedAdapter, TrainJob
+from seal_core.engines import LoraSettings, TrainedAdapter, TrainJob
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Adapter, SelfEdit, TableRef

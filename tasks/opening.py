@@ -11,13 +11,13 @@ from typing import Any
 from seal_core.config import EMBEDDED, Config
 from seal_core.domains.base import Domain, ProblemSet
 from seal_core.domains.knowledge import KnowledgeDomain
-from seal_core.engines.base import Generator
-from seal_core.engines.model_files import check_model_folder, is_hub_id, model_digest
-from seal_core.engines.pool import EnginePool, PooledGenerator, PooledTrainer
-from seal_core.engines.spec import EngineSpec
+from seal_core.engines import Generator
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
+from seal_core.models.model_files import check_model_folder, is_hub_id, model_digest
+from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
+from seal_core.process.spec import EngineSpec
 from storage.compact_settle import settle_compaction
 from storage.executions import check_history, settle_killed
 from storage.importing import is_imported

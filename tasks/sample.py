@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seal_core.engines.base import GenerateRequest, Generation
+from seal_core.engines import GenerateRequest, Generation
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Problem, SelfEdit
 from tasks.context import RunContext, current

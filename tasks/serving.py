@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from seal_core.config import Config
-from seal_core.engines.base import Generator
-from seal_core.engines.vllm_checks import check_vllm
-from seal_core.engines.vllm_options import VllmOptions
+from seal_core.engines import Generator
+from seal_core.generation.vllm.checks import check_vllm
+from seal_core.generation.vllm.options import VllmOptions
 
 
 def check_serving(config: Config, model_path: str) -> None:
@@ -27,7 +27,7 @@ def check_serving(config: Config, model_path: str) -> None:
 def serving(config: Config, model_path: str, log_dir: Path) -> Iterator[Generator]:
     """A generator on vLLM that ends, with its server, with the block."""
     # It imports torch for the tokenizer and the adapters, which only these runs need here.
-    module = importlib.import_module("seal_core.engines.vllm_generator")
+    module = importlib.import_module("seal_core.generation.vllm.generator")
     options = vllm_options(config, model_path)
     generator = module.VllmGenerator(options, log_dir, config.execution.shard_timeout)
     try:

@@ -23,7 +23,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import make_server
 
-from seal_core.engines.guard import guarded
+from seal_core.guard import guarded
 
 KEY, SECRET = "test-key-id", "test-secret-that-nobody-may-see"
 _CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")

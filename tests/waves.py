@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seal_core.engines.base import GenerateRequest, Generation
+from seal_core.engines import GenerateRequest, Generation
 
 
 def wave(adapters: dict[str, str], n: int = 4) -> list[GenerateRequest]:

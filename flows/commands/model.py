@@ -12,11 +12,11 @@ import typer
 
 from flows.commands.options import JsonOption
 from seal_core.config import EMBEDDED, ExecutionSection, LoraSection, ModelSection
-from seal_core.engines.model_files import check_model_folder
-from seal_core.engines.process import EngineProcess
-from seal_core.engines.spec import EngineSpec
-from seal_core.engines.verdict import Verdict
 from seal_core.minilm import weights_path
+from seal_core.models.model_files import check_model_folder
+from seal_core.probe.verdict import Verdict
+from seal_core.process.process import EngineProcess
+from seal_core.process.spec import EngineSpec
 
 app = typer.Typer(help="Checks models before runs rely on them.", no_args_is_help=True)
 

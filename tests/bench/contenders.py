@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from seal_core.engines.base import (
+from seal_core.engines import (
     GenerateRequest,
     Generator,
     LoraSettings,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from seal_core.engines.base import LoraSettings
-from seal_core.engines.batched_trainer import BatchedTrainer
-from seal_core.engines.transformers_generator import TransformersGenerator
+from seal_core.engines import LoraSettings
+from seal_core.generation.transformers_generator import TransformersGenerator
+from seal_core.training.batched_trainer import BatchedTrainer
 from tests.bench import edits, floor, report
 from tests.bench.contenders import Training, all_at_once, one_by_one
 from tests.bench.records import Records, machine, seconds

@@ -17,7 +17,7 @@ from pathlib import Path
 from seal_core.config import RowsSection
 from seal_core.domains.prompts import get_prompt
 from seal_core.domains.rows import build_rows
-from seal_core.engines.base import GenerateRequest, LoraSettings, TrainJob, TrainRow
+from seal_core.engines import GenerateRequest, LoraSettings, TrainJob, TrainRow
 from seal_core.types import Problem
 
 ROOT = Path(__file__).parents[2]

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import torch
 
-from seal_core.engines.base import LoraSettings
-from seal_core.engines.batched_trainer import BatchedTrainer
-from seal_core.engines.loading import LoadedModel
-from seal_core.engines.peft_trainer import PeftTrainer
-from seal_core.engines.transformers_generator import TransformersGenerator
+from seal_core.engines import LoraSettings
+from seal_core.generation.transformers_generator import TransformersGenerator
+from seal_core.models.loading import LoadedModel
+from seal_core.training.batched_trainer import BatchedTrainer
+from seal_core.training.peft_trainer import PeftTrainer
 from tests.bench import edits, floor, report
 from tests.bench.contenders import Training, all_at_once, answer, compare, one_by_one
 from tests.bench.published import run_published

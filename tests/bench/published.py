@@ -19,9 +19,9 @@ from typing import Any
 import peft
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from seal_core.engines.base import TrainJob
-from seal_core.engines.loading import LoadedModel
-from seal_core.engines.tokens import encode_row
+from seal_core.engines import TrainJob
+from seal_core.models.loading import LoadedModel
+from seal_core.models.tokens import encode_row
 from tests.bench.floor import ALL_LINEAR, synchronize
 from tests.bench.timing import Sample, now
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from seal_core.engines.base import LoraSettings
-from seal_core.engines.batched_trainer import BatchedTrainer
-from seal_core.engines.loading import load_model
-from seal_core.engines.transformers_generator import TransformersGenerator
-from seal_core.engines.vllm_generator import VllmGenerator
-from seal_core.engines.vllm_options import VllmOptions, find_vllm
+from seal_core.engines import LoraSettings
 from seal_core.errors import InputError
+from seal_core.generation.transformers_generator import TransformersGenerator
+from seal_core.generation.vllm.generator import VllmGenerator
+from seal_core.generation.vllm.options import VllmOptions, find_vllm
+from seal_core.models.loading import load_model
+from seal_core.training.batched_trainer import BatchedTrainer
 from tests.bench import edits
 from tests.bench.contenders import Training, all_at_once
 from tests.bench.records import Records, seconds

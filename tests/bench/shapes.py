@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from seal_core.engines.loading import LoadedModel
+from seal_core.models.loading import LoadedModel
 from tests.models import byte_tokenizer
 
 CONTEXT = 4096

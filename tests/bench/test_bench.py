@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from seal_core.engines.base import LoraSettings
-from seal_core.engines.peft_trainer import PeftTrainer
+from seal_core.engines import LoraSettings
+from seal_core.training.peft_trainer import PeftTrainer
 from tests.bench import cpu, edits, floor, gpu, published, report
 from tests.bench.records import ratio
 from tests.bench.shapes import QWEN_7B, TOY, Shape, build, sharing

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from seal_core.engines.base import LoraSettings, TrainJob
-from seal_core.engines.batched_trainer import BatchedTrainer
-from seal_core.engines.peft_trainer import PeftTrainer
+from seal_core.engines import LoraSettings, TrainJob
+from seal_core.training.batched_trainer import BatchedTrainer
+from seal_core.training.peft_trainer import PeftTrainer
 from tests.bench import edits, floor
 from tests.bench.contenders import Training, compare
 from tests.bench.published import Cost, run_published

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from seal_core.engines.vllm_options import find_vllm
+from seal_core.generation.vllm.options import find_vllm
 from tests.chaos import kills
 from tests.chaos.kills import Kind
 from tests.chaos.lives import Life, Plan, Undisturbed

@@ -8,7 +8,7 @@ from pathlib import Path
 MARK = "SEAL_CHAOS_MARK"
 """Variable that all processes of one start of a run inherit, wherever they move to."""
 
-ENGINE = "seal_core.engines.host"
+ENGINE = "seal_core.process.host"
 PREFECT = "prefect.server.api.server"
 VLLM = "vllm.entrypoints"
 

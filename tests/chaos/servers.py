@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from flows.server import answers
-from seal_core.engines.guard import free_port, guarded
+from seal_core.guard import free_port, guarded
 
 _START_SECONDS = 180.0
 

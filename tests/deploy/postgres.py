@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from seal_core.engines.guard import free_port
+from seal_core.guard import free_port
 
 _PACKAGE = "postgresql"
 _START_SECONDS = 30.0

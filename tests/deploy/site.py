@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 
-from seal_core.engines.guard import free_port
+from seal_core.guard import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs/deploy.md"

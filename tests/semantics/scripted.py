@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from seal_core.engines.base import (
+from seal_core.engines import (
     GenerateRequest,
     Generation,
     LoraSettings,

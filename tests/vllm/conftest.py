@@ -10,11 +10,11 @@ import peft
 import pytest
 import torch
 
-from seal_core.engines.loading import load_model
-from seal_core.engines.vllm_generator import VllmGenerator
-from seal_core.engines.vllm_options import VllmOptions, find_vllm
 from seal_core.errors import InputError
+from seal_core.generation.vllm.generator import VllmGenerator
+from seal_core.generation.vllm.options import VllmOptions, find_vllm
 from seal_core.minilm import weights_path
+from seal_core.models.loading import load_model
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from seal_core.engines.base import GenerateRequest, Generation, ScoreRequest
-from seal_core.engines.loading import load_model
-from seal_core.engines.transformers_generator import TransformersGenerator
-from seal_core.engines.vllm_generator import VllmGenerator
-from seal_core.engines.vllm_options import VllmOptions
+from seal_core.engines import GenerateRequest, Generation, ScoreRequest
 from seal_core.errors import EngineError
+from seal_core.generation.transformers_generator import TransformersGenerator
+from seal_core.generation.vllm.generator import VllmGenerator
+from seal_core.generation.vllm.options import VllmOptions
+from seal_core.models.loading import load_model
 
 PROMPTS = (
     "Mira Tolen was born in",

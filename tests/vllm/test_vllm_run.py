@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from seal_core.engines.base import GenerateRequest
-from seal_core.engines.vllm_generator import VllmGenerator
+from seal_core.engines import GenerateRequest
+from seal_core.generation.vllm.generator import VllmGenerator
 from storage.catalog import Catalog
 from storage.store import Store
 

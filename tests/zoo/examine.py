@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seal_core.engines.batched_trainer import BatchedTrainer
-from seal_core.engines.loading import LoadedModel, load_model
-from seal_core.engines.lora_layers import ALL_LINEAR, LinearLayers
-from seal_core.engines.model_check import check_model
-from seal_core.engines.peft_trainer import PeftTrainer
-from seal_core.engines.plain_generator import PlainGenerator
-from seal_core.engines.transformers_generator import TransformersGenerator
-from seal_core.engines.verdict import Verdict
 from seal_core.errors import InputError
+from seal_core.generation.plain_generator import PlainGenerator
+from seal_core.generation.transformers_generator import TransformersGenerator
+from seal_core.models.loading import LoadedModel, load_model
+from seal_core.models.lora_layers import ALL_LINEAR, LinearLayers
+from seal_core.probe.model_check import check_model
+from seal_core.probe.verdict import Verdict
+from seal_core.training.batched_trainer import BatchedTrainer
+from seal_core.training.peft_trainer import PeftTrainer
 from tests.zoo.independent import Bench, Finding
 from tests.zoo.recipe import build
 from tests.zoo.references import CannotError

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from seal_core.engines.base import (
+from seal_core.engines import (
     GenerateRequest,
     Generation,
     LoraSettings,
@@ -24,7 +24,7 @@ from seal_core.engines.base import (
     TrainedAdapter,
     TrainJob,
 )
-from seal_core.engines.loading import LoadedModel, load_model
+from seal_core.models.loading import LoadedModel, load_model
 from seal_core.types import TrainRow
 from tests.zoo.references import (
     ALPHA,

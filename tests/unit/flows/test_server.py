@@ -15,8 +15,8 @@ import pytest
 
 import flows.execute
 import flows.server
-from seal_core.engines.guard import free_port
 from seal_core.errors import EngineError, InputError, StageError
+from seal_core.guard import free_port
 from tests.chaos.processes import children, descendants
 
 # Answers every request with 200.

@@ -1,1 +1,0 @@
-"""Engines: the only place that imports torch, transformers, peft, trl and vLLM."""

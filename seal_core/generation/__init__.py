@@ -1,0 +1,1 @@
+"""Answers requests, each with adapters of its own."""

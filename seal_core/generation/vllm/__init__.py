@@ -1,0 +1,1 @@
+"""Answers requests over a vLLM server."""

@@ -1,0 +1,1 @@
+"""Models as they are loaded: files, tokens, layers, adapters."""

@@ -1,0 +1,160 @@
+"""Loads a causal language model and its tokenizer, safely and ready for batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from seal_core.errors import InputError
+from seal_core.models.model_files import check_model_folder
+
+_DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A frozen model in evaluation mode with what engines need to know about it.
+
+    Attributes:
+        name: Hub id or folder name, without any machine's path.
+        eos_id: The token that ends a training text.
+        stop_ids: Tokens that end a completion; `eos_id` is among them.
+        context: Longest sequence in tokens that may share a batch with any other; None if the
+            config does not say.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    eos_id: int
+    pad_id: int
+    stop_ids: tuple[int, ...]
+    context: int | None
+    device: torch.device
+
+
+def load_model(
+    path: str, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+) -> LoadedModel:
+    """Loads from a local folder or a hub id; only safetensors, never remote code.
+
+    Args:
+        device: A torch device, or `auto` for the first GPU if there is one.
+        dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto` for the checkpoint's own
+            on a GPU and float32 on a CPU, where half precision is slow.
+
+    Raises:
+        InputError: Files are missing or cannot be loaded, or an option is unknown.
+    """
+    check_model_folder(path)
+    place = _device(device)
+    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=_dtype(dtype, place),
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+        model, info = loaded
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"cannot load the model {path}: {error}") from error
+    if info["missing_keys"]:
+        # The library would go on with random numbers in their place.
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise InputError(f"the weights of {path} lack {missing}: they are another model's")
+    model.to(place).eval().requires_grad_(False)
+    eos_id, stop_ids = _end_tokens(model, tokenizer, path)
+    pad_id = tokenizer.pad_token_id
+    if pad_id is None or pad_id >= model.get_input_embeddings().weight.shape[0]:
+        # Padding is masked everywhere, so any token that the model has serves. The library
+        # may invent a pad token for a family of models that a small vocabulary lacks.
+        tokenizer.pad_token_id = pad_id = eos_id
+    tokenizer.padding_side = "left"
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=Path(path).name if Path(path).expanduser().is_dir() else path,
+        eos_id=eos_id,
+        pad_id=pad_id,
+        stop_ids=stop_ids,
+        context=_context(model.config.get_text_config()),
+        device=place,
+    )
+
+
+def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
+    """Passes if the model has an embedding for every token of a text.
+
+    Raises:
+        InputError: The tokenizer knows more tokens than the model.
+    """
+    n_tokens = loaded.model.get_input_embeddings().weight.shape[0]
+    if ids and (largest := max(ids)) >= n_tokens:
+        raise InputError(
+            f"token {largest} ({loaded.tokenizer.convert_ids_to_tokens(largest)!r}) is beyond the "
+            f"model's {n_tokens} tokens: the tokenizer of {loaded.name} is another model's"
+        )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name!r} is no device: use auto, cpu, cuda or cuda:1") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"there is no {name} that torch could use here: set execution.device=cpu")
+    return place
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype | str:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    if name not in _DTYPES:
+        raise InputError(f"{name!r} is no dtype: use auto, {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _context(config: Any) -> int | None:
+    """The longest sequence whose answers do not depend on the rows beside it.
+
+    Rotations of the kinds `longrope` (Phi-3) and `dynamic` change for a whole batch as soon as
+    one row is longer than the model was first trained for, and the cache is worthless then.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    ropes = [rope, *(own for own in rope.values() if isinstance(own, dict))]
+    limits = [
+        own.get("original_max_position_embeddings")
+        for own in ropes
+        if own.get("rope_type") in ("longrope", "dynamic")
+    ]
+    limits.append(getattr(config, "original_max_position_embeddings", None))
+    limits.append(getattr(config, "max_position_embeddings", None))
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _end_tokens(model: Any, tokenizer: Any, path: str) -> tuple[int, tuple[int, ...]]:
+    """The tokenizer's end token, and all that the model's generation config adds to it."""
+    listed = getattr(model.generation_config, "eos_token_id", None)
+    ids = [] if listed is None else [listed] if isinstance(listed, int) else list(listed)
+    eos_id = tokenizer.eos_token_id
+    if eos_id is None:
+        if not ids:
+            raise InputError(f"the tokenizer of {path} has no end token: set its eos_token")
+        eos_id = ids[0]
+    return eos_id, tuple(sorted({eos_id, *ids}))

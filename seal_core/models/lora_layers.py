@@ -1,0 +1,164 @@
+"""Knows a model's linear layers: which a LoRA targets, how it starts, how it is merged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from seal_core.errors import InputError
+from seal_core.fingerprint import derive_seed
+from seal_core.models.adapter_files import LoraPair, adapter_stamp, read_adapter
+from seal_core.models.barred import barred_layers
+from seal_core.models.linear import is_linear, matrix, shape
+
+ALL_LINEAR = "all-linear"
+
+Weights = dict[str, tuple[torch.Tensor, torch.Tensor]]
+"""`(A [rank, in], B [out, rank])` by full module name."""
+
+
+class LinearLayers:
+    """The linear layers of a model that was not wrapped yet, by full name.
+
+    Args:
+        model: A causal language model of the transformers library.
+    """
+
+    def __init__(self, model: Any) -> None:
+        embedding = model.get_input_embeddings().weight
+        self._head = model.get_output_embeddings()
+        self._layers = {
+            name: module
+            for name, module in model.named_modules()
+            # A head that shares the embedding's weights cannot take a delta of its own.
+            if is_linear(module) and module.weight is not embedding
+        }
+        self._barred = barred_layers(model, self._layers)
+        self._others = [name for name, _ in model.named_modules() if name not in self._layers]
+        self._originals: dict[str, torch.Tensor] = {}
+        self._merged: tuple[object, ...] = ()
+
+    def resolve(self, targets: Sequence[str]) -> list[str]:
+        """Sorted full names that the targets select, as PEFT selects them.
+
+        Raises:
+            InputError: A target selects nothing.
+        """
+        if tuple(targets) == (ALL_LINEAR,):
+            chosen = (n for n, layer in self._layers.items() if layer is not self._head)
+            names = sorted(name for name in chosen if name not in self._barred)
+            if not names:
+                raise InputError("this model has no linear layer that LoRA could target")
+            return names
+        for target in targets:
+            if not any(_selects(target, name) for name in self._layers):
+                raise InputError(f"target {target!r} names no linear layer of this model")
+        names = sorted(name for name in self._layers if any(_selects(t, name) for t in targets))
+        for name in names:
+            if name in self._barred:
+                raise InputError(
+                    f"{name} cannot be a target: {self._barred[name]}; leave it out, or name "
+                    "layers one by one"
+                )
+        return names
+
+    def short_names(self, modules: Sequence[str]) -> list[str]:
+        """Last parts of the names if these select the same modules, else the full names.
+
+        vLLM and readers know modules by their last part.
+        """
+        short = sorted({name.rpartition(".")[2] for name in modules})
+        others = (*(set(self._layers) - set(modules)), *self._others)
+        clash = any(_selects(target, name) for target in short for name in others)
+        return sorted(modules) if clash else short
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """Inputs and outputs of a layer."""
+        return shape(self._layers[name])
+
+    def initial_weights(self, modules: Sequence[str], rank: int, seed: int) -> Weights:
+        """PEFT's start, A uniform as `nn.Linear` and B zero, from the seed alone.
+
+        A comes from one stream of random numbers in the order of the names (He et al. 2015,
+        arXiv 1502.01852, with a = sqrt 5).
+        """
+        generator = torch.Generator().manual_seed(derive_seed("lora-init", seed))
+        weights = {}
+        for name in sorted(modules):
+            n_in, n_out = self.shape(name)
+            a = torch.empty(rank, n_in)
+            nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
+            weights[name] = (a, torch.zeros(n_out, rank))
+        return weights
+
+    def weights_of(self, path: str, modules: Sequence[str], rank: int, scale: float) -> Weights:
+        """An adapter's weights to go on training from, rescaled to `scale`.
+
+        Raises:
+            InputError: It cannot be read, or its rank or targets are not the job's.
+        """
+        pairs = read_adapter(path)
+        if sorted(pairs) != sorted(modules):
+            raise InputError(f"adapter {path} has other targets than the job: use the same")
+        weights = {}
+        for name, pair in pairs.items():
+            self._check(path, name, pair)
+            if pair.a.shape[0] != rank:
+                raise InputError(f"adapter {path} has rank {pair.a.shape[0]}, the job {rank}")
+            weights[name] = (pair.a, pair.b * (pair.scale / scale))
+        return weights
+
+    def merge(self, paths: Sequence[str]) -> None:
+        """Makes the layers' weights the base's plus these adapters' deltas, in place.
+
+        The last merge is kept: nothing happens when the same stack is asked for again. The
+        originals of touched layers are kept aside, since subtracting would not restore them.
+
+        Raises:
+            InputError: An adapter cannot be read or does not fit; the base is whole then.
+        """
+        key = tuple((path, adapter_stamp(path)) for path in paths)
+        if key == self._merged:
+            return
+        self._restore()
+        stack = [(path, read_adapter(path)) for path in paths]
+        for path, pairs in stack:
+            for name, pair in pairs.items():
+                self._check(path, name, pair)
+        for _, pairs in stack:
+            for name, pair in pairs.items():
+                self._add(name, pair)
+        self._merged = key
+
+    def _restore(self) -> None:
+        for name, original in self._originals.items():
+            matrix(self._layers[name]).data.copy_(original)
+        self._originals, self._merged = {}, ()
+
+    def _add(self, name: str, pair: LoraPair) -> None:
+        weight = matrix(self._layers[name]).data
+        if name not in self._originals:
+            self._originals[name] = weight.to("cpu", copy=True)
+        # Computed finely and rounded once, to the model's own precision.
+        precise = torch.promote_types(weight.dtype, torch.float32)
+        a, b = pair.a.to(weight.device, precise), pair.b.to(weight.device, precise)
+        weight.copy_(weight.to(precise) + pair.scale * (b @ a))
+
+    def _check(self, path: str, name: str, pair: LoraPair) -> None:
+        if name not in self._layers:
+            raise InputError(f"adapter {path} targets {name}, no linear layer of this model")
+        if (pair.a.shape[1], pair.b.shape[0]) != self.shape(name):
+            raise InputError(f"adapter {path} does not fit {name}: made for another model")
+
+
+def is_finite(weights: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> bool:
+    """Whether no weight is NaN or infinite."""
+    return all(bool(t.isfinite().all()) for pair in weights.values() for t in pair)
+
+
+def _selects(target: str, name: str) -> bool:
+    return name == target or name.endswith(f".{target}")

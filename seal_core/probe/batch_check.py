@@ -1,0 +1,67 @@
+"""Runs rows with different adapters in one batch, along answers that `generate()` gave.
+
+Recurrent states that take in padding, positions that do not heed it, caches that cannot drop
+rows and layers whose rows cannot be told apart are found by trying, not by the model's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from seal_core.engines import GenerateRequest
+from seal_core.generation.decoding import DecodeRow, decode
+from seal_core.generation.lora_bank import LoraBank, stack_order
+from seal_core.generation.stopping import StopFinder
+from seal_core.models.loading import LoadedModel
+from seal_core.probe.probe_rows import Answer
+
+
+def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch.Tensor]:
+    """Each answer's logits `[steps, vocabulary]`, all answers decoded together.
+
+    Raises:
+        Exception: of many kinds, from within models that cannot be run so.
+    """
+    bank, finder = LoraBank(loaded.model, 1 << 30), StopFinder(loaded.tokenizer)
+    try:
+        stacks = [bank.load(answer.adapters) if answer.adapters else None for answer in answers]
+        order = stack_order(stacks)
+        bank.activate([stacks[i] for i in order])
+        rows = [
+            DecodeRow(
+                i, GenerateRequest(str(i), ""), list(answers[i].prompt), len(answers[i].tokens)
+            )
+            for i in order
+        ]
+        script = Script([answers[i].tokens for i in order])
+        # Without the model's end tokens, which a random model may well choose.
+        decode(loaded, bank, finder, rows, script, stops=frozenset())
+    finally:
+        bank.remove()
+    found = {i: torch.stack(logits) for i, logits in zip(order, script.logits, strict=True)}
+    return [found[i] for i in range(len(answers))]
+
+
+class Script:
+    """A sampler that takes given tokens and keeps the logits that it was shown."""
+
+    def __init__(self, tokens: Sequence[Sequence[int]]) -> None:
+        self._tokens = tokens
+        self._alive = list(range(len(tokens)))
+        self.logits: list[list[torch.Tensor]] = [[] for _ in tokens]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drops all rows but these."""
+        self._alive = [self._alive[row] for row in rows]
+
+    def choose(self, logits: torch.Tensor, step: int) -> torch.Tensor:
+        """Token ids `[rows]`."""
+        chosen = []
+        for place, row in enumerate(self._alive):
+            own = self._tokens[row]
+            if step < len(own):
+                self.logits[row].append(logits[place].clone())
+            chosen.append(own[min(step, len(own) - 1)])
+        return torch.tensor(chosen, device=logits.device)

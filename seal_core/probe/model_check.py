@@ -1,0 +1,197 @@
+"""Lets a model prove itself: finds the fastest way that equals plain transformers and PEFT.
+
+Everything is tried on the loaded model itself, on the device and in the precision of the run, so
+no second copy of it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from seal_core.errors import InputError
+from seal_core.generation.plain_generator import adapted
+from seal_core.models.loading import LoadedModel
+from seal_core.models.logits import next_logits
+from seal_core.models.lora_layers import LinearLayers
+from seal_core.models.rounding import TOLERANCE, relative_error
+from seal_core.probe.batch_check import batched_logits
+from seal_core.probe.probe_rows import (
+    Answer,
+    plain_answers,
+    some_tokens,
+    two_adapters,
+    uncached_logits,
+)
+from seal_core.probe.training_check import batched_gradients, plain_gradients
+from seal_core.probe.verdict import Comparison, Verdict
+from seal_core.probe.verdict_files import VerdictFiles, recall, remember, write_verdict
+from seal_core.training.packing import can_pack
+
+_FAILURES = (
+    InputError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    NotImplementedError,
+    AssertionError,
+)
+"""What models raise that cannot be run in some way."""
+
+Tensors = Sequence[torch.Tensor]
+
+
+def check_model(loaded: LoadedModel, targets: Sequence[str] = ("all-linear",)) -> Verdict:
+    """Compares both ways of answering and the three of training with the plain libraries.
+
+    Args:
+        targets: What adapters will be trained on.
+
+    Raises:
+        InputError: A target names no layer of the model.
+    """
+    modules = LinearLayers(loaded.model).resolve(targets)
+    check = _Check(loaded, modules)
+    try:
+        return check.verdict()
+    except _Refused as refusal:
+        reason = str(refusal)
+    except _FAILURES as error:
+        reason = f"generate() and PEFT fail in this version of the libraries: {_named(error)}"
+    return Verdict("refused", "refused", reason, tuple(check.comparisons))
+
+
+def known_verdict(loaded: LoadedModel, targets: Sequence[str], files: VerdictFiles) -> Verdict:
+    """The remembered verdict on the model where there is one, else a new one; recorded.
+
+    Raises:
+        InputError: A target names no layer of the model.
+    """
+    circumstances = {
+        "model": files.model_digest,
+        "targets": sorted(targets),
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "device": torch.cuda.get_device_name() if loaded.device.type == "cuda" else "cpu",
+        "attention": str(loaded.model.config._attn_implementation),
+        "torch": torch.__version__,
+        **{name: version(name) for name in ("transformers", "peft", "seal-pipeline")},
+    }
+    remembers = bool(files.model_digest and files.folder)
+    verdict = recall(Path(files.folder), circumstances) if remembers else None
+    if verdict is None:
+        verdict = check_model(loaded, targets)
+        if remembers:
+            remember(Path(files.folder), circumstances, verdict)
+    if files.record:
+        write_verdict(Path(files.record), circumstances, verdict)
+    return verdict
+
+
+class _Refused(Exception):
+    """No way is right for the model."""
+
+
+class _Check:
+    """The comparisons of one model, from the plainest to the fastest."""
+
+    def __init__(self, loaded: LoadedModel, modules: Sequence[str]) -> None:
+        self._loaded, self._modules = loaded, modules
+        self.comparisons: list[Comparison] = []
+
+    def verdict(self) -> Verdict:
+        with two_adapters(self._loaded, self._modules) as paths:
+            answers = plain_answers(self._loaded, paths)
+            self._plain_is_sound(answers, paths)
+            expected = [answer.logits for answer in answers]
+            batched = self._holds(
+                "answers of a batch", lambda: batched_logits(self._loaded, answers), expected
+            )
+        trainer = self._trainer()
+        return Verdict("batched" if batched else "plain", trainer, None, tuple(self.comparisons))
+
+    def _plain_is_sound(self, answers: Sequence[Answer], paths: Sequence[str]) -> None:
+        """Answering must see the model that training sees, and a merged policy must be it too."""
+        loaded = self._loaded
+        expected = [answer.logits for answer in answers]
+        if not self._holds(
+            "generate() against one pass over the text",
+            lambda: [uncached_logits(loaded, answer) for answer in answers],
+            expected,
+        ):
+            raise _Refused(
+                "generate() answers from other logits than one pass over the same text gives: the "
+                "model looks ahead, or its cache is not right in this version of transformers"
+            )
+        if not self._holds(
+            "adapter merged into the weights",
+            lambda: [self._merged(paths[0])],
+            [self._beside(paths[0])],
+        ):
+            raise _Refused("an adapter merged into its weights is another model than PEFT's")
+
+    def _trainer(self) -> str:
+        loaded, modules = self._loaded, self._modules
+        expected = plain_gradients(loaded, modules)
+        if not all(bool(tensor.isfinite().all()) for tensor in expected):
+            raise _Refused("PEFT's losses or gradients are not finite")
+        if self._packs() and self._holds(
+            "training, rows end to end", lambda: batched_gradients(loaded, modules, True), expected
+        ):
+            return "packed"
+        if self._holds(
+            "training, rows in a rectangle",
+            lambda: batched_gradients(loaded, modules, False),
+            expected,
+        ):
+            return "padded"
+        return "plain"
+
+    def _packs(self) -> bool:
+        try:
+            return can_pack(self._loaded)
+        except _FAILURES:
+            return False  # Not even a plain pass over its rows: the rectangle is tried next.
+
+    @torch.inference_mode()
+    def _beside(self, path: str) -> torch.Tensor:
+        with adapted(self._loaded, (path,)):
+            return self._some_logits()
+
+    @torch.inference_mode()
+    def _merged(self, path: str) -> torch.Tensor:
+        layers = LinearLayers(self._loaded.model)
+        try:
+            layers.merge((path,))
+            return self._some_logits()
+        finally:
+            layers.merge(())
+
+    def _some_logits(self) -> torch.Tensor:
+        ids = torch.tensor([some_tokens(self._loaded, 9, 2)], device=self._loaded.device)
+        return next_logits(self._loaded.model, ids, ids.shape[1])
+
+    def _holds(self, name: str, work: Callable[[], Tensors], expected: Tensors) -> bool:
+        """Whether a way gives the expected tensors; notes the comparison."""
+        limit = TOLERANCE[self._loaded.model.dtype]
+        try:
+            found = work()
+        except _FAILURES as error:
+            self.comparisons.append(Comparison(name, None, limit, _named(error)))
+            return False
+        error = max(relative_error(f, e) for f, e in zip(found, expected, strict=True))
+        fault = (
+            None if error <= limit else f"differs by {error:.1e}, where rounding explains {limit:g}"
+        )
+        self.comparisons.append(Comparison(name, error, limit, fault))
+        return fault is None
+
+
+def _named(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

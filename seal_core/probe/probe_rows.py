@@ -1,0 +1,122 @@
+"""The small inputs that a model is tried on, and what the plain libraries make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor
+
+from seal_core.engines import GenerateRequest
+from seal_core.generation.decoding import DecodeRow
+from seal_core.generation.plain_generator import adapted, run_generate
+from seal_core.models.adapter_files import write_adapter
+from seal_core.models.loading import LoadedModel
+from seal_core.models.logits import next_logits
+from seal_core.models.lora_layers import LinearLayers, Weights
+from seal_core.models.rounding import TOLERANCE, relative_error
+
+RANK = 2
+ANSWERS = ((3, 2), (11, 9), (7, 5), (2, 3))
+"""Tokens of prompt and answer; rows end one after another, so that a batch shrinks."""
+
+_EFFECT = 10.0
+"""An adapter changes the logits by this many times what rounding explains, or no comparison
+could tell whether it was applied."""
+
+_DOUBLINGS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What `generate()` does with one row: its tokens, and the logits `[steps, vocabulary]`."""
+
+    prompt: list[int]
+    adapters: tuple[str, ...]
+    tokens: list[int]
+    logits: torch.Tensor
+
+
+def some_tokens(loaded: LoadedModel, length: int, place: int) -> list[int]:
+    """A row of tokens that the model knows."""
+    length = min(length, loaded.context or length)
+    n_tokens = loaded.model.get_input_embeddings().weight.shape[0]
+    return [(7 * i + 13 * place + 1) % n_tokens for i in range(length)]
+
+
+@contextmanager
+def two_adapters(loaded: LoadedModel, modules: Sequence[str]) -> Iterator[list[str]]:
+    """Folders of two random adapters that change what the model says."""
+    layers = LinearLayers(loaded.model)
+    limit = TOLERANCE[loaded.model.dtype]
+    with TemporaryDirectory() as folder:
+        paths = []
+        for seed in (0, 1):
+            path = Path(folder) / f"adapter-{seed}"
+            for doublings in range(_DOUBLINGS):
+                weights = random_weights(layers, modules, seed, 2.0**doublings)
+                write_adapter(path, weights, RANK, 0.0, loaded.name, layers.short_names(modules))
+                if _effect(loaded, str(path)) > _EFFECT * limit:
+                    break
+            paths.append(str(path))
+        yield paths
+
+
+def random_weights(
+    layers: LinearLayers, modules: Sequence[str], seed: int, scale: float = 1.0
+) -> Weights:
+    """A fresh adapter whose B is random instead of zero."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (a, torch.randn(b.shape, generator=generator) * scale / b.shape[0] ** 0.5)
+        for name, (a, b) in layers.initial_weights(modules, RANK, seed).items()
+    }
+
+
+@torch.inference_mode()
+def _effect(loaded: LoadedModel, path: str) -> float:
+    ids = torch.tensor([some_tokens(loaded, 7, 0)], device=loaded.device)
+    bare = next_logits(loaded.model, ids, ids.shape[1])
+    with adapted(loaded, (path,)):
+        return relative_error(next_logits(loaded.model, ids, ids.shape[1]), bare)
+
+
+def plain_answers(loaded: LoadedModel, paths: Sequence[str]) -> list[Answer]:
+    """The rows of `ANSWERS`: without an adapter, with each of two, and with both at once."""
+    stacks: list[tuple[str, ...]] = [(), (paths[0],), (paths[1],), tuple(paths)]
+    answers = []
+    for place, ((length, limit), stack) in enumerate(zip(ANSWERS, stacks, strict=True)):
+        prompt = some_tokens(loaded, length, place)
+        room = limit if loaded.context is None else loaded.context - len(prompt)
+        row = DecodeRow(place, GenerateRequest(str(place), ""), prompt, max(1, min(limit, room)))
+        recorder = _Recorder()
+        with adapted(loaded, stack):
+            run_generate(loaded, row, [recorder], [])
+        answers.append(Answer(prompt, stack, recorder.tokens, torch.stack(recorder.logits)))
+    return answers
+
+
+@torch.inference_mode()
+def uncached_logits(loaded: LoadedModel, answer: Answer) -> torch.Tensor:
+    """The same steps' logits from one pass over the whole text, as training sees it."""
+    ids = torch.tensor([answer.prompt + answer.tokens[:-1]], device=loaded.device)
+    with adapted(loaded, answer.adapters):
+        return next_logits(loaded.model, ids, len(answer.tokens))[0]
+
+
+class _Recorder(LogitsProcessor):
+    """Keeps what `generate()` sees in each step, and the tokens that it takes."""
+
+    def __init__(self) -> None:
+        self.logits: list[torch.Tensor] = []
+        self.tokens: list[int] = []
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        self.logits.append(scores[0].clone())
+        self.tokens.append(int(scores[0].argmax()))
+        return scores

@@ -1,0 +1,217 @@
+"""The engine's side of `process.py`: opens engines once and answers calls until the parent ends."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seal_core.engines import (
+    GenerateRequest,
+    Generator,
+    LoraSettings,
+    Progress,
+    Scored,
+    ScoreRequest,
+    TrainedAdapter,
+    Trainer,
+    TrainJob,
+    TrainRow,
+)
+from seal_core.errors import InputError, SealError
+from seal_core.generation.plain_generator import PlainGenerator
+from seal_core.generation.transformers_generator import TransformersGenerator
+from seal_core.models.loading import LoadedModel, load_model
+from seal_core.probe.model_check import known_verdict
+from seal_core.probe.verdict import Verdict
+from seal_core.probe.verdict_files import VerdictFiles
+from seal_core.process import wire
+from seal_core.process.spec import EngineSpec
+from seal_core.training.batched_trainer import BatchedTrainer
+from seal_core.training.peft_trainer import PeftTrainer
+
+_ORPHAN_CHECK_SECONDS = 1.0
+
+
+class Engines:
+    """The calls of an engine process; a model is loaded when a call first needs it."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        self._generator: Generator | None = None
+        self._trainer: Trainer | None = None
+        self._verdict: Verdict | None = None
+        self.calls: dict[str, Callable[..., Any]] = {
+            "open": self.open,
+            "check": self.check,
+            "generate": self.generate,
+            "score": self.score,
+            "train": self.train,
+            "update_policy": self.update_policy,
+        }
+
+    def open(self, progress: Progress) -> dict[str, str]:
+        """Loads the generator's model and says what it runs on."""
+        self._open_generator()
+        progress(1)
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        return {"torch": torch.__version__, "device": name}
+
+    def check(self, progress: Progress) -> Verdict:
+        """What the model's answers and training are worth; see `model_check`."""
+        loaded = self._load()
+        progress(1)
+        return self._verdict_of(loaded)
+
+    def generate(self, requests: Sequence[GenerateRequest], progress: Progress) -> list[Any]:
+        """See `base.Generator.generate`."""
+        return self._open_generator().generate(requests, progress)
+
+    def score(self, requests: Sequence[ScoreRequest], progress: Progress) -> list[Scored]:
+        """See `base.Generator.score`."""
+        return self._open_generator().score(requests, progress)
+
+    def train(self, jobs: Sequence[TrainJob], out: str, progress: Progress) -> list[TrainedAdapter]:
+        """See `base.Trainer.train`."""
+        if self._trainer is None:
+            self._trainer = self._new_trainer()
+        return self._trainer.train(jobs, Path(out), progress)
+
+    def update_policy(
+        self,
+        examples: Sequence[TrainRow],
+        settings: LoraSettings,
+        seed: int,
+        out: str,
+        parent_adapter: str | None,
+        progress: Progress,
+    ) -> TrainedAdapter:
+        """See `policy_sft.update_policy`; other models leave the memory first."""
+        self._close()
+        # TRL takes seconds to import, and only this call needs it.
+        module = importlib.import_module("seal_core.training.policy_sft")
+        return module.update_policy(
+            self._load(), examples, settings, seed, Path(out), parent_adapter, progress
+        )
+
+    def _open_generator(self) -> Generator:
+        if self._generator is None:
+            loaded = self._load()
+            if self._sound(loaded).generator == "batched":
+                self._generator = TransformersGenerator(loaded, self._spec.max_batch_tokens)
+            else:
+                self._generator = PlainGenerator(loaded)
+        return self._generator
+
+    def _new_trainer(self) -> Trainer:
+        loaded, memory = self._load(), self._spec.memory_bytes
+        verdict = self._sound(loaded)
+        if self._spec.trainer == "peft" or verdict.trainer == "plain":
+            return PeftTrainer(loaded)
+        if self._spec.trainer == "batched":
+            return BatchedTrainer(loaded, memory_bytes=memory, pack=verdict.trainer == "packed")
+        raise InputError(f"trainer is {self._spec.trainer!r}: use 'batched' or 'peft'")
+
+    def _sound(self, loaded: LoadedModel) -> Verdict:
+        """The verdict on a model that can be used.
+
+        Raises:
+            InputError: It cannot, for the reason that is named.
+        """
+        verdict = self._verdict_of(loaded)
+        if verdict.refused:
+            raise InputError(f"model {loaded.name} is refused: {verdict.refused}")
+        return verdict
+
+    def _verdict_of(self, loaded: LoadedModel) -> Verdict:
+        if self._verdict is None:
+            spec = self._spec
+            files = VerdictFiles(spec.model_digest, spec.verdicts, spec.verdict_record)
+            self._verdict = known_verdict(loaded, spec.targets, files)
+        return self._verdict
+
+    def _load(self) -> LoadedModel:
+        spec = self._spec
+        # The parent made the wanted GPU the only one, which is number 0 here.
+        device = "cuda" if spec.device.startswith("cuda:") else spec.device
+        return load_model(spec.model_path, spec.revision, device, spec.dtype)
+
+    def _close(self) -> None:
+        for engine in (self._generator, self._trainer):
+            if engine is not None:
+                engine.close()
+        self._generator = self._trainer = None
+
+
+def main() -> None:
+    """Serves the socket whose descriptor and spec stand on the command line."""
+    descriptor, parent = int(sys.argv[-2]), int(sys.argv[-1])
+    connection = socket.socket(fileno=descriptor)
+    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, parent, inbox), daemon=True).start()
+    spec: EngineSpec = inbox.get()["spec"]
+    torch.set_num_threads(spec.threads)
+    engines: Engines | None = None
+    while True:
+        message = inbox.get()
+        try:
+            engines = engines or Engines(spec)
+            wire.send(connection, {"result": _answer(engines, message, connection)})
+        except SealError as error:
+            wire.send(connection, {"error": type(error).__name__, "message": str(error)})
+        except Exception as error:
+            traceback.print_exc()
+            # An unforeseen failure may leave a device unusable: the parent ends this process.
+            text = f"{type(error).__name__}: {error}{_advice(error)}"
+            wire.send(connection, {"error": "fatal", "message": text})
+
+
+def _answer(engines: Engines, message: dict[str, Any], connection: socket.socket) -> Any:
+    call = engines.calls.get(message["call"])
+    if call is None:
+        raise InputError(f"{message['call']!r} is no call of an engine")
+    return call(**message["payload"], progress=lambda n: wire.send(connection, {"progress": n}))
+
+
+def _listen(
+    connection: socket.socket, parent: int, inbox: queue.SimpleQueue[dict[str, Any]]
+) -> None:
+    """Passes messages on, and ends everything as soon as the parent is gone.
+
+    A thread of its own, since the main one may be deep in a long call. The kernel's
+    parent-death signal would not do: it fires when the parent's starting *thread* ends.
+    """
+    try:
+        while os.getppid() == parent:
+            ready, _, _ = select.select([connection], [], [], _ORPHAN_CHECK_SECONDS)
+            if ready:
+                message = wire.receive(connection)
+                if message is None:
+                    break
+                inbox.put(message)
+    finally:
+        # Also when the connection was reset: the parent was killed before it read our answer.
+        _end_group()
+
+
+def _end_group() -> None:
+    if os.getpgid(0) == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "; lower execution.max_batch_tokens, or use fewer engines per device"
+    return ""

@@ -1,0 +1,347 @@
+"""Trains many LoRA adapters of one frozen model at once, each as if it were alone.
+
+A *tick* is one forward and backward pass. It takes the next step of several adapters, their rows
+laid end to end without padding; an adapter's own steps never change their order. Each adapter
+has its own loss, clipping, AdamW, schedule, seed and end, so only rounding tells its result
+from one trained alone, and, dropout aside, from `PeftTrainer`'s. A finished adapter's place is
+taken by the next job. An adapter that is no longer finite keeps its place, frozen: the others
+compute the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from seal_core.engines import Progress, TrainedAdapter, TrainJob
+from seal_core.errors import EngineError, InputError
+from seal_core.models.adapter_files import write_adapter
+from seal_core.models.loading import LoadedModel
+from seal_core.models.lora_layers import LinearLayers, Weights, is_finite
+from seal_core.models.tokens import EncodedRow
+from seal_core.training.lora_slots import LoraSlots, Update
+from seal_core.training.memory_plan import (
+    MemoryPlan,
+    TokenBytes,
+    adapter_bytes,
+    default_budget,
+    plan_memory,
+)
+from seal_core.training.peft_trainer import encode_job, failed, start_weights, succeeded
+from seal_core.training.ticks import Share, TickRunner
+from seal_core.training.training_plan import Step, check_settings, plan_steps
+
+_TICK_TOKENS = {False: 1024, True: 8192}
+"""Tokens of one tick, on a GPU or not, memory permitting."""
+
+_SIMILAR = 2.0
+"""On a GPU, adapters of one tick have at most this many times the tokens of its first, since
+their products are filled up to the same number."""
+
+
+@dataclass(slots=True)
+class Training:
+    """A job that can start: everything known before its first step."""
+
+    index: int
+    job: TrainJob
+    rows: list[EncodedRow]
+    steps: list[Step]
+    modules: tuple[str, ...]
+    weights: Weights = field(default_factory=dict)
+
+    def n_tokens(self, step: Step) -> int:
+        """Tokens that a step's rows take in a batch."""
+        return sum(len(self.rows[row].ids) for row in step.rows)
+
+
+@dataclass(slots=True)
+class Running:
+    """A job in a slot.
+
+    Attributes:
+        left: Trained tokens still to come; the adapter with the most goes first.
+        error: Why it is frozen; None while it learns.
+    """
+
+    training: Training
+    slot: int
+    generator: torch.Generator
+    start: float
+    left: int
+    losses: list[float] = field(default_factory=list)
+    error: str | None = None
+
+    @property
+    def step(self) -> Step:
+        """The next step."""
+        return self.training.steps[len(self.losses)]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the next step."""
+        return self.training.n_tokens(self.step)
+
+    def share(self) -> Share:
+        """The next step as a part of a tick."""
+        settings = self.training.job.settings
+        return Share(
+            slot=self.slot,
+            rows=[self.training.rows[row] for row in self.step.rows],
+            n_targets=self.step.n_tokens,
+            scale=settings.alpha / settings.rank,
+            dropout=settings.dropout,
+            generator=self.generator,
+        )
+
+
+class BatchedTrainer:
+    """The fast Trainer; see `base.Trainer`.
+
+    Args:
+        max_batch_tokens: Tokens of one tick, unless a single step has more; None for what
+            keeps the device busy, and a CPU's cache warm.
+        max_adapters: Adapters in training at once.
+        memory_bytes: Budget for adapters in training and activations, which bounds both;
+            None for most of a GPU, or a share of the machine's memory on a CPU.
+        pack: Lay rows end to end; else in a rectangle, see `row_logits`. Which of the two is
+            right for a model, if any, is `model_check`'s to say.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        max_batch_tokens: int | None = None,
+        max_adapters: int = 64,
+        memory_bytes: int | None = None,
+        pack: bool = True,
+    ) -> None:
+        n_tokens = max_batch_tokens
+        if n_tokens is None:
+            n_tokens = _TICK_TOKENS[loaded.device.type == "cuda"]
+        if min(n_tokens, max_adapters) < 1:
+            raise InputError("max_batch_tokens and max_adapters must be positive")
+        self._loaded = loaded
+        self._pack = pack
+        self._layers = LinearLayers(loaded.model)
+        self._token_bytes = TokenBytes.of(loaded.model)
+        self._budget = default_budget(loaded.device) if memory_bytes is None else memory_bytes
+        self._max_batch_tokens = n_tokens
+        self._max_adapters = max_adapters
+
+    def train(
+        self, jobs: Sequence[TrainJob], out: Path, progress: Progress | None = None
+    ) -> list[TrainedAdapter]:
+        """Writes each adapter to `out / adapter_id`; one result per job, in their order."""
+        results: dict[int, TrainedAdapter] = {}
+        groups: dict[tuple[object, ...], list[Training]] = {}
+        for index, job in enumerate(jobs):
+            try:
+                training = self._prepare(index, job)
+            except InputError as error:
+                results[index] = failed(job, str(error), 0.0)
+                _report(progress)
+                continue
+            groups.setdefault((job.base_adapters, training.modules), []).append(training)
+        # Groups of one policy follow one another, so that it is merged once.
+        for _, group in sorted(groups.items(), key=lambda item: str(item[0])):
+            for index, result in self._train_group(group, out):
+                results[index] = result
+                _report(progress)
+        return [results[index] for index in range(len(jobs))]
+
+    def close(self) -> None:
+        """Frees the model; the trainer cannot be used afterwards."""
+        del self._loaded, self._layers
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _prepare(self, index: int, job: TrainJob) -> Training:
+        check_settings(job.settings)
+        rows = encode_job(self._loaded, job)
+        steps = plan_steps([row.n_targets for row in rows], job.settings, job.seed)
+        modules = tuple(self._layers.resolve(job.settings.targets))
+        training = Training(index, job, rows, steps, modules)
+        if job.init_adapter is not None:
+            training.weights = start_weights(self._layers, job, modules)
+        return training
+
+    def _train_group(
+        self, group: Sequence[Training], out: Path
+    ) -> Iterator[tuple[int, TrainedAdapter]]:
+        """Trains jobs on the same frozen model with the same targets."""
+        try:
+            self._layers.merge(group[0].job.base_adapters)
+        except InputError as error:
+            for training in group:
+                yield training.index, failed(training.job, str(error), 0.0)
+            return
+        rank = max(training.job.settings.rank for training in group)
+        plan = self._plan(group, rank)
+        left = {training.index: training for training in group}
+        while left:
+            try:
+                for index, result in self._attempt(list(left.values()), rank, plan, out):
+                    del left[index]
+                    yield index, result
+            except torch.OutOfMemoryError as error:
+                if plan.n_adapters == 1:
+                    raise EngineError(
+                        f"one adapter of rank {rank} does not fit the device: lower finetune.rank, "
+                        "or leave it more memory"
+                    ) from error
+                plan = replace(plan, n_adapters=plan.n_adapters // 2)
+                torch.cuda.empty_cache()
+
+    def _attempt(
+        self, group: Sequence[Training], rank: int, plan: MemoryPlan, out: Path
+    ) -> Iterator[tuple[int, TrainedAdapter]]:
+        """Trains the jobs from their start.
+
+        Raises:
+            torch.OutOfMemoryError: Fewer adapters may fit.
+        """
+        model = self._loaded.model
+        slots = LoraSlots(model, group[0].modules, rank, plan.n_adapters, self._precision())
+        try:
+            with TickRunner(self._loaded, slots, plan.checkpoint, self._pack) as ticks:
+                yield from self._run(ticks, slots, group, plan.n_tokens, out)
+        finally:
+            slots.remove()
+
+    def _run(
+        self,
+        ticks: TickRunner,
+        slots: LoraSlots,
+        group: Sequence[Training],
+        max_tokens: int,
+        out: Path,
+    ) -> Iterator[tuple[int, TrainedAdapter]]:
+        # The longest jobs first, so that none is left to run alone at the end.
+        waiting = deque(sorted(group, key=lambda training: -_n_trained(training.steps)))
+        free = list(range(slots.n_slots))
+        running: list[Running] = []
+        similar = _SIMILAR if self._loaded.device.type == "cuda" else math.inf
+        while waiting or running:
+            while free and waiting:
+                running.append(self._start(slots, waiting.popleft(), free.pop()))
+            chosen = choose(running, max_tokens, similar)
+            try:
+                losses = ticks.run([runner.share() for runner in chosen])
+            except torch.OutOfMemoryError:
+                max_tokens = sum(runner.n_tokens for runner in chosen)
+                if len(chosen) > 1:
+                    max_tokens //= 2
+                    continue
+                if ticks.checkpoint():
+                    continue
+                through = [_too_large(chosen[0])]
+            else:
+                through = _step(slots, chosen, losses)
+            for runner in through:
+                running.remove(runner)
+                free.append(runner.slot)
+                yield runner.training.index, self._finish(slots, runner, out)
+
+    def _start(self, slots: LoraSlots, training: Training, slot: int) -> Running:
+        job = training.job
+        slots.write(slot, training.weights or start_weights(self._layers, job, training.modules))
+        slots.restart(slot, job.settings.weight_decay)
+        return Running(
+            training,
+            slot,
+            torch.Generator().manual_seed(job.seed),
+            time.perf_counter(),
+            _n_trained(training.steps),
+        )
+
+    def _finish(self, slots: LoraSlots, runner: Running, out: Path) -> TrainedAdapter:
+        training, error = runner.training, runner.error
+        job, settings = training.job, training.job.settings
+        seconds = time.perf_counter() - runner.start
+        weights = slots.read(runner.slot)
+        if error is None and not is_finite(weights):
+            error = "the weights are not finite after training: lower the rate"
+        if error is not None:
+            return failed(job, error, seconds)
+        path = out / job.adapter_id
+        names = self._layers.short_names(training.modules)
+        write_adapter(path, weights, settings.alpha, settings.dropout, self._loaded.name, names)
+        return succeeded(job, path, training.rows, training.steps, runner.losses, seconds)
+
+    def _plan(self, group: Sequence[Training], rank: int) -> MemoryPlan:
+        shapes = [self._layers.shape(name) for name in group[0].modules]
+        longest = max(t.n_tokens(step) for t in group for step in t.steps)
+        return plan_memory(
+            self._budget,
+            adapter_bytes(shapes, rank, self._precision()),
+            self._token_bytes,
+            len(group),
+            longest,
+            self._max_adapters,
+            self._max_batch_tokens,
+        )
+
+    def _precision(self) -> torch.dtype:
+        """Adapters are trained in float32 at least, as PEFT does."""
+        return torch.promote_types(self._loaded.model.dtype, torch.float32)
+
+
+def choose(running: Sequence[Running], max_tokens: int, similar: float) -> list[Running]:
+    """The adapters of the next tick: the one with most left to do, and all that fit with it.
+
+    Args:
+        similar: Largest ratio of an adapter's tokens in the tick to the first one's.
+    """
+    order = sorted(running, key=lambda runner: (-runner.left, runner.slot))
+    first = order[0].n_tokens
+    chosen, total = [order[0]], first
+    for runner in order[1:]:
+        own = runner.n_tokens
+        if total + own <= max_tokens and first / similar <= own <= first * similar:
+            chosen.append(runner)
+            total += own
+    return chosen
+
+
+def _step(slots: LoraSlots, chosen: Sequence[Running], losses: Sequence[float]) -> list[Running]:
+    """Takes one optimizer step of each adapter; returns those that are through."""
+    norms = slots.norms([runner.slot for runner in chosen])
+    updates = []
+    for runner, loss, norm in zip(chosen, losses, norms, strict=True):
+        step, number = runner.step, len(runner.losses) + 1
+        if runner.error is None and not math.isfinite(loss):
+            runner.error = f"the loss is {loss} at step {number}"
+        elif runner.error is None and not math.isfinite(norm):
+            runner.error = f"the gradient is {norm} at step {number}"
+        if runner.error is None:
+            clip = runner.training.job.settings.clip
+            updates.append(Update(runner.slot, step.lr, norm, clip))
+        runner.losses.append(loss)
+        runner.left -= step.n_tokens
+    slots.update(updates)
+    return [r for r in chosen if len(r.losses) == len(r.training.steps)]
+
+
+def _too_large(runner: Running) -> Running:
+    """Ends a job whose single step does not fit, even with activations computed twice."""
+    runner.error = (
+        f"a step of {runner.n_tokens} tokens does not fit the device: lower finetune.max_length "
+        "or finetune.batch_size"
+    )
+    return runner
+
+
+def _n_trained(steps: Sequence[Step]) -> int:
+    return sum(step.n_tokens for step in steps)
+
+
+def _report(progress: Progress | None) -> None:
+    if progress is not None:
+        progress(1)

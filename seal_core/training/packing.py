@@ -1,0 +1,237 @@
+"""Lays the rows of a batch end to end, so that no layer but attention ever sees padding.
+
+A model's linear layers, norms and activations treat every token alone: they run over one
+stream of tokens. Attention needs to know where a row begins; there, rows of similar length
+are gathered into small padded groups and scattered back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from seal_core.models.loading import LoadedModel
+from seal_core.models.rounding import TOLERANCE, relative_error
+
+_NAME = "seal_packed"
+_SIMILAR = 0.6
+"""Rows of one group are at least this share of its longest row: at most 2.8 times the scores."""
+
+_CHECK_LENGTHS = (3, 11, 7)
+_LONGEST_CHECK = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows of similar length, as attention sees them.
+
+    Attributes:
+        shape: Rows and tokens of the padded group.
+        gather: Place in the stream of each place in the group; padding repeats a row's end.
+        seen: Tokens of each row that others may look at `[rows]`; None for all.
+    """
+
+    shape: tuple[int, int]
+    gather: torch.Tensor
+    seen: torch.Tensor | None
+
+    def mask(self, window: int | None) -> torch.Tensor | None:
+        """True where a query may look `[rows, 1, tokens, tokens]`; None if causality says it.
+
+        Args:
+            window: Tokens that a query of the layer sees at most; None for all before it.
+        """
+        longest = self.shape[1]
+        if self.seen is None and (window is None or longest <= window):
+            return None
+        place = torch.arange(longest, device=self.gather.device)
+        mask = place[:, None] >= place[None, :]
+        if window is not None:
+            mask &= place[:, None] - place[None, :] < window
+        if self.seen is None:
+            return mask[None, None]
+        return mask[None, None] & (place[None, :] < self.seen[:, None])[:, None, None, :]
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Where the rows of a batch stand in one stream of tokens.
+
+    Attributes:
+        positions: Position of each token in its own row `[1, tokens]`.
+        scatter: Place in the groups, one after the other, of each token of the stream.
+    """
+
+    positions: torch.Tensor
+    groups: tuple[Group, ...]
+    scatter: torch.Tensor
+
+    @classmethod
+    def build(
+        cls,
+        lengths: Sequence[int],
+        device: torch.device,
+        n_blind: Sequence[int] = (),
+    ) -> Packing:
+        """Plans the layout of rows of these lengths.
+
+        Args:
+            n_blind: Per row, tokens at its end that no other token may look at.
+        """
+        starts = [0]
+        for length in lengths:
+            starts.append(starts[-1] + length)
+        scatter = torch.empty(starts[-1], dtype=torch.long)
+        groups, offset = [], 0
+        for rows in _similar(lengths):
+            longest = lengths[rows[0]]
+            gather = torch.empty(len(rows), longest, dtype=torch.long)
+            for place, row in enumerate(rows):
+                own = torch.arange(lengths[row])
+                # Filled up with a token of its own: 0 times another row's NaN would be NaN.
+                gather[place] = starts[row] + torch.arange(longest).clamp_(max=lengths[row] - 1)
+                scatter[starts[row] : starts[row + 1]] = offset + place * longest + own
+            seen = None
+            if any(n_blind):
+                seen = torch.tensor([lengths[row] - n_blind[row] for row in rows], device=device)
+            shape = (len(rows), longest)
+            groups.append(Group(shape, gather.flatten().to(device), seen))
+            offset += len(rows) * longest
+        positions = torch.cat([torch.arange(length) for length in lengths])
+        return cls(positions[None].to(device), tuple(groups), scatter.to(device))
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of a tensor by index; the way back is an index too, which beats adding into zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(back)
+        return x.index_select(0, there)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (back,) = ctx.saved_tensors
+        return gradients[0].index_select(0, back), None, None
+
+
+def _attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    packing: Packing,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each row; all three are `[1, heads, tokens, size]`."""
+    there = torch.cat([group.gather for group in packing.groups])
+    streams = [
+        _Gather.apply(x.transpose(1, 2)[0], there, packing.scatter) for x in (query, key, value)
+    ]
+    outputs, start = [], 0
+    for group in packing.groups:
+        end = start + group.shape[0] * group.shape[1]
+        q, k, v = (x[start:end].unflatten(0, group.shape).transpose(1, 2) for x in streams)
+        output, _weights = sdpa_attention_forward(
+            module, q, k, v, group.mask(sliding_window), scaling=scaling
+        )
+        outputs.append(output.flatten(0, 1))
+        start = end
+    padded = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return _Scatter.apply(padded, packing.scatter)[None], None
+
+
+class _Scatter(torch.autograd.Function):
+    """Takes the real tokens out of padded groups; padding gets a zero gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: torch.Tensor, scatter: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(scatter)
+        ctx.n_places = padded.shape[0]
+        return padded.index_select(0, scatter)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (scatter,) = ctx.saved_tensors
+        gradient = gradients[0]
+        padded = gradient.new_zeros(ctx.n_places, *gradient.shape[1:])
+        return padded.index_copy_(0, scatter, gradient), None
+
+
+AttentionInterface.register(_NAME, _attention)
+
+
+@contextlib.contextmanager
+def packed(model: Any) -> Iterator[None]:
+    """Inside, the model takes one stream of tokens, with `packing=` and `position_ids=`."""
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+@torch.inference_mode()
+def can_pack(loaded: LoadedModel) -> bool:
+    """Whether the model gives each row of a stream the logits that it has alone.
+
+    Tried on a few rows, one of them longer than the layers' window, since a model may use
+    another attention than the library's common one, or mix tokens in other layers too.
+    """
+    model, device = loaded.model, loaded.device
+    n_tokens = model.get_input_embeddings().weight.shape[0]
+    lengths = _check_lengths(loaded)
+    if lengths is None:
+        return False
+    rows = [
+        [(7 * i + 13 * place + 1) % n_tokens for i in range(length)]
+        for place, length in enumerate(lengths)
+    ]
+    alone = [model(torch.tensor([row], device=device), use_cache=False).logits[0] for row in rows]
+    stream = torch.tensor([[token for row in rows for token in row]], device=device)
+    packing = Packing.build(lengths, device)
+    try:
+        with packed(model):
+            together = model(
+                stream, position_ids=packing.positions, use_cache=False, packing=packing
+            ).logits[0]
+    except (TypeError, ValueError, RuntimeError, KeyError):
+        return False
+    return relative_error(together, torch.cat(alone)) <= TOLERANCE[model.dtype]
+
+
+def _check_lengths(loaded: LoadedModel) -> tuple[int, ...] | None:
+    """Rows to try; None for a window that is too long to be tried."""
+    config = loaded.model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or [])
+    if kinds - {"full_attention", "sliding_attention"}:
+        return None
+    window = getattr(config, "sliding_window", None)
+    limit = loaded.context or _LONGEST_CHECK
+    if limit < max(_CHECK_LENGTHS):
+        return None
+    if window is None or window >= limit:
+        return _CHECK_LENGTHS  # No row can be longer than the window.
+    return (*_CHECK_LENGTHS, window + 3) if window < _LONGEST_CHECK else None
+
+
+def _similar(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows by falling length, cut where they become too short for the group's longest."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if groups and lengths[row] >= _SIMILAR * lengths[groups[-1][0]]:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups

@@ -1,0 +1,181 @@
+"""The outer update: fine-tunes the policy on the self-edits that were kept, with TRL.
+
+ReST-EM's M-step (Singh et al. 2023, arXiv 2312.06585): plain supervised fine-tuning on
+prompt → kept self-edit, the loss on the self-edit alone.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import peft
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from seal_core.engines import LoraSettings, Progress, TrainedAdapter, TrainJob, TrainRow
+from seal_core.errors import InputError
+from seal_core.models.adapter_files import write_adapter
+from seal_core.models.loading import LoadedModel
+from seal_core.models.lora_layers import LinearLayers, is_finite
+from seal_core.models.tokens import EncodedRow
+from seal_core.training.checkpoints import set_checkpoints, train_adapters_only
+from seal_core.training.peft_trainer import encode_job, failed, start_weights
+from seal_core.training.training_plan import check_settings
+
+_SEED_LIMIT = 2**32
+"""NumPy, which the library seeds too, takes no larger seed."""
+
+
+def update_policy(
+    loaded: LoadedModel,
+    examples: Sequence[TrainRow],
+    settings: LoraSettings,
+    seed: int,
+    out: Path,
+    parent_adapter: str | None = None,
+    progress: Progress | None = None,
+) -> TrainedAdapter:
+    """Trains the next policy's adapter and writes it to the folder `out`.
+
+    Args:
+        loaded: The base model; it is wrapped, and cannot be used for anything else afterwards.
+        examples: `prompt` is what the policy was asked, `text` the self-edit that was kept.
+        settings: As for any adapter, without a token limit.
+        parent_adapter: The previous policy's adapter, which training goes on from; its rank
+            and targets must be the settings'. None to start from the base model.
+        progress: Called after each optimizer step.
+
+    Returns:
+        The counts and losses; an `error` instead of a path when a loss was not finite.
+
+    Raises:
+        InputError: The settings or the examples cannot be trained on.
+    """
+    start = time.perf_counter()
+    check_settings(settings)
+    if settings.max_train_tokens is not None:
+        raise InputError("max_train_tokens does not apply to the policy's update: use max_steps")
+    job = TrainJob(out.name, tuple(examples), settings, seed, init_adapter=parent_adapter)
+    rows = encode_job(loaded, job)
+    layers = LinearLayers(loaded.model)
+    modules = layers.resolve(settings.targets)
+    names = layers.short_names(modules)
+    weights = start_weights(layers, job, modules)
+    wrapped = _wrap(loaded.model, settings, modules)
+    pairs = {}
+    for name, (a, b) in weights.items():
+        layer = loaded.model.get_submodule(name)
+        pairs[name] = layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data
+        pairs[name][0].copy_(a)
+        pairs[name][1].copy_(b)
+    losses, n_tokens = _fit(wrapped, loaded, rows, settings, seed, progress)
+    seconds = time.perf_counter() - start
+    if not all(math.isfinite(loss) for loss in losses) or not is_finite(pairs):
+        return failed(job, "the update is not finite: lower the learning rate", seconds)
+    write_adapter(out, pairs, settings.alpha, settings.dropout, loaded.name, names)
+    per_epoch = min(len(losses), math.ceil(len(rows) / settings.batch_size))
+    return TrainedAdapter(
+        adapter_id=out.name,
+        path=str(out),
+        n_rows=len(rows),
+        n_steps=len(losses),
+        n_tokens=n_tokens,
+        first_loss=sum(losses[:per_epoch]) / per_epoch,
+        final_loss=sum(losses[-per_epoch:]) / per_epoch,
+        seconds=seconds,
+    )
+
+
+def _wrap(model: Any, settings: LoraSettings, modules: Sequence[str]) -> Any:
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType] (floats work)
+        lora_dropout=settings.dropout,
+        target_modules=list(modules),
+        task_type="CAUSAL_LM",
+    )
+    return peft.get_peft_model(model, config)
+
+
+def _fit(
+    wrapped: Any,
+    loaded: LoadedModel,
+    rows: Sequence[EncodedRow],
+    settings: LoraSettings,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[list[float], int]:
+    """Runs TRL's trainer; returns each step's loss and the tokens that carried it."""
+    dropouts = [m.lora_dropout for m in wrapped.modules() if hasattr(m, "lora_dropout")]
+    recorder = _Recorder(progress)
+    # Nothing is saved there, but the trainer insists on making the folder.
+    with tempfile.TemporaryDirectory() as folder:
+        # The inner loop's model is without its own dropout: so is the policy's.
+        set_checkpoints(loaded.model, loaded.device.type == "cuda")
+        train_adapters_only(wrapped, dropouts)
+        trainer = SFTTrainer(
+            model=wrapped,
+            args=_arguments(folder, loaded, settings, seed),
+            train_dataset=_dataset(rows),
+            processing_class=loaded.tokenizer,
+            callbacks=[recorder],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    n_tokens = sum(row.n_targets for row in rows) * len(recorder.losses)
+    return recorder.losses, round(n_tokens / math.ceil(len(rows) / settings.batch_size))
+
+
+def _dataset(rows: Sequence[EncodedRow]) -> Dataset:
+    """Prompt and completion as ids: tokenized apart, as when the self-edit was sampled."""
+    masks = [[0] * row.n_context + [1] * row.n_targets for row in rows]
+    ids = [list(row.ids) for row in rows]
+    return Dataset.from_dict({"input_ids": ids, "completion_mask": masks})
+
+
+def _arguments(folder: str, loaded: LoadedModel, settings: LoraSettings, seed: int) -> SFTConfig:
+    on_gpu = loaded.device.type == "cuda"
+    return SFTConfig(
+        output_dir=folder,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.lr,
+        lr_scheduler_type="linear" if settings.schedule == "linear" else "constant_with_warmup",
+        warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps or -1,
+        max_grad_norm=settings.clip,
+        seed=seed % _SEED_LIMIT,
+        completion_only_loss=True,
+        max_length=None,  # The rows are cut already.
+        gradient_checkpointing=on_gpu,
+        use_cpu=not on_gpu,
+        bf16=False,  # The model's own precision rules.
+        dataloader_pin_memory=on_gpu,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+class _Recorder(TrainerCallback):
+    """Keeps every step's loss and tells the caller that a step is done."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.losses: list[float] = []
+        self._progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+            if self._progress is not None:
+                self._progress(1)

@@ -1,0 +1,135 @@
+"""Runs one forward and backward pass over the next rows of several adapters."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from seal_core.models.loading import LoadedModel
+from seal_core.models.tokens import EncodedRow
+from seal_core.training.checkpoints import set_checkpoints
+from seal_core.training.lora_products import Layout, RowDropout, Tick
+from seal_core.training.lora_slots import LoraSlots
+from seal_core.training.packing import packed
+from seal_core.training.row_logits import packed_logits, padded_logits
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one adapter puts into a tick.
+
+    Attributes:
+        n_targets: Tokens that carry loss.
+        scale: alpha / rank.
+        generator: Source of the adapter's dropout.
+    """
+
+    slot: int
+    rows: Sequence[EncodedRow]
+    n_targets: int
+    scale: float
+    dropout: float
+    generator: torch.Generator
+
+
+class TickRunner:
+    """The passes over one model with its slots in place; a context manager.
+
+    Args:
+        checkpoint: Compute each layer's activations twice instead of keeping them.
+        pack: Lay the rows end to end; else in a rectangle. See `row_logits`.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, slots: LoraSlots, checkpoint: bool, pack: bool = True
+    ) -> None:
+        self._loaded = loaded
+        self._pack = pack
+        self._slots = slots
+        self._anchor = torch.zeros(1, device=loaded.device, requires_grad=True)
+        self._stack = contextlib.ExitStack()
+        self._checkpoints = False
+        self._wants_checkpoints = checkpoint
+
+    def __enter__(self) -> TickRunner:
+        if self._pack:
+            self._stack.enter_context(packed(self._loaded.model))
+        self._stack.callback(set_checkpoints, self._loaded.model, False)
+        if self._wants_checkpoints:
+            self.checkpoint()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def checkpoint(self) -> bool:
+        """From now on keeps only each layer's input; False if it did so already."""
+        if self._checkpoints:
+            return False
+        self._checkpoints = True
+        set_checkpoints(self._loaded.model, True)
+        return True
+
+    def run(self, shares: Sequence[Share]) -> list[float]:
+        """Fills the slots' gradients; returns each adapter's mean loss per target token, nats.
+
+        Raises:
+            torch.OutOfMemoryError: The tick is too large; nothing but gradients has changed.
+        """
+        states = [share.generator.get_state() for share in shares]
+        self._slots.begin(self._tick(shares))
+        try:
+            losses = self._losses(shares)
+            losses.sum().backward()
+            return losses.tolist()
+        except torch.OutOfMemoryError:
+            for share, state in zip(shares, states, strict=True):
+                share.generator.set_state(state)
+            raise
+        finally:
+            self._slots.end()
+
+    def _tick(self, shares: Sequence[Share]) -> Tick:
+        longest = max(len(row.ids) for share in shares for row in share.rows)
+        padding = [
+            [0 if self._pack else longest - len(row.ids) for row in share.rows] for share in shares
+        ]
+        lengths = tuple(
+            sum(len(row.ids) + own for row, own in zip(share.rows, paddings, strict=True))
+            for share, paddings in zip(shares, padding, strict=True)
+        )
+        scales = tuple(share.scale for share in shares)
+        dropout = [
+            RowDropout(share.dropout, len(row.ids), _seed(share.generator), own)
+            for share, paddings in zip(shares, padding, strict=True)
+            for row, own in zip(share.rows, paddings, strict=True)
+        ]
+        device = self._loaded.device
+        return Tick(
+            slots=tuple(share.slot for share in shares),
+            lengths=lengths,
+            scales=scales,
+            anchor=self._anchor,
+            dropout=tuple(dropout) if any(own.share for own in dropout) else (),
+            layout=Layout.build(lengths, scales, device) if device.type == "cuda" else None,
+        )
+
+    def _losses(self, shares: Sequence[Share]) -> torch.Tensor:
+        """Each adapter's mean loss over the target tokens of its own rows `[adapters]`."""
+        rows = [row for share in shares for row in share.rows]
+        logits = (packed_logits if self._pack else padded_logits)(self._loaded, rows)
+        targets = [token for row in rows for token in row.ids[row.n_context :]]
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        losses = functional.cross_entropy(
+            logits, torch.tensor(targets, device=logits.device), reduction="none"
+        )
+        counts = [share.n_targets for share in shares]
+        return torch.stack([own.mean() for own in losses.split(counts)])
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator))

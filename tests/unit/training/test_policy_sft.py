@@ -1,0 +1,81 @@
+"""The outer update learns its examples, goes on from its parent, and leaves one folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+
+from seal_core.engines import LoraSettings, ScoreRequest, TrainRow
+from seal_core.errors import InputError
+from seal_core.generation.transformers_generator import TransformersGenerator
+from seal_core.models.loading import load_model
+from seal_core.training.policy_sft import update_policy
+
+SETTINGS = LoraSettings(rank=4, alpha=8.0, lr=5e-3, epochs=3, batch_size=2)
+EXAMPLES = tuple(
+    TrainRow(prompt=f"List what follows from {name}:", text=f" {name} is a town.")
+    for name in ("Brin", "Avel", "Zo")
+)
+
+
+def mean_logprob(model_path: str, adapter: tuple[str, ...]) -> float:
+    requests = [ScoreRequest(row.prompt, row.prompt, row.text, adapter) for row in EXAMPLES]
+    scores = TransformersGenerator(load_model(model_path)).score(requests)
+    return sum(score.logprob or 0.0 for score in scores) / len(scores)
+
+
+def test_it_learns_the_examples_and_repeats_itself(model_path, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done: list[int] = []
+    results = []
+    for name in ("a", "b"):
+        torch.manual_seed(len(results))
+        out = tmp_path / name / "policy"
+        results.append(
+            update_policy(load_model(model_path), EXAMPLES, SETTINGS, 2**62, out, None, done.append)
+        )
+    first = results[0]
+    assert first.error is None and sum(done) == 2 * 6
+    assert (first.n_rows, first.n_steps) == (3, 6)
+    assert first.n_tokens == 3 * sum(len(row.text) + 1 for row in EXAMPLES)
+    assert first.final_loss < first.first_loss
+    assert mean_logprob(model_path, (first.path,)) > mean_logprob(model_path, ())
+    files = [Path(r.path) / "adapter_model.safetensors" for r in results]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+    assert peft.PeftModel.from_pretrained(load_model(model_path).model, first.path)
+
+
+def test_the_first_loss_is_on_the_completion_alone(model_path, tmp_path) -> None:
+    settings = replace(SETTINGS, lr=0.0, epochs=1, batch_size=1)
+    row = TrainRow(prompt="Some prompt", text=" some text")
+    result = update_policy(load_model(model_path), [row], settings, 1, tmp_path / "p")
+    loaded = load_model(model_path)
+    ids = loaded.tokenizer(row.prompt + row.text)["input_ids"] + [256]
+    logprobs = loaded.model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    picked = logprobs.gather(1, torch.tensor(ids)[1:, None])[len(row.prompt) - 1 :]
+    assert result.first_loss == pytest.approx(-picked.mean().item(), rel=1e-3)
+
+
+def test_it_goes_on_from_its_parent(model_path, tmp_path) -> None:
+    first = update_policy(load_model(model_path), EXAMPLES, SETTINGS, 1, tmp_path / "one")
+    second = update_policy(
+        load_model(model_path), EXAMPLES, SETTINGS, 2, tmp_path / "two", first.path
+    )
+    assert second.first_loss < first.first_loss
+    other = replace(SETTINGS, rank=2)
+    with pytest.raises(InputError, match="rank"):
+        update_policy(load_model(model_path), EXAMPLES, other, 2, tmp_path / "x", first.path)
+
+
+def test_a_broken_update_writes_nothing(model_path, tmp_path) -> None:
+    settings = replace(SETTINGS, lr=1e30, clip=0.0)
+    result = update_policy(load_model(model_path), EXAMPLES, settings, 1, tmp_path / "p")
+    assert result.path is None and "not finite" in (result.error or "")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="token to train on"):
+        update_policy(load_model(model_path), [], SETTINGS, 1, tmp_path / "p")
