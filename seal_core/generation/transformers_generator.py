@@ -18,9 +18,9 @@ from seal_core.errors import InputError
 from seal_core.generation.batching import Item, pack
 from seal_core.generation.decoding import DecodeRow, decode
 from seal_core.generation.lora_bank import LoraBank, Stack, stack_order
-from seal_core.generation.prefill import length_chunks, pad_left, positions_of
 from seal_core.generation.request_rows import decode_row, generation, score_text, scored
 from seal_core.generation.requests import failed_generation
+from seal_core.generation.scoring import text_logprobs
 from seal_core.generation.stopping import StopFinder
 from seal_core.models.adapter_files import adapter_stamp
 from seal_core.models.attention import use_grouped_attention
@@ -101,7 +101,9 @@ class TransformersGenerator:
                 ),
             )
             chosen = [texts[index] for index in ready]
-            sums = self._with_stacks(stacks, lambda chosen=chosen: self._logprobs(chosen))
+            sums = self._with_stacks(
+                stacks, lambda chosen=chosen: text_logprobs(self._loaded, self._bank, chosen)
+            )
             for index, logprob in zip(ready, sums, strict=True):
                 results[index] = scored(requests[index].request_id, logprob, texts[index][1])
             _report(progress, len(batch))
@@ -115,37 +117,6 @@ class TransformersGenerator:
 
     def _decode(self, rows: Sequence[DecodeRow]) -> None:
         decode(self._loaded, self._bank, self._finder, rows)
-
-    @torch.inference_mode()
-    def _logprobs(self, texts: Sequence[tuple[list[int], int]]) -> list[float]:
-        """Sums of the log-probabilities of each text's last `n` tokens."""
-        if not texts:
-            return []
-        sums = torch.empty(len(texts), dtype=torch.float64, device=self._loaded.device)
-        chunks = length_chunks([len(text) for text, _ in texts], self._loaded.device)
-        for chunk in map(self._bank.order, chunks):
-            self._bank.point(chunk)
-            rows = torch.tensor(chunk, device=sums.device)
-            sums[rows] = self._chunk_logprobs([texts[row] for row in chunk])
-        return sums.tolist()
-
-    def _chunk_logprobs(self, texts: Sequence[tuple[list[int], int]]) -> torch.Tensor:
-        ids, mask = pad_left([text for text, _ in texts], self._loaded)
-        longest = max(n for _, n in texts)
-        output = self._loaded.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions_of(mask),
-            use_cache=False,
-            logits_to_keep=longest + 1,
-        )
-        logits = output.logits[:, :-1]
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        targets = ids[:, -longest:]
-        picked = logits.gather(2, targets[:, :, None])[:, :, 0] - logits.logsumexp(dim=-1)
-        counts = torch.tensor([n for _, n in texts], device=ids.device)
-        place = torch.arange(longest, 0, -1, device=ids.device)
-        return picked.masked_fill(place > counts[:, None], 0.0).double().sum(dim=1)
 
     def _load_stacks(
         self,

@@ -8,6 +8,8 @@ key head stand in the place of query tokens instead: the same sums, without the 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,6 +25,18 @@ def use_grouped_attention(model: Any) -> None:
     """Switches a model from the library's `sdpa` attention to this one; others stay."""
     if model.config._attn_implementation == "sdpa" and model._supports_attention_backend:
         model.set_attn_implementation(_NAME)
+
+
+@contextlib.contextmanager
+def grouped(model: Any) -> Iterator[None]:
+    """Inside, the model's attention is what `use_grouped_attention` makes it."""
+    before = model.config._attn_implementation
+    use_grouped_attention(model)
+    try:
+        yield
+    finally:
+        if model.config._attn_implementation != before:
+            model.set_attn_implementation(before)
 
 
 def takes_additive_mask(model: Any) -> bool:

@@ -6,14 +6,17 @@ rows and layers whose rows cannot be told apart are found by trying, not by the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from seal_core.engines import GenerateRequest
 from seal_core.generation.decoding import DecodeRow, decode
 from seal_core.generation.lora_bank import LoraBank, stack_order
+from seal_core.generation.scoring import text_logprobs
 from seal_core.generation.stopping import StopFinder
+from seal_core.models.attention import grouped
 from seal_core.models.loading import LoadedModel
 from seal_core.probe.probe_rows import Answer
 
@@ -24,11 +27,7 @@ def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch
     Raises:
         Exception: of many kinds, from within models that cannot be run so.
     """
-    bank, finder = LoraBank(loaded.model, 1 << 30), StopFinder(loaded.tokenizer)
-    try:
-        stacks = [bank.load(answer.adapters) if answer.adapters else None for answer in answers]
-        order = stack_order(stacks)
-        bank.activate([stacks[i] for i in order])
+    with _banked(loaded, answers) as (bank, order):
         rows = [
             DecodeRow(
                 i, GenerateRequest(str(i), ""), list(answers[i].prompt), len(answers[i].tokens)
@@ -37,11 +36,35 @@ def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch
         ]
         script = Script([answers[i].tokens for i in order])
         # Without the model's end tokens, which a random model may well choose.
-        decode(loaded, bank, finder, rows, script, stops=frozenset())
-    finally:
-        bank.remove()
+        decode(loaded, bank, StopFinder(loaded.tokenizer), rows, script, stops=frozenset())
     found = {i: torch.stack(logits) for i, logits in zip(order, script.logits, strict=True)}
     return [found[i] for i in range(len(answers))]
+
+
+def batched_scores(loaded: LoadedModel, answers: Sequence[Answer]) -> torch.Tensor:
+    """Log-probability `[answers]` of each answer after its prompt, nats, all scored together.
+
+    Raises:
+        Exception: of many kinds, from within models that cannot be run so.
+    """
+    with _banked(loaded, answers) as (bank, order):
+        texts = [(answers[i].prompt + answers[i].tokens, len(answers[i].tokens)) for i in order]
+        found = dict(zip(order, text_logprobs(loaded, bank, texts), strict=True))
+    return torch.tensor([found[i] for i in range(len(answers))])
+
+
+@contextmanager
+def _banked(loaded: LoadedModel, answers: Sequence[Answer]) -> Iterator[tuple[LoraBank, list[int]]]:
+    """The bank with the answers' adapters, and the order in which it takes the answers."""
+    bank = LoraBank(loaded.model, 1 << 30)
+    try:
+        stacks = [bank.load(answer.adapters) if answer.adapters else None for answer in answers]
+        order = stack_order(stacks)
+        bank.activate([stacks[i] for i in order])
+        with grouped(loaded.model):
+            yield bank, order
+    finally:
+        bank.remove()
 
 
 class Script:

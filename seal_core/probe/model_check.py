@@ -18,7 +18,7 @@ from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers
 from seal_core.models.rounding import TOLERANCE, relative_error
-from seal_core.probe.batch_check import batched_logits
+from seal_core.probe.batch_check import batched_logits, batched_scores
 from seal_core.probe.probe_rows import (
     Answer,
     plain_answers,
@@ -111,6 +111,10 @@ class _Check:
             expected = [answer.logits for answer in answers]
             batched = self._holds(
                 "answers of a batch", lambda: batched_logits(self._loaded, answers), expected
+            ) and self._holds(
+                "log-probabilities of a batch",
+                lambda: [batched_scores(self._loaded, answers)],
+                [torch.tensor([answer.score for answer in answers])],
             )
         trainer = self._trainer()
         return Verdict("batched" if batched else "plain", trainer, None, tuple(self.comparisons))

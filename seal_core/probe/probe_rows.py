@@ -41,6 +41,12 @@ class Answer:
     tokens: list[int]
     logits: torch.Tensor
 
+    @property
+    def score(self) -> float:
+        """Log-probability of the tokens, nats."""
+        own = self.logits.double().log_softmax(dim=-1)
+        return float(own.gather(1, torch.tensor(self.tokens, device=own.device)[:, None]).sum())
+
 
 def some_tokens(loaded: LoadedModel, length: int, place: int) -> list[int]:
     """A row of tokens that the model knows."""

@@ -18,12 +18,10 @@ from seal_core.engines import LoraSettings, Progress, TrainedAdapter, TrainJob
 from seal_core.errors import InputError
 from seal_core.models.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel, check_known
+from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers, Weights, is_finite
 from seal_core.models.tokens import EncodedRow, encode_rows
 from seal_core.training.training_plan import Step, check_settings, epoch_loss, plan_steps
-
-IGNORED = -100
-"""Label of a position without loss."""
 
 
 class NonFiniteError(InputError):
@@ -138,11 +136,9 @@ class PeftTrainer:
         losses: list[float] = []
         for step in steps:
             optimizer.zero_grad(set_to_none=True)
-            loss = row_loss(self._loaded, [rows[row] for row in step.rows])
-            losses.append(loss.item())
+            losses.append(backward(self._loaded, [rows[row] for row in step.rows]))
             if not math.isfinite(losses[-1]):
                 raise NonFiniteError(f"the loss is {losses[-1]} at step {len(losses)}")
-            loss.backward()
             if settings.clip > 0:
                 nn.utils.clip_grad_norm_(parameters, settings.clip)
             optimizer.param_groups[0]["lr"] = step.lr
@@ -174,38 +170,29 @@ def start_weights(layers: LinearLayers, job: TrainJob, modules: Sequence[str]) -
     return layers.weights_of(job.init_adapter, modules, settings.rank, scale)
 
 
-def row_loss(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tensor:
-    """Mean negative log-probability over all target tokens of the rows, nats."""
-    ids, labels = padded(rows, loaded)
-    mask = None
-    if any(row.n_pads for row in rows):
-        seen = [[1] * (len(row.ids) - row.n_pads) + [0] * row.n_pads for row in rows]
-        mask = torch.tensor(seen, device=ids.device)
-    logits = loaded.model(
-        input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=labels.shape[1] + 1
-    ).logits[:, :-1]
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+def backward(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> float:
+    """Adds the gradients of the rows' loss to the parameters; returns it.
 
-
-def padded(rows: Sequence[EncodedRow], loaded: LoadedModel) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids `[rows, longest]`, and labels of all positions from the first target on.
-
-    Padding stands on the right, where a causal model's real tokens never look: no mask needed.
+    The loss is the mean negative log-probability over all target tokens of the rows, nats. Rows
+    are run alone, since not every model gives a row in company what it gives it alone.
     """
-    longest = max(len(row.ids) for row in rows)
-    first = min(row.n_context for row in rows)
-    ids = [[*row.ids, *[loaded.pad_id] * (longest - len(row.ids))] for row in rows]
-    labels = [
-        [
-            *[IGNORED] * (row.n_context - first),
-            *row.ids[row.n_context :],
-            *[IGNORED] * (longest - len(row.ids)),
-        ]
-        for row in rows
-    ]
-    device = loaded.device
-    return torch.tensor(ids, device=device), torch.tensor(labels, device=device)
+    n_targets, total = sum(row.n_targets for row in rows), 0.0
+    for row in rows:
+        loss = row_loss(loaded, row) / n_targets
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def row_loss(loaded: LoadedModel, row: EncodedRow) -> torch.Tensor:
+    """Sum of the negative log-probabilities of a row's target tokens, nats."""
+    ids = torch.tensor([row.ids], device=loaded.device)
+    mask = None
+    if row.n_pads:
+        mask = torch.ones_like(ids)
+        mask[:, -row.n_pads :] = 0
+    logits = next_logits(loaded.model, ids, row.n_targets + 1, mask)[0, :-1]
+    return functional.cross_entropy(logits, ids[0, row.n_context :], reduction="sum")
 
 
 def succeeded(

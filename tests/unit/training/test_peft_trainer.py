@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from seal_core.engines import LoraSettings, TrainJob, TrainRow
 from seal_core.models.loading import LoadedModel, load_model
-from seal_core.training.peft_trainer import PeftTrainer, encode_job, row_loss
+from seal_core.training.peft_trainer import PeftTrainer, backward, encode_job
 
 SETTINGS = LoraSettings(rank=4, alpha=8.0, lr=5e-3, epochs=4)
 ROWS = tuple(TrainRow(text) for text in ("The Avel is long.", "Brin is old.", "Zo!"))
@@ -78,7 +78,7 @@ def test_other_jobs_do_not_matter(model_path, adapters, tmp_path) -> None:
     assert not list((tmp_path / "f").glob(".*"))
 
 
-def test_padding_changes_no_loss(loaded) -> None:
+def test_the_loss_is_the_mean_over_all_target_tokens(loaded) -> None:
     rows = encode_job(loaded, replace(JOB, rows=(*ROWS[:2], TrainRow("yes", prompt="Is it?"))))
     total, count = 0.0, 0
     for row in rows:
@@ -87,7 +87,8 @@ def test_padding_changes_no_loss(loaded) -> None:
         losses = functional.cross_entropy(logits, targets, reduction="none")
         total += float(losses[row.n_context - 1 :].sum())
         count += row.n_targets
-    assert row_loss(loaded, rows).item() == pytest.approx(total / count, rel=1e-5)
+    loaded.model.requires_grad_(True)
+    assert backward(loaded, rows) == pytest.approx(total / count, rel=1e-5)
 
 
 def test_it_equals_peft_trained_by_hand(loaded, model_path, tmp_path) -> None:
