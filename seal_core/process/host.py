@@ -101,8 +101,10 @@ class Engines:
         self._close()
         # TRL takes seconds to import, and only this call needs it.
         module = importlib.import_module("seal_core.training.policy_sft")
+        loaded = self._load()
+        one_by_one = self._sound(loaded).trainer == "plain"
         return module.update_policy(
-            self._load(), examples, settings, seed, Path(out), parent_adapter, progress
+            loaded, examples, settings, seed, Path(out), parent_adapter, progress, one_by_one
         )
 
     def _open_generator(self) -> Generator:

@@ -41,6 +41,7 @@ def update_policy(
     out: Path,
     parent_adapter: str | None = None,
     progress: Progress | None = None,
+    one_by_one: bool = False,
 ) -> TrainedAdapter:
     """Trains the next policy's adapter and writes it to the folder `out`.
 
@@ -51,6 +52,7 @@ def update_policy(
         parent_adapter: The previous policy's adapter, which training goes on from; its rank
             and targets must be the settings'. None to start from the base model.
         progress: Called after each optimizer step.
+        one_by_one: Run rows alone, for models that rows padded on the right do not suit.
 
     Returns:
         The counts and losses; an `error` instead of a path when a loss was not finite.
@@ -75,7 +77,7 @@ def update_policy(
         pairs[name] = layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data
         pairs[name][0].copy_(a)
         pairs[name][1].copy_(b)
-    losses, n_tokens = _fit(wrapped, loaded, rows, settings, seed, progress)
+    losses, n_tokens = _fit(wrapped, loaded, rows, settings, seed, progress, one_by_one)
     seconds = time.perf_counter() - start
     if not all(math.isfinite(loss) for loss in losses) or not is_finite(pairs):
         return failed(job, "the update is not finite: lower the learning rate", seconds)
@@ -111,6 +113,7 @@ def _fit(
     settings: LoraSettings,
     seed: int,
     progress: Progress | None,
+    one_by_one: bool,
 ) -> tuple[list[float], int]:
     """Runs TRL's trainer; returns each step's loss and the tokens that carried it."""
     dropouts = [m.lora_dropout for m in wrapped.modules() if hasattr(m, "lora_dropout")]
@@ -122,7 +125,7 @@ def _fit(
         train_adapters_only(wrapped, dropouts)
         trainer = SFTTrainer(
             model=wrapped,
-            args=_arguments(folder, loaded, settings, seed),
+            args=_arguments(folder, loaded, settings, seed, one_by_one),
             train_dataset=_dataset(rows),
             processing_class=loaded.tokenizer,
             callbacks=[recorder],
@@ -140,11 +143,15 @@ def _dataset(rows: Sequence[EncodedRow]) -> Dataset:
     return Dataset.from_dict({"input_ids": ids, "completion_mask": masks})
 
 
-def _arguments(folder: str, loaded: LoadedModel, settings: LoraSettings, seed: int) -> SFTConfig:
+def _arguments(
+    folder: str, loaded: LoadedModel, settings: LoraSettings, seed: int, one_by_one: bool
+) -> SFTConfig:
     on_gpu = loaded.device.type == "cuda"
+    at_once = 1 if one_by_one else settings.batch_size
     return SFTConfig(
         output_dir=folder,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=at_once,
+        gradient_accumulation_steps=settings.batch_size // at_once,
         learning_rate=settings.lr,
         lr_scheduler_type="linear" if settings.schedule == "linear" else "constant_with_warmup",
         warmup_steps=settings.warmup_steps,

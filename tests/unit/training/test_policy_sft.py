@@ -8,6 +8,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from seal_core.engines import LoraSettings, ScoreRequest, TrainRow
 from seal_core.errors import InputError
@@ -70,6 +71,29 @@ def test_it_goes_on_from_its_parent(model_path, tmp_path) -> None:
     other = replace(SETTINGS, rank=2)
     with pytest.raises(InputError, match="rank"):
         update_policy(load_model(model_path), EXAMPLES, other, 2, tmp_path / "x", first.path)
+
+
+def test_rows_run_alone_give_the_same_policy(model_path, tmp_path) -> None:
+    examples = [replace(row, text=row.text * (1 + i)) for i, row in enumerate(EXAMPLES)]
+    results = [
+        update_policy(
+            load_model(model_path),
+            examples,
+            replace(SETTINGS, epochs=2),
+            1,
+            tmp_path / str(one_by_one),
+            one_by_one=one_by_one,
+        )
+        for one_by_one in (False, True)
+    ]
+    together, alone = (
+        load_file(Path(result.path or "") / "adapter_model.safetensors") for result in results
+    )
+    for name, tensor in together.items():
+        assert torch.allclose(tensor, alone[name], atol=1e-4)
+    assert results[0].n_steps == results[1].n_steps == 4
+    assert results[1].first_loss == pytest.approx(results[0].first_loss, rel=1e-4)
+    assert results[1].n_tokens == results[0].n_tokens
 
 
 def test_a_broken_update_writes_nothing(model_path, tmp_path) -> None:
