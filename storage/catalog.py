@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -39,12 +40,18 @@ class Catalog:
 
     def __init__(self, store: Store) -> None:
         self._files = store.files
-        self._source = open_source(store.files)
         self._queries = list_queries()
         self._filled: dict[str, str] = {}
         self._needs = _needs({query.name: query.sql for query in self._queries})
         # The user's own, so that nobody else's files are in a folder that SQL may read.
-        self._spill = tempfile.TemporaryDirectory(prefix="seal-duckdb-")
+        self._room = tempfile.TemporaryDirectory(prefix="seal-duckdb-")
+        self._spill = Path(self._room.name) / "spill"
+        self._spill.mkdir()
+        try:
+            self._source = open_source(store.files, Path(self._room.name) / "store")
+        except InputError:
+            self._room.cleanup()
+            raise
         # Statements are checked where every view is empty: planning there opens no part.
         self._planner = self._connect("enable_optimizer = false")
         self._connection = self._connect()
@@ -59,7 +66,7 @@ class Catalog:
         """Frees DuckDB's memory and what it spilled to disk."""
         self._planner.close()
         self._connection.close()
-        self._spill.cleanup()
+        self._room.cleanup()
 
     def describe(self) -> list[tuple[str, str]]:
         """Name and meaning of every view, tables first."""
@@ -104,7 +111,7 @@ class Catalog:
                 # Not `execute`, which would make the whole result first.
                 yield cursor.sql(text).to_arrow_reader(_BATCH)
         except (duckdb.Error, pa.ArrowException) as error:
-            raise InputError(f"SQL: {_one_line(error)}{_if_damaged(error)}") from error
+            raise InputError(f"SQL: {self._described(error)}") from error
 
     def fetch(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of `query`."""
@@ -128,7 +135,7 @@ class Catalog:
             "TimeZone = 'UTC'",
             # More than that is spilled to disk.
             f"memory_limit = '{_MEMORY}'",
-            f"temp_directory = {_quote(self._spill.name)}",
+            f"temp_directory = {_quote(str(self._spill))}",
             "allow_persistent_secrets = false",
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
@@ -152,7 +159,10 @@ class Catalog:
             return read_stable(self._files, tables, answer)
         except duckdb.Error as error:
             self._source.refresh()  # A link in the store explains more than DuckDB's refusal.
-            raise InputError(f"SQL: {_one_line(error)}{_if_damaged(error)}") from error
+            raise InputError(f"SQL: {self._described(error)}") from error
+
+    def _described(self, error: Exception) -> str:
+        return self._source.restored(_one_line(error)) + _if_damaged(error)
 
     def _answer(self, text: str, parameters: dict[str, Any]) -> pa.Table:
         # A cursor each: with DuckDB 2.0 an undrained result fails the next query.
@@ -175,7 +185,7 @@ class Catalog:
             if name not in self._filled and not self._source.has_parts(pattern):
                 continue
             left_out = [self._source.name(p) for p in sorted(hidden) if p.startswith(f"{name}/")]
-            scan = _scan(self._source.pattern(pattern), left_out)
+            scan = _scan(self._source.name(pattern), left_out)
             sql = f"FROM ({_empty(TABLES[name])}) UNION ALL BY NAME {scan}"
             if self._filled.get(name) != sql:
                 self._connection.execute(_view(name, sql))

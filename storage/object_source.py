@@ -41,13 +41,13 @@ class ObjectSource:
         """Called before each query: listings are made anew."""
         self._system.listings.clear()
 
-    def pattern(self, path: str) -> str:
-        """What a path of the store is called in SQL."""
+    def name(self, path: str) -> str:
+        """What DuckDB calls a path of the store, which may have `*`."""
         return _SCHEME + path
 
-    def name(self, path: str) -> str:
-        """What DuckDB calls a file."""
-        return _SCHEME + path
+    def restored(self, text: str) -> str:
+        """A message of DuckDB's, with files named as the user knows them."""
+        return text
 
     def has_parts(self, pattern: str) -> bool:
         """Whether any part matches."""

@@ -14,6 +14,8 @@ from storage.files import Files, in_objects
 from storage.object_source import ObjectSource
 from storage.tables import TABLES
 
+_SPECIAL = frozenset("=*?[\\")
+
 
 class Source(Protocol):
     """The parts of one store."""
@@ -26,12 +28,12 @@ class Source(Protocol):
         """Called before each query."""
         ...
 
-    def pattern(self, path: str) -> str:
-        """What a path of the store, which may have `*`, is called in SQL."""
+    def name(self, path: str) -> str:
+        """What DuckDB calls a path of the store, which may have `*`."""
         ...
 
-    def name(self, path: str) -> str:
-        """What DuckDB calls a file whose path has no `*`."""
+    def restored(self, text: str) -> str:
+        """A message of DuckDB's, with files named as the user knows them."""
         ...
 
     def has_parts(self, pattern: str) -> bool:
@@ -40,16 +42,29 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """Parts in a folder, which DuckDB reads by itself."""
+    """Parts in a folder, which DuckDB reads by itself.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    Args:
+        alias: A path that does not exist yet, for a link to the folder: DuckDB is shown no other,
+            since it takes `name=value` anywhere in a path for a column of the table, and `*`, `?`,
+            `[` and backslashes for patterns.
+
+    Raises:
+        InputError: The alias has such characters too.
+    """
+
+    def __init__(self, root: Path, alias: Path) -> None:
+        if _SPECIAL & set(str(alias)):
+            raise InputError(
+                f"temporary files go to {alias.parent.parent}: set TMPDIR to a folder without "
+                "= * ? [ or a backslash in its path"
+            )
+        alias.symlink_to(root, target_is_directory=True)
+        self._root, self._alias = root, alias
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
         """See `Source`."""
-        folders = [f"{self._root}/{table}/" for table in TABLES]
-        # A folder is compared with the text of the pattern, so its escaped form is allowed too.
-        return sorted({*folders, *map(_escape_glob, folders)})
+        return [f"{self._alias}/{table}/" for table in TABLES]
 
     def refresh(self) -> None:
         """Refuses links, which DuckDB would follow out of the store.
@@ -64,22 +79,22 @@ class FolderSource:
                     "put the file or folder itself there"
                 )
 
-    def pattern(self, path: str) -> str:
-        """See `Source`."""
-        return f"{_escape_glob(str(self._root))}/{path}"
-
     def name(self, path: str) -> str:
         """See `Source`."""
-        return f"{self._root}/{path}"
+        return f"{self._alias}/{path}"
+
+    def restored(self, text: str) -> str:
+        """See `Source`."""
+        return text.replace(f"{self._alias}/", f"{self._root}/")
 
     def has_parts(self, pattern: str) -> bool:
         """See `Source`."""
         return next(self._root.glob(pattern), None) is not None
 
 
-def open_source(files: Files) -> Source:
-    """The source for a store's files."""
-    return ObjectSource(files) if in_objects(files) else FolderSource(Path(files.root))
+def open_source(files: Files, alias: Path) -> Source:
+    """The source for a store's files; see `FolderSource` for the alias."""
+    return ObjectSource(files) if in_objects(files) else FolderSource(Path(files.root), alias)
 
 
 def _links(folder: Path) -> Iterator[str]:
@@ -93,7 +108,3 @@ def _links(folder: Path) -> Iterator[str]:
             continue
         yield from (entry.path for entry in entries if entry.is_symlink())
         pending += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-
-def _escape_glob(path: str) -> str:
-    return "".join(f"[{char}]" if char in "*?[" else char for char in path)

@@ -15,7 +15,7 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 1
+VERSION = 2
 
 
 def evaluate(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import string
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,14 @@ NAMES = ("exact_match", "f1", "contains")
         ("東京。", "東京"),
         ("Cafe\u0301", "café"),
         ("the a an !", ""),
+        ("Lon\u200bdon\ufeff \u202bParis\u202c\u200e co\u00adop", "london paris coop"),
+        ("می\u200cخواهم", "میخواهم"),
+        ("❤\ufe0f 👩\u200d🔬", "❤ 👩🔬"),
+        ("10²", "10²"),
+        ("x₂ 1½ 5º", "x₂ 1½ 5º"),
+        ("①Ⅳ", "1iv"),
+        ("−5 1⁄2", "5 12"),
+        ("O´Brien O\u02bcBrien O’Brien", "obrien obrien obrien"),
     ],
 )
 def test_normalisation(text, expected):
@@ -52,6 +62,33 @@ def test_normalisation(text, expected):
 def test_grades(text, golds, expected):
     grades = grade_all(text, golds)
     assert (grades.exact_match, grades.f1, grades.contains) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "gold"),
+    [
+        ("10²", "102"),
+        ("10²", "10"),
+        ("H₂O", "H20"),
+        ("1½", "11/2"),
+        ("½", "12"),
+        ("\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", "\U0001f3f4"),
+    ],
+)
+def test_other_answers_stay_other(text, gold):
+    assert grade_all(text, [gold]).exact_match == grade_all(gold, [text]).exact_match == 0.0
+
+
+def test_ascii_is_graded_as_squad_does():
+    """The official script's steps, on every printable character."""
+
+    def official(text):
+        kept = "".join(char for char in text.lower() if char not in set(string.punctuation))
+        return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+
+    for char in map(chr, range(32, 127)):
+        for text in (f"The 10{char}2 cats", f"an{char}owl", char, f"x {char} y the"):
+            assert normalize(text) == official(text), text
 
 
 def test_a_gold_that_normalises_to_nothing_is_compared_raw():
@@ -87,6 +124,17 @@ def test_a_question_that_cannot_be_graded_is_refused():
 def test_unknown_grader_lists_the_known():
     with pytest.raises(InputError, match="use one of exact_match, f1, contains"):
         get_grader("em")
+
+
+def test_the_stated_normalisation_holds():
+    page = (Path(__file__).parents[3] / "docs" / "rewards.md").read_text("utf-8")
+    table = page.partition("| text | is compared as |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([^|]*)` \| `([^|]*)` \|", table, re.M)
+    assert len(rows) >= 8
+    for text, compared in rows:
+        assert (
+            normalize(text.encode().decode("unicode_escape") if "\\u" in text else text) == compared
+        )
 
 
 def test_every_grader_is_documented():

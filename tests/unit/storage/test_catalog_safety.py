@@ -21,7 +21,6 @@ from seal_core.errors import InputError
 from storage import object_source
 from storage.catalog import Catalog
 from storage.files import Files
-from storage.sources import open_source
 from storage.store import Store
 from tests.unit.storage.rows import PROBLEM, SCORE, many, put
 
@@ -163,7 +162,7 @@ def test_nothing_outside_is_read(store: Store, tmp_path: Path) -> None:
             with pytest.raises(InputError):
                 catalog.query(statement)
         assert catalog.fetch("SELECT count(*) FROM duckdb_secrets()") == [(0,)]
-        inside = open_source(store.files).pattern("scores/*/*/*").replace("'", "''")
+        inside = catalog._source.name("scores/*/*/*").replace("'", "''")
         assert catalog.fetch(f"SELECT count(*) FROM read_blob('{inside}')") == [(1,)]
 
 
