@@ -42,7 +42,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such config file; `configs/` has examples")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # An integer of thousands of digits is a ValueError, thousands of brackets are the other.
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
 
 
@@ -63,7 +64,7 @@ def _value(text: str) -> Any:
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

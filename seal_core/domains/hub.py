@@ -74,7 +74,13 @@ def _loaded(path: str, subset: str | None, split: str) -> Any:
     from datasets import load_dataset  # noqa: PLC0415  (slow to import)
 
     try:
-        return load_dataset(path, name=subset, split=split)
+        if not Path(path).is_dir():
+            return load_dataset(path, name=subset, split=split)
+        # The library's cache tells files by their times, which copies may share.
+        with tempfile.TemporaryDirectory() as cache:
+            return list(
+                load_dataset(path, name=subset, split=split, cache_dir=cache, keep_in_memory=True)
+            )
     except Exception as error:  # as above, and everything a network can do
         raise InputError(
             f"{path}: split {split!r} of the data set cannot be loaded ({_cause(error)}): check "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from seal_core.domains.hub import read_parquet
 from seal_core.domains.records import Parsed, parse_records
@@ -37,8 +38,8 @@ def read_squad(path: str) -> Parsed:
 
 def _json(file: Path) -> Iterator[Row]:
     try:
-        value = json.loads(_text(file))
-    except json.JSONDecodeError as error:
+        value = _value(_text(file))
+    except ValueError as error:
         fix = "rename it to .jsonl if it has one object per line, else correct it there"
         raise InputError(f"{file.name}: it is not JSON ({error}): {fix}") from None
     if isinstance(value, dict) and "data" in value:
@@ -56,11 +57,21 @@ def _jsonl(file: Path) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            yield f"{file.name}: row {i}", json.loads(line)
-        except json.JSONDecodeError as error:
+            yield f"{file.name}: row {i}", _value(line)
+        except ValueError as error:
             raise InputError(
                 f"{file.name}: row {i}: it is not JSON ({error}): put one object on each line"
             ) from None
+
+
+def _value(text: str) -> Any:
+    """What JSON text stands for. Not the standard library's parser, which ends in other errors
+    at an integer of thousands of digits and at thousands of brackets, and takes `NaN`.
+
+    Raises:
+        ValueError: It is not JSON, or no table of passages could be like that; says where.
+    """
+    return from_json(text, allow_inf_nan=False)
 
 
 def _parquet(file: Path) -> Iterator[Row]:

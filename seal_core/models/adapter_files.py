@@ -121,7 +121,7 @@ def adapter_stamp(path: str | Path) -> tuple[int, int]:
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"adapter {folder}: cannot read {CONFIG_FILE}: {error}") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise InputError(f"adapter {folder} is not a LoRA adapter in PEFT's format")

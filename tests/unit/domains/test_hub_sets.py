@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from seal_core.config import DataSection
@@ -48,6 +50,33 @@ def test_a_single_saved_set_and_a_folder_of_files_agree(tmp_path, write, flat_ro
     two = read_dataset(str(tmp_path / "files"), None, "train")
     assert [p.questions for p in one.problems] == [p.questions for p in two.problems]
     assert len(one.problems) == 8
+
+
+def test_a_file_replaced_by_one_of_its_size_and_time_is_read_anew(tmp_path, flat_rows):
+    """As `cp -p` and `rsync -t` leave it."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    file = folder / "train.jsonl"
+    datasets.Dataset.from_list(flat_rows).to_json(str(file))
+    stat, text = file.stat(), file.read_text()
+    first = read_dataset(str(folder), None, "train")
+    file.write_text(text.replace("Passage number 3 says things.", "Passage number 3 says nothin."))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+    second = read_dataset(str(folder), None, "train")
+    assert first.problems[3].context == "Passage number 3 says things."
+    assert second.problems[3].context == "Passage number 3 says nothin."
+
+
+@pytest.mark.parametrize(
+    "text", ['{"title": ' + "9" * 5000 + "}", "[" * 100_000 + "]" * 100_000, '{"title": NaN']
+)
+def test_a_file_of_a_folder_that_is_no_json_is_one_line(tmp_path, text):
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "train.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r"files(: split 'train'| .train.: row 1)") as caught:
+        read_dataset(str(tmp_path / "files"), None, "train")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_split_lists_those_there_are(saved):

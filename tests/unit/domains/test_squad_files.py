@@ -169,7 +169,7 @@ GOOD: dict[str, Any] = {
         ({"context": " "}, "a.json: row 2: 'context' is blank"),
         ({"context": 3}, "a.json: row 2: 'context' is of type int"),
         ({"title": 3}, "a.json: row 2: 'title' is of type int"),
-        ({"context": "\ud800"}, "a.json: row 2: 'context' has a broken character"),
+        ({"context": "\ud800"}, "a.json: it is not JSON .unexpected end of hex escape at line 1"),
         ({"questions": [{"question": "Q?"}]}, r"row 2: questions\[1\]: 'answer' is missing"),
         ({"questions": [{"answer": "A"}]}, r"row 2: questions\[1\]: 'question' is missing"),
         (
@@ -217,6 +217,12 @@ def test_duplicate_passages_name_both_positions(write):
         ("a.json", '[{"text": "x"}]', r"row 1: 'questions' is missing \(it has 'text'\)"),
         ("a.jsonl", '{"a": 1', "row 1: it is not JSON"),
         ("a.parquet", "nonsense", "it is not a Parquet file"),
+        ("a.json", '[{"a": 1},\n {"a": ' + "9" * 5000 + "}]", r"a.json: .*out of range at line 2"),
+        ("a.jsonl", "\n" + '{"a": ' + "9" * 5000 + "}", r"a.jsonl: row 2: .*number out of range"),
+        ("a.json", "[" * 100_000 + "]" * 100_000, r"a.json: .*recursion limit .*at line 1"),
+        ("a.jsonl", "[" * 100_000 + "]" * 100_000, r"a.jsonl: row 1: .*recursion limit"),
+        ("a.json", '[\n{"title": NaN}]', r"a.json: it is not JSON \(.*line 2 column"),
+        ("a.json", '["a\0b"]', r"a.json: it is not JSON \(control character"),
     ],
 )
 def test_a_bad_file_is_one_line_with_the_fix(write, name, value, message):

@@ -64,6 +64,8 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.toml: no such config file"):
         load_config(tmp_path / "none.toml")
     broken = tmp_path / "broken.toml"
-    broken.write_text("[run\n")
-    with pytest.raises(InputError, match="not valid TOML"):
-        load_config(broken)
+    for text in ("[run\n", "a = " + "9" * 5000, "a = " + "[" * 100_000):
+        broken.write_text(text)
+        with pytest.raises(InputError, match=r"broken\.toml: not valid TOML") as caught:
+            load_config(broken)
+        assert "\n" not in str(caught.value)
