@@ -16,6 +16,9 @@ from seal_core.errors import InputError
 from seal_core.generation.vllm.checks import check_server
 from seal_core.generation.vllm.options import PINNED, find_vllm
 from seal_core.minilm import weights_path
+from seal_core.probe.verdict_files import remembered_verdicts
+from storage.roots import local_state_root
+from storage.status import verdict_folder
 
 _DISTRIBUTION = "seal-pipeline"
 
@@ -26,6 +29,7 @@ def all_checks(store: str, vllm: str | None = None) -> list[Check]:
         *version_checks(),
         device_check(),
         model_check(),
+        *verdict_checks(store),
         store_check(store),
         disk_check(store),
     ]
@@ -73,6 +77,20 @@ def model_check() -> Check:
         "weights are missing",
         "reinstall the package, or rebuild them with `seal minilm build`",
     )
+
+
+def verdict_checks(store: str) -> list[Check]:
+    """How the models of the store's runs are used on this machine, as far as they were tried."""
+    try:
+        folder = verdict_folder(local_state_root(store))
+    except InputError:
+        return []  # The store's own check says what is wrong with it.
+    checks = []
+    for name, verdict in remembered_verdicts(folder):
+        state = "ok" if verdict.is_fast else "warn"
+        fix = None if verdict.is_fast else "docs/models.md lists the models that are used fast"
+        checks.append(Check("model", state, f"{name}: {verdict}", fix))
+    return checks
 
 
 def prefect_check() -> Check:

@@ -50,6 +50,11 @@ def run_status(store: Store, name: str) -> list[StageStatus]:
     return [_summary(*key, rows) for key, rows in groups.items()]
 
 
+def verdict_folder(state_root: Path) -> Path:
+    """Where verdicts on models are remembered for all runs of a store on this machine."""
+    return state_root / "_state" / "verdicts"
+
+
 def verdict_path(store: Store, name: str) -> Path:
     """Where it is recorded which verdict on its model a run had last."""
     return store.log_root / check_run(name) / "model.json"

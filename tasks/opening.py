@@ -26,7 +26,7 @@ from storage.leftovers import remove_leftovers
 from storage.naming import check_run
 from storage.rows import RunRow
 from storage.runs import get_run, register_run
-from storage.status import verdict_path
+from storage.status import verdict_folder, verdict_path
 from storage.store import Store
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.scratch import run_scratch
@@ -270,7 +270,7 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         trainer=execution.trainer,
         targets=_targets(checked.config),
         model_digest=_files_digest(checked, store),
-        verdicts=str(store.state_root / "_state" / "verdicts"),
+        verdicts=str(verdict_folder(store.state_root)),
         verdict_record=str(verdict_path(store, checked.name)),
         memory_bytes=None if execution.memory_gb is None else int(execution.memory_gb * 2**30),
     )

@@ -62,6 +62,8 @@ def check_model(loaded: LoadedModel, targets: Sequence[str] = ("all-linear",)) -
         return check.verdict()
     except _Refused as refusal:
         reason = str(refusal)
+    except torch.OutOfMemoryError:
+        raise  # It says nothing about the model.
     except _FAILURES as error:
         reason = f"generate() and PEFT fail in this version of the libraries: {_named(error)}"
     return Verdict("refused", "refused", reason, tuple(check.comparisons))
@@ -87,9 +89,9 @@ def known_verdict(loaded: LoadedModel, targets: Sequence[str], files: VerdictFil
     if verdict is None:
         verdict = check_model(loaded, targets)
         if remembers:
-            remember(Path(files.folder), circumstances, verdict)
+            remember(Path(files.folder), loaded.name, circumstances, verdict)
     if files.record:
-        write_verdict(Path(files.record), circumstances, verdict)
+        write_verdict(Path(files.record), loaded.name, circumstances, verdict)
     return verdict
 
 
@@ -159,6 +161,8 @@ class _Check:
     def _packs(self) -> bool:
         try:
             return can_pack(self._loaded)
+        except torch.OutOfMemoryError:
+            raise
         except _FAILURES:
             return False  # Not even a plain pass over its rows: the rectangle is tried next.
 
@@ -185,6 +189,8 @@ class _Check:
         limit = TOLERANCE[self._loaded.model.dtype]
         try:
             found = work()
+        except torch.OutOfMemoryError:
+            raise
         except _FAILURES as error:
             self.comparisons.append(Comparison(name, None, limit, _named(error)))
             return False

@@ -33,25 +33,48 @@ def recall(folder: Path, circumstances: Mapping[str, Any]) -> Verdict | None:
     return recorded_verdict(folder / f"{digest(circumstances)}.json")
 
 
-def remember(folder: Path, circumstances: Mapping[str, Any], verdict: Verdict) -> None:
+def remember(folder: Path, name: str, circumstances: Mapping[str, Any], verdict: Verdict) -> None:
     """Keeps a verdict for the next process under these circumstances."""
-    write_verdict(folder / f"{digest(circumstances)}.json", circumstances, verdict)
+    write_verdict(folder / f"{digest(circumstances)}.json", name, circumstances, verdict)
 
 
-def write_verdict(path: Path, circumstances: Mapping[str, Any], verdict: Verdict) -> None:
-    """Writes a verdict with the circumstances that it was found under, whole or not at all."""
-    record = {"circumstances": dict(circumstances), "verdict": dataclasses.asdict(verdict)}
+def write_verdict(
+    path: Path, name: str, circumstances: Mapping[str, Any], verdict: Verdict
+) -> None:
+    """Writes a verdict with the circumstances that it was found under, whole or not at all.
+
+    Args:
+        name: What the model is called, for people.
+    """
+    record = {
+        "name": name,
+        "circumstances": dict(circumstances),
+        "verdict": dataclasses.asdict(verdict),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
     os.replace(temporary, path)
 
 
+def remembered_verdicts(folder: Path) -> list[tuple[str, Verdict]]:
+    """All verdicts of a folder, each with its model and where it holds, the last found first."""
+    paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [found for path in paths if (found := _read(path)) is not None]
+
+
 def recorded_verdict(path: Path) -> Verdict | None:
     """A verdict that was written; None if there is none, or it cannot be read."""
+    found = _read(path)
+    return None if found is None else found[1]
+
+
+def _read(path: Path) -> tuple[str, Verdict] | None:
     try:
-        plain = dict(json.loads(path.read_text())["verdict"])
+        record = json.loads(path.read_text())
+        where = record["circumstances"]
+        plain = dict(record["verdict"])
         plain["comparisons"] = tuple(Comparison(**found) for found in plain["comparisons"])
-        return Verdict(**plain)
-    except (OSError, ValueError, KeyError, TypeError):
+        return f"{record['name']} ({where['dtype']}, {where['device']})", Verdict(**plain)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # The model is tried again, which costs seconds.

@@ -1,0 +1,76 @@
+"""Verdicts are remembered by all that they depend on, and a damaged record is none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from seal_core.models.loading import load_model
+from seal_core.probe import model_check
+from seal_core.probe.model_check import known_verdict
+from seal_core.probe.verdict_files import VerdictFiles, recorded_verdict, remembered_verdicts
+
+
+@pytest.fixture
+def files(tmp_path) -> VerdictFiles:
+    return VerdictFiles("digest", str(tmp_path / "known"), str(tmp_path / "run" / "model.json"))
+
+
+@pytest.fixture
+def tried(monkeypatch) -> list[str]:
+    """The models that were tried, which a remembered verdict saves."""
+    names: list[str] = []
+    check = model_check.check_model
+
+    def counted(loaded, targets):
+        names.append(str(loaded.model.dtype))
+        return check(loaded, targets)
+
+    monkeypatch.setattr(model_check, "check_model", counted)
+    return names
+
+
+def test_a_verdict_is_remembered_and_recorded(model_path, files, tried, tmp_path) -> None:
+    loaded = load_model(model_path)
+    first = known_verdict(loaded, ("q_proj", "v_proj"), files)
+    again = known_verdict(load_model(model_path), ("v_proj", "q_proj"), files)
+    assert first == again and first.is_fast and tried == ["torch.float32"]
+    assert recorded_verdict(tmp_path / "run" / "model.json") == first
+    assert remembered_verdicts(tmp_path / "known") == [(f"{Path(model_path).name} (float32, cpu)", first)]
+
+
+def test_anything_else_is_tried_anew(model_path, files, tried, monkeypatch) -> None:
+    known_verdict(load_model(model_path), ("q_proj",), files)
+    known_verdict(load_model(model_path), ("v_proj",), files)
+    known_verdict(load_model(model_path), ("q_proj",), replace(files, model_digest="other"))
+    known_verdict(load_model(model_path, dtype="bfloat16"), ("q_proj",), files)
+    monkeypatch.setattr(torch, "__version__", "9.9.0")
+    known_verdict(load_model(model_path), ("q_proj",), files)
+    known_verdict(load_model(model_path), ("q_proj",), VerdictFiles())
+    assert tried == ["torch.float32"] * 3 + ["torch.bfloat16"] + ["torch.float32"] * 2
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "[" * 100_000])
+def test_a_damaged_record_is_written_again(model_path, files, tried, tmp_path, damage) -> None:
+    first = known_verdict(load_model(model_path), ("q_proj",), files)
+    (path,) = (tmp_path / "known").iterdir()
+    path.write_text(damage)
+    assert remembered_verdicts(tmp_path / "known") == []
+    assert known_verdict(load_model(model_path), ("q_proj",), files) == first
+    assert len(tried) == 2 and "verdict" in json.loads(path.read_text())
+
+
+def test_memory_that_ran_out_is_no_verdict(model_path, files, monkeypatch, tmp_path) -> None:
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    for name in ("plain_answers", "batched_logits", "batched_gradients"):
+        with monkeypatch.context() as patch:
+            patch.setattr(model_check, name, full)
+            with pytest.raises(torch.OutOfMemoryError):
+                known_verdict(load_model(model_path), ("q_proj",), files)
+    assert not (tmp_path / "known").exists()
