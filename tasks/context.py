@@ -73,6 +73,7 @@ class RunContext:
         scratch: Folder of this machine for what is on its way into the store; None is any.
         lease: The run's, among machines; None in a folder.
         holds_gpu: Whether the run has its slot of the server's limit; see `tasks.gpu`.
+        model_noted: Whether the user was told how the model is used; see `tasks.model_note`.
     """
 
     name: str
@@ -91,6 +92,7 @@ class RunContext:
     scratch: Path | None = None
     lease: Lease | None = None
     holds_gpu: bool = False
+    model_noted: bool = False
 
     def put_part(self, table: str, rows: Sequence[Any], *, round_index: int, slot: str) -> TableRef:
         """A part of what the run is given, not makes; in a plan only its ref."""

@@ -17,6 +17,7 @@ from tasks.cache import CacheEntry, look_up, restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded
 from tasks.gpu import hold_gpu
+from tasks.model_note import note_model
 from tasks.records import ShardRecords
 from tasks.results import forget_result, write_result
 from tasks.work import ShardResult, StageOutput, Work
@@ -60,6 +61,7 @@ def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[S
     if any(entry.result is None for entry in entries):
         hold_gpu(context, stage.name)
     results = _run_in_window(context, stage, works, entries)
+    note_model(context)
     _check_errors(context, works, results)
     hits = sum(entry.result is not None for entry in entries)
     context.progress.finish(works[0].label if works else stage.name, hits, len(works))

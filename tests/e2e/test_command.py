@@ -48,7 +48,9 @@ def tables(store: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
+    # A name like a table's partition, and characters that patterns, URLs and SQL know.
+    folder = tmp_path_factory.mktemp("demo") / "round=3" / "run=x #1? [a]* 'é' 100%"
+    folder.mkdir(parents=True)
     assert "Held-out accuracy, run demo" in seal(*DEMO, cwd=folder)
     return folder
 

@@ -9,14 +9,6 @@ from typing import Any
 import peft
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    Lfm2Config,
-    Mamba2Config,
-    OPTConfig,
-    Qwen2MoeConfig,
-)
 
 from seal_core.engines import GenerateRequest, LoraSettings, TrainJob
 from seal_core.generation.plain_generator import PlainGenerator
@@ -29,69 +21,15 @@ from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.peft_trainer import PeftTrainer
 from seal_core.training.policy_sft import update_policy
 from seal_core.types import TrainRow
-from tests.unit.conftest import save_tokenizer
+from tests.families import save_family
 
-ENDS: dict[str, Any] = {"vocab_size": 257, "eos_token_id": 256, "bos_token_id": 256}
-CONFIGS = {
-    "gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=4, initializer_range=0.3, **ENDS),
-    "experts": Qwen2MoeConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        moe_intermediate_size=16,
-        shared_expert_intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_experts=4,
-        num_experts_per_tok=2,
-        initializer_range=0.3,
-        **ENDS,
-    ),
-    "recurrent": Mamba2Config(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_heads=4,
-        head_dim=16,
-        state_size=8,
-        n_groups=1,
-        initializer_range=0.3,
-        pad_token_id=256,
-        **ENDS,
-    ),
-    "hybrid": Lfm2Config(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        layer_types=["conv", "full_attention", "conv"],
-        initializer_range=0.3,
-        pad_token_id=256,
-        **ENDS,
-    ),
-    "dropout": OPTConfig(
-        hidden_size=32,
-        ffn_dim=48,
-        word_embed_proj_dim=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        dropout=0.5,
-        init_std=0.3,
-        pad_token_id=256,
-        **ENDS,
-    ),
-}
 PROMPTS = ("ab", "a longer prompt", "middle")
 
 
 @pytest.fixture
 def save(tmp_path):
     def save(kind: str) -> str:
-        torch.manual_seed(0)
-        folder = tmp_path / kind
-        AutoModelForCausalLM.from_config(CONFIGS[kind]).save_pretrained(folder)
-        save_tokenizer(folder)
-        return str(folder)
+        return str(save_family(tmp_path / kind, kind))
 
     return save
 

@@ -40,7 +40,9 @@ def test_a_verdict_is_remembered_and_recorded(model_path, files, tried, tmp_path
     again = known_verdict(load_model(model_path), ("v_proj", "q_proj"), files)
     assert first == again and first.is_fast and tried == ["torch.float32"]
     assert recorded_verdict(tmp_path / "run" / "model.json") == first
-    assert remembered_verdicts(tmp_path / "known") == [(f"{Path(model_path).name} (float32, cpu)", first)]
+    assert remembered_verdicts(tmp_path / "known") == [
+        (f"{Path(model_path).name} (float32, cpu)", first)
+    ]
 
 
 def test_anything_else_is_tried_anew(model_path, files, tried, monkeypatch) -> None:

@@ -1,0 +1,58 @@
+"""Models of other kinds, as typed: `seal model check`, and a run of one that is used slowly.
+
+1. The check says how a model would be used, in one screen, and exits with 1 if it is refused.
+2. A run on a model whose rows cannot share a batch works, and says that it is slow; so do
+   `seal status` and `seal doctor`.
+3. A run on a model that is refused ends in one line before any work.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_command import DEMO, seal
+from tests.families import save_family
+
+FAST = "fast: answers in batches, each row with its own adapters; trains many adapters at once"
+SLOW = "right, but slow: answers one request at a time over generate() and PEFT"
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [("minilm", FAST), ("experts", FAST), ("recurrent", SLOW)]
+)
+def test_a_check_is_one_screen(tmp_path: Path, kind: str, verdict: str) -> None:
+    """1"""
+    model = kind if kind == "minilm" else str(save_family(tmp_path / kind, kind))
+    out = seal("model", "check", model, cwd=tmp_path)
+    assert out.startswith(f"{model}: {verdict}")
+    assert len(out.splitlines()) < 24
+    found = json.loads(seal("model", "check", model, "--json", cwd=tmp_path))
+    assert found["refused"] is None and found["comparisons"]
+
+
+def test_a_refusal_names_the_reason(tmp_path: Path) -> None:
+    """1, 3"""
+    model = str(save_family(tmp_path / "encoder", "encoder"))
+    assert "refused: generate() answers from other logits" in seal(
+        "model", "check", model, cwd=tmp_path, code=1
+    )
+    command = [*DEMO, "--set", f"model.path={model}", "--set", "run.rounds=0"]
+    seal(*command, cwd=tmp_path, code=2)
+    assert "complete" not in seal("status", cwd=tmp_path)
+    rows = json.loads(
+        seal("sql", "SELECT count(*) n FROM answers", "--format", "json", cwd=tmp_path)
+    )
+    assert rows == [{"n": 0}]
+
+
+def test_a_run_on_a_slow_model_says_so(tmp_path: Path) -> None:
+    """2"""
+    model = str(save_family(tmp_path / "recurrent", "recurrent"))
+    command = [*DEMO, "--set", f"model.path={model}", "--set", "run.rounds=0"]
+    command += ["--set", "sample.max_tokens=16", "--set", "evaluate.max_tokens=4"]
+    assert "Held-out accuracy, run demo" in seal(*command, cwd=tmp_path)
+    for command in ("status", "doctor"):
+        assert SLOW in " ".join(seal(command, cwd=tmp_path).split())
