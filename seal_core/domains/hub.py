@@ -7,9 +7,12 @@ seconds, which every command that needs no data set would otherwise pay.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from seal_core.domains.json_text import check_depth
 from seal_core.domains.records import Parsed, parse_records
 from seal_core.errors import InputError
 
@@ -29,16 +32,18 @@ def read_dataset(path: str, subset: str | None, split: str) -> Parsed:
         InputError: it cannot be loaded, has no such split, or has a bad row.
     """
     name = f"{path} ({split})"
+    if Path(path).is_dir():
+        check_depth(Path(path))
     saved = any((Path(path) / mark).exists() for mark in _SAVED_MARKS)
     rows = _saved(path, split) if saved else _loaded(path, subset, split)
-    return parse_records(name, ((f"{name}: row {i}", row) for i, row in enumerate(rows, start=1)))
+    return parse_records(name, _numbered(name, rows))
 
 
-def read_parquet(file: Path) -> list[dict[str, Any]]:
-    """All rows of a Parquet file as plain Python values.
+def read_parquet(file: Path) -> list[tuple[str, Any]]:
+    """All rows of a Parquet file as plain Python values, each with its place.
 
     Raises:
-        InputError: the file is not Parquet, or has no rows.
+        InputError: the file is not Parquet, or has no rows, or texts that are not UTF-8.
     """
     from datasets import Dataset  # noqa: PLC0415  (slow to import)
 
@@ -50,7 +55,23 @@ def read_parquet(file: Path) -> list[dict[str, Any]]:
                 f"{file.name}: it is not a Parquet file with rows ({_cause(error)}): "
                 "write it again, or use JSON"
             ) from error
-        return list(table)  # pyright: ignore[reportReturnType]  (a Dataset iterates over dicts)
+        return list(_numbered(file.name, table))
+
+
+def _numbered(name: str, rows: Any) -> Iterator[tuple[str, Any]]:
+    """Rows with their places; Python values are made of them, which can fail, only here."""
+    source = iter(rows)
+    for i in count(1):
+        where = f"{name}: row {i}"
+        try:
+            row = next(source, None)
+        except Exception as error:  # as above
+            raise InputError(f"{where}: it cannot be read ({_cause(error)}): save it again") from (
+                error
+            )
+        if row is None:
+            return
+        yield where, row
 
 
 def _saved(path: str, split: str) -> Any:
@@ -78,8 +99,8 @@ def _loaded(path: str, subset: str | None, split: str) -> Any:
             return load_dataset(path, name=subset, split=split)
         # The library's cache tells files by their times, which copies may share.
         with tempfile.TemporaryDirectory() as cache:
-            return list(
-                load_dataset(path, name=subset, split=split, cache_dir=cache, keep_in_memory=True)
+            return load_dataset(
+                path, name=subset, split=split, cache_dir=cache, keep_in_memory=True
             )
     except Exception as error:  # as above, and everything a network can do
         raise InputError(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from seal_core.domains.json_text import Repeated
 from seal_core.errors import InputError
 
 _FORMS = (
@@ -237,8 +238,12 @@ def _text(where: str, field: str, value: Any, blank: bool = False) -> str:
             f"{where}: {field!r} has a broken character (half of a surrogate pair): "
             "save the file as UTF-8 again"
         ) from None
+    if "\0" in value:
+        raise InputError(f"{where}: {field!r} has a NUL character: remove it")
     return value
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, Repeated):
+        return "given twice"
     return "missing" if value is None else f"of type {type(value).__name__}"

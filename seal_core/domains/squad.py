@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
 from seal_core.domains.hub import read_parquet
+from seal_core.domains.json_text import decode_text, parse_json
 from seal_core.domains.records import Parsed, parse_records
 from seal_core.errors import InputError
 
@@ -38,7 +37,7 @@ def read_squad(path: str) -> Parsed:
 
 def _json(file: Path) -> Iterator[Row]:
     try:
-        value = _value(_text(file))
+        value = parse_json(_text(file))
     except ValueError as error:
         fix = "rename it to .jsonl if it has one object per line, else correct it there"
         raise InputError(f"{file.name}: it is not JSON ({error}): {fix}") from None
@@ -54,38 +53,28 @@ def _json(file: Path) -> Iterator[Row]:
 
 def _jsonl(file: Path) -> Iterator[Row]:
     for i, line in enumerate(_text(file).split("\n"), start=1):
-        if not line.strip():
+        # Files that were joined have a byte order mark on any line.
+        text = line.strip().removeprefix("\ufeff")
+        if not text:
             continue
         try:
-            yield f"{file.name}: row {i}", _value(line)
+            yield f"{file.name}: row {i}", parse_json(text)
         except ValueError as error:
             raise InputError(
                 f"{file.name}: row {i}: it is not JSON ({error}): put one object on each line"
             ) from None
 
 
-def _value(text: str) -> Any:
-    """What JSON text stands for. Not the standard library's parser, which ends in other errors
-    at an integer of thousands of digits and at thousands of brackets, and takes `NaN`.
-
-    Raises:
-        ValueError: It is not JSON, or no table of passages could be like that; says where.
-    """
-    return from_json(text, allow_inf_nan=False)
-
-
 def _parquet(file: Path) -> Iterator[Row]:
-    for i, row in enumerate(read_parquet(file), start=1):
-        yield f"{file.name}: row {i}", row
+    yield from read_parquet(file)
 
 
 def _text(file: Path) -> str:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file.name}: it is not UTF-8 ({error}): save it as UTF-8") from None
+        data = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}): check its rights") from None
+    text = decode_text(data, file.name)
     if not text.strip():
         raise InputError(f"{file.name}: the file is empty: write passages with questions to it")
     return text

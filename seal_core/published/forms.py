@@ -7,7 +7,6 @@ may be there or not; those below must be, with values of the right type.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from seal_core.domains.json_text import decode_text
 from seal_core.errors import InputError
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -102,8 +102,9 @@ def read_form(path: Path) -> tuple[ResultsForm | ContinualForm, str]:
         InputError: the file cannot be read, is not JSON, or is neither form; names the place.
     """
     data = _read(path)
+    text = decode_text(data, str(path))
     try:
-        value = from_json(data.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
+        value = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise InputError(f"{path}: it is not JSON: {error}") from None
     try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
+import zipfile
 
 import pytest
 
@@ -74,9 +77,67 @@ def test_a_file_replaced_by_one_of_its_size_and_time_is_read_anew(tmp_path, flat
 def test_a_file_of_a_folder_that_is_no_json_is_one_line(tmp_path, text):
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "train.jsonl").write_text(text)
-    with pytest.raises(InputError, match=r"files(: split 'train'| .train.: row 1)") as caught:
+    said = r"files(: split 'train'| .train.: row 1|.train.jsonl: line 1)"
+    with pytest.raises(InputError, match=said) as caught:
         read_dataset(str(tmp_path / "files"), None, "train")
     assert "\n" not in str(caught.value)
+
+
+DEEP = '{"n": ' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz"])
+def test_a_row_so_deep_that_the_library_would_crash_is_named(tmp_path, flat_rows, name):
+    """The process would end with a segmentation fault, and say nothing."""
+    text = f"{json.dumps(flat_rows[0])}\n{DEEP}\n".encode()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    with pytest.raises(InputError, match=rf"files.{name}: line 2: it is nested too deeply"):
+        read_dataset(str(tmp_path / "files"), None, "train")
+
+
+def test_a_deep_file_that_is_no_json_lines_is_named(tmp_path):
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "train.json").write_text("[\n" * 50_000 + "]\n" * 50_000)
+    with pytest.raises(InputError, match=r"files.train.json: it is nested too deeply"):
+        read_dataset(str(tmp_path / "files"), None, "train")
+
+
+def test_a_compressed_file_that_is_cut_is_named(tmp_path, flat_rows):
+    (tmp_path / "files").mkdir()
+    whole = gzip.compress(json.dumps(flat_rows).encode())
+    (tmp_path / "files" / "train.json.gz").write_bytes(whole[:-12])
+    with pytest.raises(InputError, match=r"files.train.json.gz: cannot be read"):
+        read_dataset(str(tmp_path / "files"), None, "train")
+
+
+@pytest.mark.parametrize("ending", ["jsonl.gz", "zip", "parquet", "csv"])
+def test_rows_of_any_kind_of_file_are_those_it_holds_now(tmp_path, ending):
+    (tmp_path / "files").mkdir()
+    file = tmp_path / "files" / f"train.{ending}"
+
+    def content(answer: str) -> str:
+        _write(file, ending, answer)
+        os.utime(file, ns=(10**18, 10**18))
+        (problem,) = read_dataset(str(file.parent), None, "train").problems
+        return problem.questions[0].golds[0]
+
+    assert content("one") == "one"
+    size = file.stat().st_size
+    assert content("two") == "two" and file.stat().st_size == size
+
+
+def _write(file, ending: str, answer: str) -> None:
+    row = {"title": "T", "context": "C.", "question": "Q?", "answer": answer}
+    if ending == "parquet":
+        datasets.Dataset.from_list([row]).to_parquet(str(file))
+    elif ending == "csv":
+        file.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    elif ending == "zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("train.jsonl"), json.dumps(row))
+    else:
+        file.write_bytes(gzip.compress(json.dumps(row).encode(), compresslevel=0, mtime=0))
 
 
 def test_a_missing_split_lists_those_there_are(saved):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from seal_core.domains.records import RawQuestion
@@ -94,6 +96,7 @@ EXPECTED = [
         ("hub.json", HUB_ROWS),
         ("hub.jsonl", lines(HUB_ROWS)),
         ("bom.json", "\ufeff" + json.dumps(FLAT)),
+        ("joined.jsonl", "\n".join("\ufeff" + json.dumps(row) for row in FLAT)),
     ],
 )
 def test_every_form_gives_the_same_passages(write, name, value):
@@ -168,6 +171,7 @@ GOOD: dict[str, Any] = {
         ({"questions": ["Q?"]}, r"a.json: row 2: questions\[1\]: it is not an object"),
         ({"context": " "}, "a.json: row 2: 'context' is blank"),
         ({"context": 3}, "a.json: row 2: 'context' is of type int"),
+        ({"context": "C\0."}, "a.json: row 2: 'context' has a NUL character: remove it"),
         ({"title": 3}, "a.json: row 2: 'title' is of type int"),
         ({"context": "\ud800"}, "a.json: it is not JSON .unexpected end of hex escape at line 1"),
         ({"questions": [{"question": "Q?"}]}, r"row 2: questions\[1\]: 'answer' is missing"),
@@ -194,6 +198,39 @@ def test_a_bad_row_is_named_with_its_field(write, change, message):
     path = write("a.json", [{**GOOD, "context": "Other."}, {**GOOD, **change}])
     with pytest.raises(InputError, match=message):
         read_squad(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "field"),
+    [
+        ('"context": "C."', "'context' is given twice: it must be a text"),
+        ('"title": "T"', "'title' is given twice: it must be a text"),
+        ('"answer": "A"', r"questions\[1\]: 'answer' is given twice"),
+        ('"question": "Q?"', r"questions\[1\]: 'question' is given twice"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_a_field_that_stands_twice_is_named(write, name, old, field):
+    """Which of the two is meant, nobody knows."""
+    row = json.dumps(GOOD).replace(old, f'{old}, {old[:-1]} again"')
+    path = write(name, row if name == "a.jsonl" else f"[{row}]")
+    with pytest.raises(InputError, match=f"{name}: row 1: {field}"):
+        read_squad(path)
+
+
+def test_other_fields_may_stand_twice(write):
+    path = write("a.jsonl", json.dumps(GOOD)[:-1] + ', "id": 1, "id": 2}')
+    assert len(read_squad(path).problems) == 1
+
+
+def test_a_parquet_file_with_broken_text_names_the_row(tmp_path):
+    texts = pa.array([b"fine", b"\xe9\xff"], pa.binary())
+    context = pa.StringArray.from_buffers(2, *texts.buffers()[1:])
+    asked = pa.array([[{"question": "Q?", "answer": "A"}]] * 2)
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"context": context, "questions": asked}), file)
+    with pytest.raises(InputError, match=r"rows.parquet: row 2: it cannot be read .*0xe9"):
+        read_squad(str(file))
 
 
 def test_duplicate_passages_name_both_positions(write):
@@ -237,6 +274,16 @@ def test_missing_file_folder_and_wrong_encoding(tmp_path):
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(InputError, match="it is a folder"):
         read_squad(str(tmp_path / "folder.json"))
-    (tmp_path / "latin.json").write_bytes('["é"]'.encode("latin-1"))
-    with pytest.raises(InputError, match="it is not UTF-8"):
+    (tmp_path / "latin.json").write_bytes('[\n"é"]'.encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin.json: line 2: it is not UTF-8 \(byte 0xe9\)"):
         read_squad(str(tmp_path / "latin.json"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_another_encoding_is_named(tmp_path, name, encoding):
+    file = tmp_path / name
+    file.write_text(json.dumps(FLAT), encoding=encoding)
+    said = f"{name}: it is {encoding.upper()}, not UTF-8: save it as UTF-8"
+    with pytest.raises(InputError, match=said):
+        read_squad(str(file))

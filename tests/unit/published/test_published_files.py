@@ -198,7 +198,10 @@ def test_mistakes(tmp_path: Path, content: Any, path: str, value: Any, message: 
     [
         (b"", "not JSON"),
         (b'{"articles": [', "not JSON"),
-        (b"\xff\xfe", "not JSON"),
+        (b"\xff\xfe", "it is UTF-16, not UTF-8"),
+        ('{"a": 1}'.encode("utf-16-le"), "it is UTF-16-LE, not UTF-8"),
+        (b'{"a":\n"\xe9"}', "line 2: it is not UTF-8 .byte 0xe9."),
+        (b'{"articles": ' + b"9" * 5000 + b"}", "not JSON: number out of range at line 1"),
         (b"[" * 10**6, "not JSON"),
         (b'{"articles": "\\ud800"}', "not JSON"),
         (b"[]", "no result file of the reference implementation"),
