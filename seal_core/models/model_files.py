@@ -125,8 +125,24 @@ def _check_weights(folder: Path, path: str) -> None:
         )
 
 
+def model_folder(path: str, revision: str | None = None) -> Path:
+    """Where a model's files lie on this machine.
+
+    Raises:
+        InputError: A hub id is not in the local cache.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    return _hub_repo(path) / "snapshots" / _hub_commit(path, revision)
+
+
+def _hub_repo(path: str) -> Path:
+    return Path(constants.HF_HUB_CACHE) / f"models--{path.replace('/', '--')}"
+
+
 def _hub_commit(path: str, revision: str | None) -> str:
-    repo = Path(constants.HF_HUB_CACHE) / f"models--{path.replace('/', '--')}"
+    repo = _hub_repo(path)
     wanted = revision or "main"
     ref = repo / "refs" / wanted
     commit = ref.read_text().strip() if ref.is_file() else wanted
