@@ -52,6 +52,7 @@ class Preflight:
         precision: Of the model, in all that it does; never `auto`.
         engine_version: Of the library that answers.
         evaluates: What the run measures, if that is all it does.
+        rehash: The model's files are hashed whatever is remembered of them.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Preflight:
     precision: str
     engine_version: str
     evaluates: Measured | None = None
+    rehash: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class OpenRun:
     heldout: list[Shard]
 
 
-def preflight(config: Config, name: str | None) -> Preflight:
+def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflight:
     """Checks name, data, prompts, grader, model folder and vLLM; reads, but writes nothing.
 
     Raises:
@@ -92,7 +94,8 @@ def preflight(config: Config, name: str | None) -> Preflight:
     model, device = config.model, config.execution.device
     precision = used_precision(path, model.revision, model.dtype, device)
     engine_version = check_serving(config, path, precision)
-    return Preflight(run, config, path, domain, domain.load(), precision, engine_version)
+    problems = domain.load()
+    return Preflight(run, config, path, domain, problems, precision, engine_version, rehash=rehash)
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def register(
 def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]:
     """What the name of a run stands for; and the digest of its model, as it is used."""
     config = checked.config
-    used = digest([_files_digest(checked, store), checked.precision])
+    used = digest([_files_digest(checked, store, checked.rehash), checked.precision])
     contents = {
         "model": used,
         "train": digest([problem.problem_id for problem in checked.problems.train]),
@@ -158,9 +161,9 @@ def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]
     return identity, used
 
 
-def _files_digest(checked: Preflight, store: Store) -> str:
+def _files_digest(checked: Preflight, store: Store, rehash: bool = False) -> str:
     known = store.state_root / "_state" / "models.json"
-    return model_digest(checked.model_path, checked.config.model.revision, cache_path=known)
+    return model_digest(checked.model_path, checked.config.model.revision, known, rehash)
 
 
 Engines = tuple[Generator, PolicyTrainer]
@@ -227,6 +230,11 @@ def open_run(
             scratch=scratch,
             lease=lease,
         )
+        if config.engine.servers:
+            progress.note(
+                f"this run's precision is {checked.precision}; its servers cannot be asked for "
+                f"theirs and must have been started with --dtype {checked.precision}"
+            )
         if resumed:
             tell_change(store, checked, progress.note)
         try:

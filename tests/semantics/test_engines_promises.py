@@ -6,7 +6,8 @@
 3. Every execution that uses the model has engine, version and precision in its row.
 4. A run that another engine or version goes on with says so, in a note, and in `seal status`.
 5. What a fork takes over counts as made by the engine that made it.
-6. Executions of a version with fewer columns are neither lost nor doubled.
+6. `--rehash` believes no remembered digest of the model's files.
+7. Executions of a version with fewer columns are neither lost nor doubled.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.commands.run import check
 from seal_core.engines import GenerateRequest
 from seal_core.errors import InputError, StageError
 from seal_core.fingerprint import canonical_json, digest
@@ -30,7 +32,7 @@ from storage.rows import StageRow
 from storage.store import Store
 from tasks import opening
 from tests.semantics.conftest import Runner
-from tests.semantics.runs import ask
+from tests.semantics.runs import ROOT, ask
 from tests.semantics.scripted import Scripted
 
 NOW = version("transformers")
@@ -117,6 +119,36 @@ def test_what_a_fork_takes_over_counts(done: Runner, store: Path, monkeypatch) -
     assert made[0][0] > 0
     assert any(note.startswith("answers mix engines: ") for note in done.notes)
     assert not any(note.startswith("training mix") for note in done.notes)
+
+
+def test_rehash_believes_no_remembered_digest(done: Runner, store: Path, inputs: Path) -> None:
+    known = store / "_state" / "models.json"
+    lies = {path: [*entry[:-1], "0" * 64] for path, entry in json.loads(known.read_text()).items()}
+    known.write_text(json.dumps(lies))
+    assert done.plan().refused
+    config = done.config({})
+    sets = {
+        "data.path": config.data.path,
+        "model.path": config.model.path,
+        "sample.edits_per_problem": config.sample.edits_per_problem,
+        "finetune.repeats": 1,
+        "run.rounds": 1,
+    }
+    words = ["plan", str(ROOT / "configs/squad.toml"), "--name", "a", "--store", str(store)]
+    words += [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+    refused = CliRunner().invoke(app, [*words, "--json"])
+    assert json.loads(refused.output)["refused"]
+    planned = json.loads(CliRunner().invoke(app, [*words, "--rehash", "--json"]).output)
+    assert planned["refused"] == []
+    assert all(stage["cached"] == stage["shards"] for stage in planned["stages"])
+    assert str(inputs / "model" / "model.safetensors") in json.loads(known.read_text())
+    check(
+        str(ROOT / "configs/squad.toml"),
+        "a",
+        [f"execution.store={store}", *words[7::2]],
+        None,
+        rehash=True,
+    )
 
 
 def test_history_of_a_version_with_fewer_columns_is_kept_once(
