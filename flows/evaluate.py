@@ -31,6 +31,7 @@ def evaluate_policy(
     policy: str | None = None,
     name: str | None = None,
     overrides: Sequence[str] = (),
+    rehash: bool = False,
 ) -> str:
     """Measures a policy on the config's held-out problems; returns the name of the new run.
 
@@ -40,6 +41,7 @@ def evaluate_policy(
         policy: Id of the policy; the latest of `run` by default.
         name: Run whose partition the rows go to; default is `RUN-eval-POLICY`.
         overrides: Settings as `section.key=value`.
+        rehash: Hash the model's files whatever is remembered of them.
     """
     watch_worker()
     loaded = load_config(config, with_store(overrides))
@@ -47,7 +49,7 @@ def evaluate_policy(
     policy_id, round_index, ref = find_policy(store, run, policy)
     default = f"{run}-eval-{policy_id.removeprefix('policy-')[:12]}"
     checked = replace(
-        preflight(loaded, name or default), evaluates=Measured(policy_id, round_index + 1)
+        preflight(loaded, name or default, rehash), evaluates=Measured(policy_id, round_index + 1)
     )
     with reported(checked.name, loaded.execution.store) as progress:
         measure(checked, progress, ref, round_index)

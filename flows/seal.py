@@ -50,6 +50,7 @@ def seal(
     name: str | None = None,
     overrides: Sequence[str] = (),
     fork: str | None = None,
+    rehash: bool = False,
 ) -> str:
     """Runs, or resumes, a SEAL run; returns its name.
 
@@ -59,9 +60,10 @@ def seal(
             the day that the flow run is scheduled for, which a retry does not change.
         overrides: Settings as `section.key=value`.
         fork: Run whose finished work this one starts from.
+        rehash: Hash the model's files whatever is remembered of them.
     """
     watch_worker()
-    checked = preflight(load_config(config, with_store(overrides)), dated(name))
+    checked = preflight(load_config(config, with_store(overrides)), dated(name), rehash)
     with reported(checked.name, checked.config.execution.store) as progress:
         run_rounds(checked, progress, fork=fork)
     return checked.name

@@ -17,6 +17,7 @@ from storage.rows import RunRow
 from storage.runs import get_run
 from storage.status import StageStatus, in_flight, run_status, verdict_path
 from storage.store import Store
+from tasks.engines_used import EngineUse, engines_used, mixtures
 from tasks.results import has_result
 from tasks.work import OUTPUTS
 
@@ -54,6 +55,7 @@ class RunStanding:
 
     Attributes:
         model: How its model was used last on this machine; None if that is not known.
+        engines: What made its shards, those taken over from other runs too.
     """
 
     run: str
@@ -62,6 +64,7 @@ class RunStanding:
     imported: bool
     in_flight: int
     model: Verdict | None
+    engines: list[EngineUse]
     stages: list[StageStanding]
 
     @property
@@ -77,7 +80,7 @@ class RunStanding:
 
     def to_json(self) -> dict[str, Any]:
         """What `seal status --json` prints for the run."""
-        return {**asdict(self), "left": self.left}
+        return {**asdict(self), "left": self.left, "mixed": mixtures(self.engines)}
 
 
 def run_standing(store: Store, name: str) -> RunStanding:
@@ -100,6 +103,7 @@ def run_standing(store: Store, name: str) -> RunStanding:
         imported=is_imported(row),
         in_flight=in_flight(store, name),
         model=recorded_verdict(verdict_path(store, name)),
+        engines=engines_used(store, name),
         stages=stages,
     )
 

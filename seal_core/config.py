@@ -21,6 +21,9 @@ EMBEDDED = "minilm"
 """Name of the model and of the data source that ship with the package."""
 
 
+_OF_THE_MODEL = ("--model", "--revision", "--dtype", "--quantization", "-q", "--hf-overrides")
+
+
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys refused."""
 
@@ -287,7 +290,7 @@ class EngineSection(Section):
         max_model_len: Longest sequence in tokens; None for the model's own context.
         start_timeout: Seconds until the server must be healthy.
         request_timeout: Seconds for one request to a server.
-        args: Further arguments of `vllm serve`.
+        args: Further arguments of `vllm serve`; none that changes the model or its precision.
     """
 
     kind: Literal["transformers", "vllm"] = "transformers"
@@ -301,6 +304,18 @@ class EngineSection(Section):
     start_timeout: PositiveFloat = 600.0
     request_timeout: PositiveFloat = 600.0
     args: tuple[str, ...] = ()
+
+    @field_validator("args")
+    @classmethod
+    def _args_leave_the_model(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for arg in value:
+            name = arg.partition("=")[0].replace("_", "-")
+            if name in _OF_THE_MODEL:
+                raise ValueError(
+                    f"engine.args has {name}, which changes what is answered and would be in no "
+                    "cache key: set model.path, model.revision or model.dtype instead"
+                )
+        return value
 
     @model_validator(mode="after")
     def _settings_fit_kind(self) -> EngineSection:

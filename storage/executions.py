@@ -89,8 +89,23 @@ def check_history(store: Store, run: str, note: Callable[[str], None]) -> None:
         if problem := execution_problem(store, path):
             note(f"{problem}; set aside")
             store.set_aside(path)
+    rows: list[StageRow] | None = None
     for path in store.files.glob(f"{EXECUTION_RECORDS}/{run}/*.json"):
-        if said := _restore(store, run, path):
+        try:
+            round_index, row = _read(store, path)
+        except StoreError as error:
+            store.set_aside(path)
+            note(f"{error}; {_copy_again(store, run, path)}")
+            continue
+        ref = store.append_part("stages", [row], run=run, round_index=round_index, write=False)
+        if store.verify(ref) is None:
+            continue
+        if rows is None:
+            rows = [found for _, found in store.rows("stages", run)]
+        # Another version of the code wrote it in other bytes, under another name.
+        if row not in rows and (
+            said := restore_execution(store, ref, run, round_index, asdict(row))
+        ):
             note(said)
 
 
@@ -116,16 +131,6 @@ def note_problems(store: Store, run: str) -> Iterator[str]:
                 continue  # It has just ended.
             except StoreError as error:
                 yield str(error)
-
-
-def _restore(store: Store, run: str, path: str) -> str | None:
-    try:
-        round_index, row = _read(store, path)
-    except StoreError as error:
-        store.set_aside(path)
-        return f"{error}; {_copy_again(store, run, path)}"
-    ref = store.append_part("stages", [row], run=run, round_index=round_index, write=False)
-    return restore_execution(store, ref, run, round_index, asdict(row))
 
 
 def _copy_again(store: Store, run: str, path: str) -> str:

@@ -84,6 +84,10 @@ class RunRow:
     parent_run: str | None
 
 
+ANSWERING = ("sample", "evaluate")
+"""Stages whose model answers; others train it, or do without one."""
+
+
 @dataclass(frozen=True, slots=True)
 class StageRow:
     """One execution of one shard of a stage; cached shards are not executed and have no row.
@@ -106,6 +110,10 @@ class StageRow:
         attempt: 1 for the first try of a task run.
         versions: Versions of the packages that did the work, as JSON.
         error: None, or why the execution failed as a whole.
+        engine: What computed with the model: `transformers`, or `vllm`, which only answers. None
+            for stages without a model, and for executions of versions that did not record it.
+        engine_version: Version of that library; of running servers as they said at the start.
+        precision: Type of the model's weights.
     """
 
     stage: str
@@ -124,3 +132,6 @@ class StageRow:
     attempt: int
     versions: str
     error: str | None
+    engine: str | None = None
+    engine_version: str | None = None
+    precision: str | None = None

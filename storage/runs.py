@@ -19,6 +19,7 @@ from storage.rows import RunRow
 from storage.store import Store
 
 _MISSING = object()
+_PRECISION = "contents.precision"
 
 
 def register_run(
@@ -109,8 +110,10 @@ def config_changes(found: RunRow, config: Mapping[str, Any]) -> list[str]:
     keys = [
         k for k in sorted(old.keys() | new.keys()) if old.get(k, _MISSING) != new.get(k, _MISSING)
     ]
-    # Other problems, if another setting is the reason, are not worth a word.
+    # Other problems, if another setting is the reason, are not worth a word; the digest of the
+    # model as it is used changes with its precision.
     settings = [key for key in keys if not key.startswith("contents.")]
+    settings = settings or [key for key in keys if key == _PRECISION]
     return [
         f"{key}: {_show(old.get(key, _MISSING))} -> {_show(new.get(key, _MISSING))}"
         for key in settings or keys
@@ -177,10 +180,28 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
 def _refusal(found: RunRow, changes: list[str]) -> str:
     if "import" in json.loads(found.config_json):
         return f"run {found.run!r} was imported from a file: choose another --name"
+    if changes[0].startswith(_PRECISION):
+        return _other_precision(found)
     return (
         f"run {found.run!r} exists with another config ({'; '.join(changes)}): "
         f"undo the change, give this one another --name, or fork it with --name NEW "
         f"--fork {found.run}, which repeats only what the change concerns"
+    )
+
+
+def _other_precision(found: RunRow) -> str:
+    """`model.dtype` is `auto` as it was, and stands for something else here."""
+    recorded = _leaves(json.loads(found.config_json)).get(_PRECISION)
+    if recorded is None:
+        return (
+            f"run {found.run!r} is of a version of seal that did not record in which precision "
+            "model.dtype = 'auto' used the model, so going on could mix two: start anew with "
+            "another --name"
+        )
+    return (
+        f"run {found.run!r} uses its model in {recorded}, and model.dtype = 'auto' is another "
+        "precision here (float32 on a CPU, the checkpoint's own on a GPU): go on with --name NEW "
+        f"--fork {found.run} --set model.dtype={recorded}"
     )
 
 

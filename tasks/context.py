@@ -66,6 +66,8 @@ class RunContext:
     Prefect hashes and stores task parameters, so engines and the store are found here instead.
 
     Attributes:
+        precision: Of the model, in all that it does.
+        engine_version: Of the library that answers.
         resumed: Whether the run was there before, so that what is missing was lost.
         planner: Set if nothing is to be run; see `tasks.planning`.
         stopping: Set when the run ends, for whatever reason.
@@ -85,6 +87,8 @@ class RunContext:
     generator: Generator
     trainer: PolicyTrainer
     progress: Progress
+    precision: str = ""
+    engine_version: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
     resumed: bool = False
     planner: Planner | None = None

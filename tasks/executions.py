@@ -17,7 +17,7 @@ import prefect.runtime.task_run as task_run
 from seal_core.errors import StoreError
 from seal_core.fingerprint import canonical_json
 from storage.executions import STOPPED, begin_execution, end_execution, keep_execution
-from storage.rows import StageRow
+from storage.rows import ANSWERING, StageRow
 from storage.store import Store
 from tasks.context import RunContext
 from tasks.results import read_result
@@ -91,7 +91,18 @@ def _begun(context: RunContext, work: Work) -> StageRow:
         attempt=task_run.run_count or 1,
         versions=canonical_json(_versions()),
         error=None,
+        **_engine(context, work),
     )
+
+
+def _engine(context: RunContext, work: Work) -> dict[str, str]:
+    """What computed with the model; nothing for stages that do without one."""
+    if work.identity["model"] is None:
+        return {}
+    kind, used = "transformers", version("transformers")
+    if work.stage in ANSWERING:
+        kind, used = context.config.engine.kind, context.engine_version
+    return {"engine": kind, "engine_version": used, "precision": context.precision}
 
 
 def _ended(begun: StageRow, execution: Execution, seconds: float, error: str | None) -> StageRow:

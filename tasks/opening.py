@@ -16,6 +16,7 @@ from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
 from seal_core.models.model_files import check_model_folder, is_hub_id, model_digest
+from seal_core.models.precision import used_precision
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
 from storage.compact_settle import settle_compaction
@@ -29,6 +30,7 @@ from storage.runs import get_run, register_run
 from storage.status import verdict_folder, verdict_path
 from storage.store import Store
 from tasks.context import PolicyTrainer, Progress, RunContext, use
+from tasks.engines_used import engines_used, mixtures, tell_change
 from tasks.scratch import run_scratch
 from tasks.serving import check_serving, serving
 from tasks.shards import Shard, store_shards
@@ -47,7 +49,10 @@ class Preflight:
     """What is known of a run before its first write; every check on the input has passed.
 
     Attributes:
+        precision: Of the model, in all that it does; never `auto`.
+        engine_version: Of the library that answers.
         evaluates: What the run measures, if that is all it does.
+        rehash: The model's files are hashed whatever is remembered of them.
     """
 
     name: str
@@ -55,7 +60,10 @@ class Preflight:
     model_path: str
     domain: Domain
     problems: ProblemSet
+    precision: str
+    engine_version: str
     evaluates: Measured | None = None
+    rehash: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class OpenRun:
     heldout: list[Shard]
 
 
-def preflight(config: Config, name: str | None) -> Preflight:
+def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflight:
     """Checks name, data, prompts, grader, model folder and vLLM; reads, but writes nothing.
 
     Raises:
@@ -83,8 +91,11 @@ def preflight(config: Config, name: str | None) -> Preflight:
     check_model_folder(path)
     if is_hub_id(path) and not Path(path).exists():
         model_digest(path, config.model.revision)  # says how to download it if it is not there
-    check_serving(config, path)
-    return Preflight(run, config, path, domain, domain.load())
+    model, device = config.model, config.execution.device
+    precision = used_precision(path, model.revision, model.dtype, device)
+    engine_version = check_serving(config, path, precision)
+    problems = domain.load()
+    return Preflight(run, config, path, domain, problems, precision, engine_version, rehash=rehash)
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ class Registered:
     """A run whose name is claimed.
 
     Attributes:
-        model_digest: Of the base model as it is used: its files, and a dtype if one is set.
+        model_digest: Of the base model as it is used: its files, and the precision.
     """
 
     store: Store
@@ -136,23 +147,23 @@ def register(
 def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]:
     """What the name of a run stands for; and the digest of its model, as it is used."""
     config = checked.config
-    files = _files_digest(checked, store)
-    dtype = config.model.dtype
-    used = files if dtype == "auto" else digest([files, dtype])
+    used = digest([_files_digest(checked, store, checked.rehash), checked.precision])
     contents = {
         "model": used,
         "train": digest([problem.problem_id for problem in checked.problems.train]),
         "heldout": digest([problem.problem_id for problem in checked.problems.heldout]),
     }
+    if config.model.dtype == "auto":
+        contents["precision"] = checked.precision
     identity = {**config.identity(), "contents": contents}
     if checked.evaluates is not None:
         identity["evaluates"] = asdict(checked.evaluates)
     return identity, used
 
 
-def _files_digest(checked: Preflight, store: Store) -> str:
+def _files_digest(checked: Preflight, store: Store, rehash: bool = False) -> str:
     known = store.state_root / "_state" / "models.json"
-    return model_digest(checked.model_path, checked.config.model.revision, cache_path=known)
+    return model_digest(checked.model_path, checked.config.model.revision, known, rehash)
 
 
 Engines = tuple[Generator, PolicyTrainer]
@@ -170,7 +181,9 @@ def engine_processes(checked: Preflight, store: Store) -> Iterator[Engines]:
         if checked.config.engine.kind == "transformers":
             yield PooledGenerator(pool, timeout), trainer
         else:
-            with serving(checked.config, checked.model_path, log_dir) as generator:
+            with serving(
+                checked.config, checked.model_path, checked.precision, log_dir
+            ) as generator:
                 yield generator, trainer
 
 
@@ -210,16 +223,27 @@ def open_run(
             generator=generator,
             trainer=trainer,
             progress=progress,
+            precision=checked.precision,
+            engine_version=checked.engine_version,
             resumed=resumed,
             after_engines=after_engines,
             scratch=scratch,
             lease=lease,
         )
+        if config.engine.servers:
+            progress.note(
+                f"this run's precision is {checked.precision}; its servers cannot be asked for "
+                f"theirs and must have been started with --dtype {checked.precision}"
+            )
+        if resumed:
+            tell_change(store, checked, progress.note)
         try:
             with use(context):
                 yield cut_shards(context, checked, registered.row.shard_size)
         finally:
             context.stopping.set()
+        for line in mixtures(engines_used(store, checked.name)):
+            progress.note(line)
 
 
 def check_free(registered: Registered) -> None:
@@ -264,7 +288,7 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         model_path=checked.model_path,
         revision=checked.config.model.revision,
         device=execution.device,
-        dtype=checked.config.model.dtype,
+        dtype=checked.precision,
         threads=execution.threads,
         max_batch_tokens=execution.max_batch_tokens,
         trainer=execution.trainer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from seal_core.config import Config
@@ -13,22 +14,26 @@ from seal_core.generation.vllm.checks import check_vllm
 from seal_core.generation.vllm.options import VllmOptions
 
 
-def check_serving(config: Config, model_path: str) -> None:
+def check_serving(config: Config, model_path: str, precision: str) -> str:
     """Checks what `serving` needs, if the run needs it.
+
+    Returns:
+        Version of the library that answers.
 
     Raises:
         InputError: vLLM is not installed, or a server will not do; with the fix.
     """
     if config.engine.kind == "vllm":
-        check_vllm(vllm_options(config, model_path))
+        return check_vllm(vllm_options(config, model_path, precision))
+    return version("transformers")
 
 
 @contextmanager
-def serving(config: Config, model_path: str, log_dir: Path) -> Iterator[Generator]:
+def serving(config: Config, model_path: str, precision: str, log_dir: Path) -> Iterator[Generator]:
     """A generator on vLLM that ends, with its server, with the block."""
     # It imports torch for the tokenizer and the adapters, which only these runs need here.
     module = importlib.import_module("seal_core.generation.vllm.generator")
-    options = vllm_options(config, model_path)
+    options = vllm_options(config, model_path, precision)
     generator = module.VllmGenerator(options, log_dir, config.execution.shard_timeout)
     try:
         yield generator
@@ -36,7 +41,7 @@ def serving(config: Config, model_path: str, log_dir: Path) -> Iterator[Generato
         generator.close()
 
 
-def vllm_options(config: Config, model_path: str) -> VllmOptions:
+def vllm_options(config: Config, model_path: str, precision: str) -> VllmOptions:
     """The engine's options; the largest adapter is the policy's with an edit's on top."""
     engine = config.engine
     policy_rank = config.update.rank if config.run.rounds else 0
@@ -44,7 +49,7 @@ def vllm_options(config: Config, model_path: str) -> VllmOptions:
         model_path=model_path,
         model_name=config.model.path,
         revision=config.model.revision,
-        dtype=config.model.dtype,
+        dtype=precision,
         servers=engine.servers,
         python=engine.python,
         max_rank=policy_rank + config.finetune.rank,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import JsonOption
+from flows.commands.options import JsonOption, RehashOption
 from flows.commands.run import store_setting
 from flows.loading import load_config
 from flows.terminal import table_console
@@ -23,13 +23,14 @@ def plan(
     ] = None,
     store: Annotated[str | None, typer.Option(help="The store.", envvar="SEAL_STORE")] = None,
     fork: Annotated[str | None, typer.Option(help="Plan a fork of this run.")] = None,
+    rehash: RehashOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Shows by stage what is cached, what would run, and which field changed; runs nothing."""
     settings = list(overrides or [])
     if store is not None:
         settings.insert(0, store_setting(store))
-    checked = preflight(load_config(config, settings), name)
+    checked = preflight(load_config(config, settings), name, rehash)
     # Prefect, which the stages import, takes seconds; wrong input is answered before.
     from flows.planning import plan_run, print_plan  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.options import JsonOption
+from flows.commands.options import JsonOption, RehashOption
 from flows.environment import prepare_prefect
 from flows.loading import load_config
 from flows.server import check_named_server, start_server
@@ -39,6 +39,7 @@ def run(
     fork: Annotated[
         str | None, typer.Option(help="Start from the finished work of this run.")
     ] = None,
+    rehash: RehashOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Runs an experiment, or resumes it where it stopped; ends with the results table."""
@@ -48,7 +49,7 @@ def run(
         settings.insert(0, store_setting(store))
     try:
         check_named_server()
-        store_root = check(config, name, settings, fork)
+        store_root = check(config, name, settings, fork, rehash)
         start_server(prepare_prefect(store_root))
         # Prefect reads its settings when it is imported, so nothing above may import it.
         from flows.execute import execute  # noqa: PLC0415
@@ -64,12 +65,19 @@ def store_setting(store: str) -> str:
     return f"execution.store={json.dumps(store)}"  # As a TOML string.
 
 
-def check(config: str, name: str | None, settings: list[str], fork: str | None = None) -> str:
+def check(
+    config: str,
+    name: str | None,
+    settings: list[str],
+    fork: str | None = None,
+    rehash: bool = False,
+) -> str:
     """Checks all input and claims the run's name before Prefect starts; the store's folder.
 
     A mistake shows at once this way, and not after the seconds that a server takes to start.
     """
-    checked = preflight(load_config(config, settings), name)
+    # What is found is remembered, so that the flow need not hash the files again.
+    checked = preflight(load_config(config, settings), name, rehash)
     registered = register(checked, fork, _note)
     check_free(registered)
     return str(registered.store.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from flows.standing import RunStanding, run_standing
 from flows.terminal import table_console
 from storage.runs import list_runs
 from storage.store import Store
+from tasks.engines_used import mixtures
 
 _COLUMNS = ("stage", "shards", "done", "cached", "failed", "killed", "left")
 _COLUMNS += ("units", "errors", "seconds", "tokens")
@@ -38,6 +40,8 @@ def status(
         console.print(_summary(run), markup=False)
         if run.model is not None:
             console.print(f"model {run.model}", markup=False)
+        for line in _engines(run):
+            console.print(line, markup=False)
 
 
 def _table(run: RunStanding) -> Table:
@@ -49,6 +53,13 @@ def _table(run: RunStanding) -> Table:
         spent = (str(line.units), str(line.errors), f"{line.seconds:.1f}", str(line.tokens))
         table.add_row(line.label, *("–" if n is None else str(n) for n in counts), *spent)
     return table
+
+
+def _engines(run: RunStanding) -> list[str]:
+    """What answered and what trained, or between which the run is divided."""
+    purposes = Counter(use.purpose for use in run.engines)
+    alone = [f"{use.purpose} by {use}" for use in run.engines if purposes[use.purpose] == 1]
+    return [*alone, *mixtures(run.engines)]
 
 
 def _summary(run: RunStanding) -> str:

@@ -74,7 +74,12 @@ def is_hub_id(path: str) -> bool:
     return _HUB_ID.fullmatch(path) is not None and not path.startswith(".")
 
 
-def model_digest(path: str, revision: str | None = None, cache_path: Path | None = None) -> str:
+def model_digest(
+    path: str,
+    revision: str | None = None,
+    cache_path: Path | None = None,
+    rehash: bool = False,
+) -> str:
     """What the model's answers depend on, as one text that is stable between machines.
 
     Args:
@@ -82,6 +87,7 @@ def model_digest(path: str, revision: str | None = None, cache_path: Path | None
         revision: Branch, tag or commit of a hub id; None for `main`.
         cache_path: JSON file that remembers file digests by path, size, times of modification and
             change, and inode, so that 15 GB of weights are hashed once; None to hash every time.
+        rehash: Hash them whatever is remembered, and remember what is found.
 
     Returns:
         A SHA-256 over names and contents of the folder's weights, config and tokenizer, or the
@@ -101,6 +107,9 @@ def model_digest(path: str, revision: str | None = None, cache_path: Path | None
     )
     known = _read_cache(cache_path)
     before = dict(known)
+    if rehash:
+        for name in names:
+            known.pop(str((folder / name).resolve()), None)
     hashes = {name: _file_digest(folder / name, known) for name in names}
     if cache_path is not None and known != before:
         with suppress(OSError):  # It may be read-only: then the files are hashed the next time.
@@ -125,8 +134,24 @@ def _check_weights(folder: Path, path: str) -> None:
         )
 
 
+def model_folder(path: str, revision: str | None = None) -> Path:
+    """Where a model's files lie on this machine.
+
+    Raises:
+        InputError: A hub id is not in the local cache.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    return _hub_repo(path) / "snapshots" / _hub_commit(path, revision)
+
+
+def _hub_repo(path: str) -> Path:
+    return Path(constants.HF_HUB_CACHE) / f"models--{path.replace('/', '--')}"
+
+
 def _hub_commit(path: str, revision: str | None) -> str:
-    repo = Path(constants.HF_HUB_CACHE) / f"models--{path.replace('/', '--')}"
+    repo = _hub_repo(path)
     wanted = revision or "main"
     ref = repo / "refs" / wanted
     commit = ref.read_text().strip() if ref.is_file() else wanted

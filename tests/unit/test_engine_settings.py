@@ -19,6 +19,13 @@ def test_running_servers_take_no_settings_of_a_start() -> None:
         EngineSection(kind="vllm", servers=("http://localhost:8000",), gpus="0")
 
 
+@pytest.mark.parametrize("arg", ["--dtype", "--dtype=half", "--hf_overrides={}", "-q"])
+def test_arguments_of_vllm_leave_the_model_as_the_run_identifies_it(arg) -> None:
+    with pytest.raises(ValidationError, match=r"engine\.args has .*set model\.path"):
+        EngineSection(kind="vllm", args=(arg, "half"))
+    assert EngineSection(kind="vllm", args=("--seed", "3")).args == ("--seed", "3")
+
+
 def test_published_training_has_its_own_targets_and_can_be_reloaded() -> None:
     with pytest.raises(ValidationError, match=r"leave finetune\.targets out"):
         FinetuneSection(published=True, targets=("q_proj",))

@@ -14,17 +14,38 @@ from seal_core.generation.vllm.options import KEY_VARIABLE, VllmOptions, find_vl
 _SECONDS = 10.0
 
 
-def check_vllm(options: VllmOptions) -> None:
+def check_vllm(options: VllmOptions) -> str:
     """Checks that vLLM is there: its interpreter, or each of the running servers.
+
+    Returns:
+        Its version; several, if the servers differ.
 
     Raises:
         InputError: naming what is missing, and the fix.
     """
     served_rank(options.max_rank)
     if not options.servers:
-        find_vllm(options.python)
-    for url in options.servers:
-        check_server(url.rstrip("/"), (options.model_name, options.model_path))
+        return find_vllm(options.python).build
+    urls = [url.rstrip("/") for url in options.servers]
+    for url in urls:
+        check_server(url, (options.model_name, options.model_path))
+    return ", ".join(sorted({server_version(url) for url in urls}))
+
+
+def server_version(url: str) -> str:
+    """The version of vLLM that a running server has; `unknown` if it does not say.
+
+    Raises:
+        InputError: it cannot be reached.
+    """
+    try:
+        with _client(url) as http:
+            answer = http.get("/version")
+            return str(answer.raise_for_status().json()["version"])
+    except httpx.TransportError as error:
+        raise InputError(f"vLLM server {url} cannot be reached: {error}: start it") from error
+    except (httpx.HTTPStatusError, ValueError, KeyError, TypeError):
+        return "unknown"
 
 
 def check_server(url: str, models: tuple[str, ...] = ()) -> str:
@@ -39,10 +60,8 @@ def check_server(url: str, models: tuple[str, ...] = ()) -> str:
     Raises:
         InputError: It cannot be reached, serves another model, or loads no adapters.
     """
-    key = os.environ.get(KEY_VARIABLE, "")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with httpx.Client(base_url=url, headers=headers, timeout=_SECONDS) as http:
+        with _client(url) as http:
             answer = http.get("/v1/models")
             # Without a name nothing is loaded, but the server shows whether it could.
             loading = http.post("/v1/load_lora_adapter", json={})
@@ -64,6 +83,12 @@ def check_server(url: str, models: tuple[str, ...] = ()) -> str:
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
         )
     return card["id"]
+
+
+def _client(url: str) -> httpx.Client:
+    key = os.environ.get(KEY_VARIABLE, "")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(base_url=url, headers=headers, timeout=_SECONDS)
 
 
 def _base_card(url: str, answer: httpx.Response) -> dict[str, Any]:

@@ -74,6 +74,11 @@ class VllmInstall:
     version: str
     cpu: bool
 
+    @property
+    def build(self) -> str:
+        """Its version, as that of the build for CPUs if it is that."""
+        return f"{self.version}+cpu" if self.cpu and "+" not in self.version else self.version
+
 
 def find_python(configured: str) -> str:
     """The interpreter to run vLLM with: the configured one, else the first of the environment's

@@ -119,6 +119,19 @@ def test_other_weights_of_the_same_size_and_time_are_another_model(
     assert found == model_digest(str(folder))
 
 
+def test_rehash_believes_nothing_of_this_model_and_keeps_the_others(folder, tmp_path) -> None:
+    cache = tmp_path / "digests.json"
+    first = model_digest(str(folder), cache_path=cache)
+    known = json.loads(cache.read_text())
+    known[str(folder / "model.safetensors")][-1] = "0" * 64
+    known["/another/model.safetensors"] = [1, 2, 3, 4, "f" * 64]
+    cache.write_text(json.dumps(known))
+    assert model_digest(str(folder), cache_path=cache) != first
+    assert model_digest(str(folder), cache_path=cache, rehash=True) == first
+    assert model_digest(str(folder), cache_path=cache) == first
+    assert json.loads(cache.read_text())["/another/model.safetensors"][-1] == "f" * 64
+
+
 def test_a_folder_with_an_adapter_in_it_is_refused(folder) -> None:
     (folder / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match=r"adapter_config\.json.*merge it first"):

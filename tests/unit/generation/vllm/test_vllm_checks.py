@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from flows.health import vllm_check, vllm_server_check
 from seal_core.config import Config
 from seal_core.errors import InputError
-from seal_core.generation.vllm.checks import check_server
+from seal_core.generation.vllm.checks import check_server, check_vllm, server_version
 from seal_core.generation.vllm.options import (
     VllmInstall,
     VllmOptions,
@@ -39,19 +40,26 @@ def serve() -> Iterator[Callable[..., str]]:
     """Serves one list of models, and says how loading without a name ends."""
     started: list[ThreadingHTTPServer] = []
 
-    def start(models: int = 200, loading: int = 400, cards: Any = (CARD,)) -> str:
+    def start(
+        models: int = 200, loading: int = 400, cards: Any = (CARD,), said: str | None = "0.32.0"
+    ) -> str:
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, format: str, *args: Any) -> None: ...
 
             def reply(self, status: int) -> None:
-                data = json.dumps({"data": list(cards)}).encode()
+                self.send({"data": list(cards)}, status)
+
+            def send(self, answer: Any, status: int = 200) -> None:
+                data = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 
             def do_GET(self) -> None:
-                self.reply(models)
+                if self.path == "/version" and said is not None:
+                    return self.send({"version": said})
+                return self.reply(models)
 
             def do_POST(self) -> None:
                 self.reply(loading)
@@ -88,6 +96,17 @@ def test_a_server_that_will_not_do_is_named_with_the_fix(serve, answers, words) 
     with pytest.raises(InputError) as error:
         check_server(url, (MODEL,))
     assert all(word in str(error.value) for word in [url, *words])
+
+
+def test_the_versions_that_answer_are_asked_for(serve, tmp_path, monkeypatch) -> None:
+    urls = (serve(), serve(said="0.31.0"), serve(), serve(said=None))
+    assert check_vllm(VllmOptions(MODEL, servers=urls)) == "0.31.0, 0.32.0, unknown"
+    scripted_vllm.install(tmp_path / "site")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    assert check_vllm(VllmOptions(MODEL, python=sys.executable)) == "0.32.0"
+    assert VllmInstall("py", "0.32.0", cpu=True).build == "0.32.0+cpu"
+    with pytest.raises(InputError, match="cannot be reached"):
+        server_version("http://127.0.0.1:9")
 
 
 def test_doctor_says_what_is_there(serve, tmp_path, monkeypatch) -> None:
@@ -129,16 +148,20 @@ def test_the_served_rank_is_one_that_vllm_takes(rank, served) -> None:
 
 
 def test_a_run_asks_for_the_policy_with_an_edit_on_top() -> None:
-    sections = {"finetune": {"rank": 8}, "update": {"rank": 16}, "model": {"dtype": "bfloat16"}}
-    options = vllm_options(Config.model_validate(sections), MODEL)
+    sections = {"finetune": {"rank": 8}, "update": {"rank": 16}}
+    options = vllm_options(Config.model_validate(sections), MODEL, "bfloat16")
     assert (options.max_rank, options.dtype) == (24, "bfloat16")
-    alone = vllm_options(Config.model_validate({**sections, "run": {"rounds": 0}}), MODEL)
+    alone = vllm_options(
+        Config.model_validate({**sections, "run": {"rounds": 0}}), MODEL, "float32"
+    )
     assert alone.max_rank == 8
 
 
 def test_the_command_and_environment_follow_the_options(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
     options = VllmOptions(MODEL, max_rank=24, adapter_slots=5, gpus="1", args=("--seed", "3"))
+    chosen = server_command(replace(options, dtype="bfloat16"), VllmInstall("py", "0", True), 81)
+    assert chosen[chosen.index("--dtype") + 1] == "bfloat16"
     cpu, gpu = (VllmInstall("py", "0.32.0", cpu) for cpu in (True, False))
     on_cpu = server_command(options, cpu, 81, ["q_proj", "o_proj"])
     on_gpu = server_command(options, gpu, 81)
