@@ -7,10 +7,13 @@ batch and shard sizes), `engine` by which library, never what is asked for. Impo
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from seal_core.engines import USUAL_CHAT, ChatOptions
 
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -125,6 +128,20 @@ class RowsSection(Section):
     title_prefix: bool = True
     add_passage: bool = True
     variant: Literal["base", "instruct"] = "base"
+
+
+class ChatSection(Section):
+    """What a chat template is told, for `rows.variant = "instruct"`.
+
+    Attributes:
+        thinking: Whether the model is to think before it replies, where its template has such a
+            switch. Thoughts are then part of its answers.
+        date: Today's date as the template writes it; never the clock's, which would give each
+            day other prompts.
+    """
+
+    thinking: bool = False
+    date: datetime.date = datetime.date.fromisoformat(USUAL_CHAT.date)
 
 
 class LoraSection(Section):
@@ -341,6 +358,7 @@ class Config(Section):
     model: ModelSection = ModelSection()
     sample: SampleSection = SampleSection()
     rows: RowsSection = RowsSection()
+    chat: ChatSection = ChatSection()
     finetune: FinetuneSection = FinetuneSection()
     evaluate: EvaluateSection = EvaluateSection()
     filter: FilterSection = FilterSection()
@@ -353,6 +371,18 @@ class Config(Section):
         """All values that may change a result, as plain JSON types."""
         plain = self.model_dump(mode="json", exclude={"execution", "engine"})
         plain["run"].pop("name")
+        # Runs from before these settings stay the same.
         if not plain["finetune"]["published"]:
-            del plain["finetune"]["published"]  # Runs from before the setting stay the same.
-        return plain
+            del plain["finetune"]["published"]
+        del plain["chat"]
+        return {**plain, **self.chat_identity()}
+
+    def chat_identity(self) -> dict[str, Any]:
+        """What of the chat template's settings may change a result: nothing if it is not used."""
+        if self.rows.variant == "base":
+            return {}
+        return {"chat": self.chat.model_dump(mode="json")}
+
+    def chat_options(self) -> ChatOptions:
+        """The same as engines take it."""
+        return ChatOptions(self.chat.thinking, self.chat.date.isoformat())

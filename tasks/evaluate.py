@@ -37,6 +37,7 @@ def evaluate(
         "condition": condition,
         "policy": policy.policy.policy_id,
         "variant": current().config.rows.variant,
+        **current().config.chat_identity(),
     }
     works = []
     for i, shard in enumerate(shards):

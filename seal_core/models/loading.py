@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
+from seal_core.engines import USUAL_CHAT, ChatOptions
 from seal_core.errors import InputError
+from seal_core.models.chat import Chat
 from seal_core.models.model_files import check_model_folder
+from seal_core.models.tokenizers import load_tokenizer, model_name
 
 _DTYPES = {
     "float32": torch.float32,
@@ -30,6 +32,7 @@ class LoadedModel:
         name: Hub id or folder name, without any machine's path.
         eos_id: The token that ends a training text.
         stop_ids: Tokens that end a completion; `eos_id` is among them.
+        chat: The tokenizer's template; it raises where it is used and cannot be.
         context: Longest sequence in tokens that may share a batch with any other; None if the
             config does not say.
     """
@@ -40,12 +43,17 @@ class LoadedModel:
     eos_id: int
     pad_id: int
     stop_ids: tuple[int, ...]
+    chat: Chat
     context: int | None
     device: torch.device
 
 
 def load_model(
-    path: str, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+    path: str,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    chat: ChatOptions = USUAL_CHAT,
 ) -> LoadedModel:
     """Loads from a local folder or a hub id; only safetensors, never remote code.
 
@@ -59,9 +67,9 @@ def load_model(
     """
     check_model_folder(path)
     place = _device(device)
+    tokenizer = load_tokenizer(path, revision)
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=_dtype(dtype, place),
@@ -84,13 +92,15 @@ def load_model(
         # may invent a pad token for a family of models that a small vocabulary lacks.
         tokenizer.pad_token_id = pad_id = eos_id
     tokenizer.padding_side = "left"
+    name = model_name(path)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        name=Path(path).name if Path(path).expanduser().is_dir() else path,
+        name=name,
         eos_id=eos_id,
         pad_id=pad_id,
         stop_ids=stop_ids,
+        chat=Chat(tokenizer, chat, name),
         context=_context(model.config.get_text_config()),
         device=place,
     )

@@ -11,12 +11,26 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, GenerationConfig
 
-from seal_core.engines import GenerateRequest, Generation, Scored, ScoreRequest
+from seal_core.engines import (
+    USUAL_CHAT,
+    ChatOptions,
+    GenerateRequest,
+    Generation,
+    Scored,
+    ScoreRequest,
+)
 from seal_core.errors import InputError
-from seal_core.generation.requests import check_request, failed_generation
+from seal_core.generation.requests import (
+    check_request,
+    end_tokens,
+    failed_generation,
+    without_end,
+)
 from seal_core.generation.stopping import StopFinder
+from seal_core.models.chat import Chat
+from seal_core.models.tokenizers import load_tokenizer, model_name
 from seal_core.models.tokens import encode_completion, encode_prompt
 
 _FINISHED = ("stop", "length")
@@ -35,10 +49,12 @@ class Written:
     Attributes:
         body: Its JSON; `prompt` holds token ids.
         n_scored: Tokens at the prompt's end whose log-probabilities are asked for.
+        stops: Tokens that end the answer.
     """
 
     body: dict[str, Any]
     n_scored: int = 0
+    stops: frozenset[int] = frozenset()
 
 
 class Texts:
@@ -48,14 +64,17 @@ class Texts:
         InputError: The tokenizer cannot be loaded.
     """
 
-    def __init__(self, model_path: str, revision: str | None = None) -> None:
+    def __init__(
+        self, model_path: str, revision: str | None = None, chat: ChatOptions = USUAL_CHAT
+    ) -> None:
         options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+        self._tokenizer = load_tokenizer(model_path, revision)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(model_path, **options)
             self._stop_ids = _stop_ids(self._tokenizer, model_path, options)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"cannot load the tokenizer of {model_path}: {error}") from error
+            raise InputError(f"cannot load the config of {model_path}: {error}") from error
         self._finder = StopFinder(self._tokenizer)
+        self._chat = Chat(self._tokenizer, chat, model_name(model_path))
         self._lock = threading.Lock()  # a fast tokenizer serves one thread at a time
 
     def completion(self, request: GenerateRequest, context: int) -> Written:
@@ -68,8 +87,10 @@ class Texts:
             InputError: The request is impossible.
         """
         check_request(request)
+        chat = self._chat if request.chat else None
         with self._lock:
-            prompt = encode_prompt(self._tokenizer, request.prompt, request.chat)
+            prompt = encode_prompt(self._tokenizer, request.prompt, chat)
+            stops = end_tokens(self._stop_ids, chat)
         if len(prompt) >= context:
             raise InputError(
                 f"the prompt has {len(prompt)} tokens and the model's context is {context}"
@@ -82,11 +103,11 @@ class Texts:
             "top_p": request.top_p,
             "seed": request.seed,
             "stop": list(request.stop),
-            "stop_token_ids": self._stop_ids,
+            "stop_token_ids": sorted(stops),
             "logprobs": 0,
             "return_token_ids": True,
         }
-        return Written(body)
+        return Written(body, stops=stops)
 
     def generation(self, request: GenerateRequest, written: Written, answer: Any) -> Generation:
         """The result of a request from the server's answer.
@@ -105,7 +126,8 @@ class Texts:
         if not _all_finite(logprobs):
             return failed_generation(request, "the model's answer is not finite")
         with self._lock:
-            text = self._finder.cut(self._finder.decode(ids), request.stop)
+            own = without_end(ids, written.stops)
+            text = self._finder.cut(self._finder.decode(own), request.stop)
         return Generation(
             request_id=request.request_id,
             text=text,
@@ -122,7 +144,8 @@ class Texts:
             InputError: The text is empty, or too long.
         """
         with self._lock:
-            prompt = encode_prompt(self._tokenizer, request.prompt, request.chat)
+            chat = self._chat if request.chat else None
+            prompt = encode_prompt(self._tokenizer, request.prompt, chat)
             completion = encode_completion(self._tokenizer, request.completion)
         if not completion:
             raise InputError("the completion has no tokens")
