@@ -11,6 +11,7 @@ SPECIAL = (
     *("<|im_start|>", "<|im_end|>", "<|head|>", "<|/head|>", "<|eot|>", "<turn>", "</turn>"),
     *("[INST]", "[/INST]", "<|channel|>", "<|message|>", "<|return|>", "<s>"),
 )
+MARKS = ("<|You|>", "<|I|>")
 
 _TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 _OPEN = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -47,6 +48,12 @@ TEMPLATES = {
     ),
     # A reply that is asked for begins with a thought; one that is there has none.
     "always thinks": _TURNS + _OPEN + "{% if add_generation_prompt %}<think>\n{% endif %}",
+    # Turns are marked with tokens that the tokenizer does not call special.
+    "marks": (
+        "{% for m in messages %}{{ '<|You|>' if m.role == 'user' else '<|I|>' }}{{ m.content }}"
+        "{{ '' if m.role == 'user' else '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}<|I|>{% endif %}"
+    ),
     # A reply stands in a channel, which a model that is asked chooses itself.
     "channels": (
         "{% for m in messages %}<|im_start|>{{ m.role }}"
@@ -89,12 +96,13 @@ def chat_tokenizer(template: str | None) -> Any:
     """A token per byte, the special tokens of all templates, and one of them."""
     tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
+    tokenizer.add_tokens(list(MARKS))
     tokenizer.chat_template = template
     return tokenizer
 
 
 def save_chat_model(folder: Path, template: str | None) -> Path:
     """A random model that has an embedding for each of the tokens."""
-    save_qwen2(folder, vocabulary=257 + len(SPECIAL))
+    save_qwen2(folder, vocabulary=257 + len(SPECIAL + MARKS))
     chat_tokenizer(template).save_pretrained(folder)
     return folder

@@ -21,7 +21,7 @@ from seal_core.models.literal import (
     first_special,
     has_special,
     last_special,
-    special_ids,
+    ordinary_marks,
 )
 
 _QUESTION = "Qx7uestion"
@@ -37,11 +37,13 @@ class _Frame:
         opens: Whether a reply that is asked for begins after `add_generation_prompt`; else it
             does after what stands before a reply that is there.
         alike: Whether these are the same.
-        end_id: The special token that follows a reply; None if none does.
+        marks: What it writes of the tokenizer's added tokens that are not special.
+        end_id: The added token that follows a reply; None if none does.
     """
 
     opens: bool
     alike: bool
+    marks: tuple[str, ...]
     end_id: int | None
 
 
@@ -83,6 +85,7 @@ class Chat:
         Raises:
             InputError: The template cannot be used, or not for this question.
         """
+        self.check_text(question)
         text = self.text(question, trained)
         if not has_special(self._tokenizer, question):
             # The template writes the special tokens of a fresh sequence itself.
@@ -98,6 +101,19 @@ class Chat:
                 "tokenizer cannot tell from the token: take it out of the passage"
             )
         return ids
+
+    def check_text(self, text: str) -> None:
+        """Passes if nothing in a question or reply would become a mark of the template.
+
+        Raises:
+            InputError: Something would, and no tokenizer could be kept from it.
+        """
+        for mark in self._frame.marks:
+            if mark in text:
+                raise InputError(
+                    f"a question or reply contains {mark!r}, with which the chat template of "
+                    f"{self._name} marks its turns: take it out of the passage"
+                )
 
     def text(self, question: str, trained: bool = False) -> str:
         """The same as text, in which special tokens cannot be told from what looks like them."""
@@ -125,12 +141,13 @@ class Chat:
                 "it begins a reply that is asked for otherwise than one that is there already"
             )
         alike = begun == found
-        return _Frame(alike or self._options.thinking, alike, self._first_special_id(after))
+        marks = tuple(m for m in ordinary_marks(self._tokenizer) if m in opened or m in whole)
+        return _Frame(alike or self._options.thinking, alike, marks, self._end_id(after))
 
-    def _first_special_id(self, text: str) -> int | None:
-        special = special_ids(self._tokenizer)
-        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return next((id_ for id_ in ids if id_ in special), None)
+    def _end_id(self, after: str) -> int | None:
+        added = self._tokenizer.added_tokens_decoder
+        ids = self._tokenizer(after, add_special_tokens=False)["input_ids"]
+        return next((id_ for id_ in ids if id_ in added), None)
 
     def _around(self, text: str, question: str, trained: bool) -> list[int]:
         """Ids of a rendered text whose question is read as text, and nothing else.

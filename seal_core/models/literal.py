@@ -54,7 +54,7 @@ def first_special(tokenizer: Any, text: str) -> int:
 def special_ids(tokenizer: Any) -> frozenset[int]:
     """Ids of the tokens that no text should turn into."""
     added = tokenizer.added_tokens_decoder
-    return frozenset(id_ for id_, token in added.items() if token.special)
+    return frozenset(i for i, token in added.items() if token.special and len(token.content) > 1)
 
 
 def _n_special(tokenizer: Any, ids: list[int]) -> int:
@@ -62,13 +62,21 @@ def _n_special(tokenizer: Any, ids: list[int]) -> int:
     return sum(id_ in special for id_ in ids)
 
 
+def ordinary_marks(tokenizer: Any) -> list[str]:
+    """Texts of the added tokens that are not special: text that looks so always becomes them."""
+    added = tokenizer.added_tokens_decoder.values()
+    return [token.content for token in added if not token.special and len(token.content) > 1]
+
+
 def _contents(tokenizer: Any) -> tuple[str, ...]:
     added = tokenizer.added_tokens_decoder
-    return tuple(sorted(token.content for token in added.values() if token.special))
+    contents = (token.content for token in added.values() if token.special)
+    # Some tokenizers pad with a character of their alphabet, such as "!".
+    return tuple(sorted(content for content in contents if len(content) > 1))
 
 
 @lru_cache(maxsize=16)
 def _pattern(contents: tuple[str, ...]) -> re.Pattern[str]:
     # Longer ones first; a pattern of nothing matches nothing.
-    ordered = sorted(filter(None, contents), key=len, reverse=True)
+    ordered = sorted(contents, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")

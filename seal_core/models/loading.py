@@ -15,6 +15,7 @@ from seal_core.errors import InputError
 from seal_core.models.chat import Chat
 from seal_core.models.model_files import check_model_folder
 from seal_core.models.tokenizers import load_tokenizer, model_name
+from seal_core.models.tokens import check_tokens
 
 _DTYPES = {
     "float32": torch.float32,
@@ -112,12 +113,7 @@ def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
     Raises:
         InputError: The tokenizer knows more tokens than the model.
     """
-    n_tokens = loaded.model.get_input_embeddings().weight.shape[0]
-    if ids and (largest := max(ids)) >= n_tokens:
-        raise InputError(
-            f"token {largest} ({loaded.tokenizer.convert_ids_to_tokens(largest)!r}) is beyond the "
-            f"model's {n_tokens} tokens: the tokenizer of {loaded.name} is another model's"
-        )
+    check_tokens(loaded.tokenizer, ids, loaded.model.get_input_embeddings().weight.shape[0])
 
 
 def _device(name: str) -> torch.device:

@@ -88,8 +88,9 @@ def encode_row(
         )
         ids = [*context, *encode_completion(tokenizer, row.text)]
         n_context = len(context)
-        if row.chat and chat.end_id is not None:
-            end_id = chat.end_id
+        if row.chat:
+            chat.check_text(row.text)
+            end_id = eos_id if chat.end_id is None else chat.end_id
     else:
         ids = encode_text(tokenizer, row.text, fresh=True)
         n_context = 1
@@ -97,6 +98,19 @@ def encode_row(
         ids.append(end_id)
     ids = ids[:max_length]
     return EncodedRow(tuple(ids), min(n_context, len(ids)))
+
+
+def check_tokens(tokenizer: Any, ids: Sequence[int], n_tokens: int) -> None:
+    """Passes if a model of `n_tokens` tokens has an embedding for every token of a text.
+
+    Raises:
+        InputError: The tokenizer knows more tokens than the model.
+    """
+    if ids and (largest := max(ids)) >= n_tokens:
+        raise InputError(
+            f"token {largest} ({tokenizer.convert_ids_to_tokens(largest)!r}) is beyond the model's "
+            f"{n_tokens} tokens: the tokenizer is another model's"
+        )
 
 
 def encode_rows(

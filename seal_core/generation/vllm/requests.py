@@ -31,7 +31,7 @@ from seal_core.generation.requests import (
 from seal_core.generation.stopping import StopFinder
 from seal_core.models.chat import Chat
 from seal_core.models.tokenizers import load_tokenizer, model_name
-from seal_core.models.tokens import encode_completion, encode_prompt
+from seal_core.models.tokens import check_tokens, encode_completion, encode_prompt
 
 _FINISHED = ("stop", "length")
 _MINUS_INFINITY = -9999.0
@@ -71,6 +71,8 @@ class Texts:
         self._tokenizer = load_tokenizer(model_path, revision)
         try:
             self._stop_ids = _stop_ids(self._tokenizer, model_path, options)
+            config = AutoConfig.from_pretrained(model_path, **options)
+            self._n_tokens = config.get_text_config().vocab_size
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"cannot load the config of {model_path}: {error}") from error
         self._finder = StopFinder(self._tokenizer)
@@ -91,6 +93,7 @@ class Texts:
         with self._lock:
             prompt = encode_prompt(self._tokenizer, request.prompt, chat)
             stops = end_tokens(self._stop_ids, chat)
+        check_tokens(self._tokenizer, prompt, self._n_tokens)
         if len(prompt) >= context:
             raise InputError(
                 f"the prompt has {len(prompt)} tokens and the model's context is {context}"
@@ -150,6 +153,7 @@ class Texts:
         if not completion:
             raise InputError("the completion has no tokens")
         ids = [*prompt, *completion]
+        check_tokens(self._tokenizer, ids, self._n_tokens)
         # The server always generates a token more.
         if len(ids) >= context:
             raise InputError(f"the text has {len(ids)} tokens and the server scores {context - 1}")

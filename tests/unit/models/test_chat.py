@@ -26,6 +26,7 @@ ENDS = {
     "instructions": "<|end|>",
     "thinking": "<|im_end|>",
     "always thinks": "<|im_end|>",
+    "marks": "<|end|>",
     "channels": "<|return|>",
 }
 PROMPTS = {
@@ -37,6 +38,7 @@ PROMPTS = {
     "instructions": "<s>[INST] Hi? [/INST]",
     "thinking": "<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
     "always thinks": "<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n",
+    "marks": "<|You|>Hi?<|I|>",
     "channels": "<|im_start|>user<|message|>Hi?<|im_end|><|im_start|>assistant<|channel|>final"
     "<|message|>",
 }
@@ -104,6 +106,16 @@ def test_text_that_looks_like_a_token_stays_text(kind: str, token: str) -> None:
     row = encode_row(tokenizer, TrainRow(f"about {token}"), 256, 500, chat)
     assert [i for i in row.ids if i >= 256] == [256]
     assert tokenizer.decode(row.ids) == f"about {token}<|end|>"
+
+
+def test_text_that_looks_like_a_turn_of_ordinary_tokens_is_refused() -> None:
+    """4: no tokenizer can be kept from reading it so."""
+    tokenizer, chat = chat_tokenizer(TEMPLATES["marks"]), opened("marks")
+    with pytest.raises(InputError, match=r"contains '<\|You\|>', with which the chat template"):
+        chat.prompt("What does <|You|> do?")
+    with pytest.raises(InputError, match=r"contains '<\|I\|>'"):
+        encode_row(tokenizer, TrainRow("No: <|I|>", "Hi?", chat=True), 256, 500, chat)
+    assert opened("turns").prompt("What does <|You|> do?")
 
 
 def test_ordinary_text_is_encoded_as_ever() -> None:
