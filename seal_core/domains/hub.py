@@ -6,7 +6,9 @@ seconds, which every command that needs no data set would otherwise pay.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,14 @@ def read_dataset(path: str, subset: str | None, split: str) -> Parsed:
         InputError: it cannot be loaded, has no such split, or has a bad row.
     """
     name = f"{path} ({split})"
-    saved = any((Path(path) / mark).exists() for mark in _SAVED_MARKS)
-    rows = _saved(path, split) if saved else _loaded(path, subset, split)
-    return parse_records(name, ((f"{name}: row {i}", row) for i, row in enumerate(rows, start=1)))
+    if any((Path(path) / mark).exists() for mark in _SAVED_MARKS):
+        return parse_records(name, _numbered(name, _saved(path, split)))
+    if not Path(path).exists():
+        # The library keeps these by their commit on the hub.
+        return parse_records(name, _numbered(name, _loaded(path, subset, split)))
+    # It would keep these by the files' names and times, and copies can keep both.
+    with tempfile.TemporaryDirectory(prefix="seal-data-") as cache:
+        return parse_records(name, _numbered(name, _loaded(path, subset, split, cache)))
 
 
 def read_parquet(file: Path) -> list[dict[str, Any]]:
@@ -50,7 +57,27 @@ def read_parquet(file: Path) -> list[dict[str, Any]]:
                 f"{file.name}: it is not a Parquet file with rows ({_cause(error)}): "
                 "write it again, or use JSON"
             ) from error
-        return list(table)  # pyright: ignore[reportReturnType]  (a Dataset iterates over dicts)
+        return [row for _, row in _numbered(file.name, table)]
+
+
+def _numbered(name: str, rows: Any) -> Iterator[tuple[str, Any]]:
+    """Each row with its position; rows are decoded one by one, so any of them may be the bad one.
+
+    Raises:
+        InputError: a row cannot be decoded, such as text that is not UTF-8.
+    """
+    iterator = iter(rows)
+    for i in itertools.count(1):
+        place = f"{name}: row {i}"
+        try:
+            row = next(iterator)
+        except StopIteration:
+            return
+        except Exception as error:  # of pyarrow, of a decoder of images, and many more
+            raise InputError(
+                f"{place}: it cannot be read ({_cause(error)}): write its text as UTF-8"
+            ) from error
+        yield place, row
 
 
 def _saved(path: str, split: str) -> Any:
@@ -70,11 +97,11 @@ def _saved(path: str, split: str) -> Any:
     return found[split]
 
 
-def _loaded(path: str, subset: str | None, split: str) -> Any:
+def _loaded(path: str, subset: str | None, split: str, cache: str | None = None) -> Any:
     from datasets import load_dataset  # noqa: PLC0415  (slow to import)
 
     try:
-        return load_dataset(path, name=subset, split=split)
+        return load_dataset(path, name=subset, split=split, cache_dir=cache)
     except Exception as error:  # as above, and everything a network can do
         raise InputError(
             f"{path}: split {split!r} of the data set cannot be loaded ({_cause(error)}): check "

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
+
 import pytest
 
 from seal_core.config import DataSection
@@ -48,6 +52,36 @@ def test_a_single_saved_set_and_a_folder_of_files_agree(tmp_path, write, flat_ro
     two = read_dataset(str(tmp_path / "files"), None, "train")
     assert [p.questions for p in one.problems] == [p.questions for p in two.problems]
     assert len(one.problems) == 8
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "parquet", "jsonl.gz"])
+def test_other_rows_of_the_same_size_and_time_are_read(tmp_path, form):
+    """As `cp -p`, `rsync -t` and image layers leave them; the library's cache goes by time."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+
+    def write(answer):
+        row = {"context": "A passage.", "question": "Which?", "answer": answer}
+        table = datasets.Dataset.from_list([row, row | {"context": "Another passage."}])
+        file = folder / f"train.{form}"
+        if form == "parquet":
+            table.to_parquet(str(file))
+        elif form == "csv.gz":
+            lines = "".join(json.dumps(row) + "\n" for row in table)
+            file.write_bytes(gzip.compress(lines.encode(), mtime=0))
+        else:
+            table.to_json(str(file), lines=form == "jsonl")
+        os.utime(file, ns=(10**18, 10**18))
+        return file.stat().st_size
+
+    sizes, found = [], []
+    for answer in ("aaaa", "bbbb"):
+        sizes.append(write(answer))
+        problems = read_dataset(str(folder), None, "train").problems
+        found.append({gold for p in problems for q in p.questions for gold in q.golds})
+    assert sizes[0] == sizes[1]
+    assert found == [{"aaaa"}, {"bbbb"}]
+    assert not list((tmp_path / "cache").rglob("*.arrow"))  # No copies of the rows are left.
 
 
 def test_a_missing_split_lists_those_there_are(saved):
