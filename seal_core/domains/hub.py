@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from seal_core.domains.json_text import check_text
 from seal_core.domains.records import Parsed, parse_records
 from seal_core.errors import InputError
 
+_JSON_FILES = (".json", ".jsonl", ".ndjson")
 _SAVED_MARKS = ("dataset_dict.json", "state.json")
 
 
@@ -98,15 +100,26 @@ def _saved(path: str, split: str) -> Any:
 
 
 def _loaded(path: str, subset: str | None, split: str, cache: str | None = None) -> Any:
-    from datasets import load_dataset  # noqa: PLC0415  (slow to import)
+    from datasets import load_dataset_builder  # noqa: PLC0415  (slow to import)
 
     try:
-        return load_dataset(path, name=subset, split=split, cache_dir=cache)
+        builder = load_dataset_builder(path, name=subset, cache_dir=cache)
+        for files in (builder.config.data_files or {}).values():
+            for file in filter(_is_local_json, files):
+                check_text(Path(file))
+        builder.download_and_prepare()
+        return builder.as_dataset(split=split)
+    except InputError:
+        raise
     except Exception as error:  # as above, and everything a network can do
         raise InputError(
             f"{path}: split {split!r} of the data set cannot be loaded ({_cause(error)}): check "
             "data.path, data.subset and data.dataset_split, or give a folder on this machine"
         ) from error
+
+
+def _is_local_json(file: str) -> bool:
+    return file.lower().endswith(_JSON_FILES) and Path(file).is_file()
 
 
 def _cause(error: BaseException) -> str:

@@ -237,6 +237,10 @@ def _text(where: str, field: str, value: Any, blank: bool = False) -> str:
             f"{where}: {field!r} has a broken character (half of a surrogate pair): "
             "save the file as UTF-8 again"
         ) from None
+    if "\0" in value:
+        raise InputError(
+            f"{where}: {field!r} has a NUL character, which is no part of a text: take it out"
+        )
     return value
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from seal_core.domains.hub import read_parquet
+from seal_core.domains.json_text import parse, parse_lines, read_text
 from seal_core.domains.records import Parsed, parse_records
 from seal_core.errors import InputError
 
@@ -36,11 +36,8 @@ def read_squad(path: str) -> Parsed:
 
 
 def _json(file: Path) -> Iterator[Row]:
-    try:
-        value = json.loads(_text(file))
-    except json.JSONDecodeError as error:
-        fix = "rename it to .jsonl if it has one object per line, else correct it there"
-        raise InputError(f"{file.name}: it is not JSON ({error}): {fix}") from None
+    fix = "rename it to .jsonl if it has one object per line, else correct it there"
+    value = parse(read_text(file), file.name, fix)
     if isinstance(value, dict) and "data" in value:
         value = value["data"]
     if not isinstance(value, list):
@@ -52,32 +49,12 @@ def _json(file: Path) -> Iterator[Row]:
 
 
 def _jsonl(file: Path) -> Iterator[Row]:
-    for i, line in enumerate(_text(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield f"{file.name}: row {i}", json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{file.name}: row {i}: it is not JSON ({error}): put one object on each line"
-            ) from None
+    yield from parse_lines(read_text(file), file.name)
 
 
 def _parquet(file: Path) -> Iterator[Row]:
     for i, row in enumerate(read_parquet(file), start=1):
         yield f"{file.name}: row {i}", row
-
-
-def _text(file: Path) -> str:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file.name}: it is not UTF-8 ({error}): save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}): check its rights") from None
-    if not text.strip():
-        raise InputError(f"{file.name}: the file is empty: write passages with questions to it")
-    return text
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
