@@ -15,6 +15,8 @@ from pydantic import BaseModel, ValidationError
 from seal_core.config import Config
 from seal_core.errors import InputError
 
+_MAX_SHOWN = 200
+
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The validated configuration of a TOML file with overrides applied.
@@ -41,10 +43,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such config file; `configs/` has examples")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    # An integer of thousands of digits is a ValueError, thousands of brackets are the other.
-    except (ValueError, RecursionError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # Also of numbers with thousands of digits.
         raise InputError(f"{path}: not valid TOML: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): check its rights") from error
 
 
 def _apply(plain: dict[str, Any], override: str) -> None:
@@ -78,7 +81,15 @@ def _explain_one(item: Any) -> str:
         return f"unknown key {where!r}{_suggestion(where)}"
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
-    return f"{where} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+    return f"{where} = {_shown(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # A hexadecimal number may have more digits than Python writes.
+        text = "a number of thousands of digits"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _suggestion(where: str) -> str:

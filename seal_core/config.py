@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from seal_core.engines import USUAL_CHAT, ChatOptions
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
+_LARGEST = 2**63 - 1  # Of a column of whole numbers.
+PositiveInt = Annotated[int, Field(ge=1, le=_LARGEST)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=_LARGEST)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
@@ -141,7 +142,16 @@ class ChatSection(Section):
     """
 
     thinking: bool = False
-    date: datetime.date = datetime.date.fromisoformat(USUAL_CHAT.date)
+    date: str = USUAL_CHAT.date
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _is_date(cls, value: Any) -> str:
+        """TOML has dates of its own."""
+        try:
+            return datetime.date.fromisoformat(str(value)).isoformat()
+        except ValueError:
+            raise ValueError(f"{value!r} is no date: write it as YYYY-MM-DD") from None
 
 
 class LoraSection(Section):
@@ -385,4 +395,4 @@ class Config(Section):
 
     def chat_options(self) -> ChatOptions:
         """The same as engines take it."""
-        return ChatOptions(self.chat.thinking, self.chat.date.isoformat())
+        return ChatOptions(self.chat.thinking, self.chat.date)

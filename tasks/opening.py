@@ -299,7 +299,7 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         trainer=execution.trainer,
         targets=_targets(checked.config),
         thinking=checked.config.chat.thinking,
-        date=checked.config.chat.date.isoformat(),
+        date=checked.config.chat.date,
         model_digest=_files_digest(checked, store),
         verdicts=str(verdict_folder(store.state_root)),
         verdict_record=str(verdict_path(store, checked.name)),

@@ -122,7 +122,7 @@ def _check_weights(folder: Path, path: str) -> None:
     if index.is_file():
         try:
             shards = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise InputError(f"{index} is not a weights index: {error!r}") from error
         missing = sorted(name for name in shards if not (folder / name).is_file())
         if missing:

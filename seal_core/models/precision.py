@@ -69,7 +69,7 @@ def _of_config(file: Path) -> str | None:
         config = json.loads(file.read_text(encoding="utf-8"))
         places = (config, config.get("text_config") or {})
         found = [place.get("dtype") or place.get("torch_dtype") for place in places]
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{file} is no model's config ({error}): save the model again") from error
     return next((str(name).removeprefix("torch.") for name in found if name), None)
 
@@ -91,7 +91,7 @@ def _header(file: Path) -> dict[str, Any]:
             if length > file.stat().st_size:
                 raise ValueError("it is cut short")
             return {k: v for k, v in json.loads(stream.read(length)).items() if "dtype" in v}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{file} is not a safetensors file ({error}): copy it again") from error
 
 
