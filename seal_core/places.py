@@ -34,16 +34,33 @@ def user_path(text: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def plain_alias(path: Path, name: str) -> Iterator[Path]:
-    """A link of this name to a file or folder, with no special character in its path.
+    """The file or folder under this name, with no special character in the path to it.
+
+    Files are links. Folders are not, since a library may ask where a link leads.
 
     Raises:
-        InputError: see `check_plain`.
+        InputError: see `check_plain`; or a name in the folder is more than a name to fsspec.
     """
     with tempfile.TemporaryDirectory(prefix="seal-alias-") as room:
         alias = Path(room) / name
         check_plain(alias)
-        alias.symlink_to(path.absolute())
+        _link(path.absolute(), alias)
         yield alias
+
+
+def _link(source: Path, alias: Path) -> None:
+    if not source.is_dir():
+        alias.symlink_to(source)
+        return
+    alias.mkdir()
+    for entry in source.iterdir():
+        # Such files would be left out without a word, or looked for elsewhere.
+        if "::" in entry.name or "\n" in entry.name or os.path.expandvars(entry.name) != entry.name:
+            raise InputError(f"{str(entry)!r}: `datasets` cannot read this name: rename it")
+        if entry.is_symlink():
+            (alias / entry.name).symlink_to(entry)
+        else:
+            _link(entry, alias / entry.name)
 
 
 def check_plain(path: Path) -> None:

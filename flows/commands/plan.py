@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import JsonOption, RehashOption
-from flows.loading import load_config
+from flows.loading import load_config, store_setting
 from flows.terminal import table_console
 from tasks.opening import preflight
 

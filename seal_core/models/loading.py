@@ -87,7 +87,7 @@ def load_model(
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        name=Path(path).name if Path(path).expanduser().is_dir() else path,
+        name=Path(path).name if Path(path).is_dir() else path,
         eos_id=eos_id,
         pad_id=pad_id,
         stop_ids=stop_ids,
