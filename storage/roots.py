@@ -13,7 +13,6 @@ import os
 import re
 from pathlib import Path
 
-
 from seal_core.errors import InputError
 from seal_core.places import user_path
 from storage.files import Files, LocalFiles

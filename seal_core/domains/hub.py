@@ -86,8 +86,9 @@ def _saved(path: str, alias: Path, split: str) -> Any:
     try:
         found = load_from_disk(str(alias))
     except Exception as error:  # as above
+        cause = _cause(error, alias, path)
         raise InputError(
-            f"{path}: the saved data set cannot be read ({_cause(error, alias, path)}): save it again"
+            f"{path}: the saved data set cannot be read ({cause}): save it again"
         ) from error
     if not isinstance(found, DatasetDict):
         return found
