@@ -108,7 +108,6 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         ["run", config, "--set", b"model.path=" + bad],
         ["run", config, "--set", b"data.source=squad", "--set", b"data.path=" + bad + b"/d.json"],
         ["status", "--store", bad],
-        ["import", bad + b"/eval.json", "--name", "x"],
         ["model", "check", bad],
     ):
         done = subprocess.run(
