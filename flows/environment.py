@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from storage.roots import local_state_root
+
+_SERVERS = {"PREFECT_API_URL", "PREFECT_PROFILE"}
+_PLACES = _SERVERS | {
+    "PREFECT_HOME",
+    "PREFECT_API_DATABASE_CONNECTION_URL",
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+}
 
 
 def prepare_prefect(store: str) -> Path:
@@ -25,7 +33,6 @@ def prepare_prefect(store: str) -> Path:
     home = local_state_root(store).resolve() / "_prefect"
     home.mkdir(parents=True, exist_ok=True)
     defaults = {
-        "PREFECT_HOME": str(home),
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
@@ -35,8 +42,12 @@ def prepare_prefect(store: str) -> Path:
         "DO_NOT_TRACK": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    if "PREFECT_API_URL" in os.environ or "PREFECT_PROFILE" in os.environ:
-        defaults.pop("PREFECT_HOME")
+    if not _PLACES & os.environ.keys():
+        # As an escaped URI: of a plain path, `?` would be the end, and `:memory:` no file at all.
+        database = f"sqlite+aiosqlite:///file:{quote(str(home / 'prefect.db'))}?uri=true"
+        defaults["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+    if not _SERVERS & os.environ.keys():
+        defaults["PREFECT_HOME"] = str(home)
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     return home

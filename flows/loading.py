@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from seal_core.config import Config
 from seal_core.errors import InputError
+from seal_core.places import user_path
 
 _MAX_SHOWN = 200
 
@@ -24,7 +25,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         InputError: naming the file, the key and the fix.
     """
-    plain = _read_toml(Path(path))
+    plain = _read_toml(user_path(path))
     for override in overrides:
         _apply(plain, override)
     try:
@@ -36,7 +37,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def with_store(overrides: Sequence[str]) -> list[str]:
     """The overrides after that of the variable `SEAL_STORE`, if it is set: they win over it."""
     store = os.environ.get("SEAL_STORE")
-    return [f"execution.store={json.dumps(store)}", *overrides] if store else list(overrides)
+    return [store_setting(store), *overrides] if store else list(overrides)
+
+
+def store_setting(store: str) -> str:
+    """A store's folder or URL as a setting for `load_config`."""
+    # A TOML string: which has no surrogates, and wants delete escaped, both unlike JSON.
+    text = json.dumps(store, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return f"execution.store={text}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

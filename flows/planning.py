@@ -66,13 +66,11 @@ def print_plan(plan: RunPlan, console: Console) -> None:
         console.print(
             f"At most {left} of {total} shards would run: {plan.damaged} are damaged, and what "
             f"follows from them runs again only if their rows come out otherwise.{compared}",
-            markup=False,
         )
     else:
-        console.print(f"{left} of {total} shards would run.{compared}", markup=False)
+        console.print(f"{left} of {total} shards would run.{compared}")
     if plan.refused:
         console.print(
             f"`seal run` refuses this under the name {plan.run!r}, which stands for another config "
             f"({'; '.join(plan.refused)}): add --name NEW --fork {plan.run}",
-            markup=False,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +14,7 @@ from seal_core.config import EMBEDDED, Config
 from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.errors import InputError
 from seal_core.minilm import weights_path
+from seal_core.models.model_files import model_place
 from seal_core.types import Problem, Question
 from storage.catalog import Catalog
 
@@ -39,7 +39,7 @@ def prompts_of(catalog: Catalog, found: dict[str, Any]) -> list[dict[str, Any]]:
     domain = KnowledgeDomain.from_config(config)
     problem = _problem(found)
     path = config.model.path
-    path = str(weights_path() if path == EMBEDDED else Path(path).expanduser())
+    path = str(weights_path()) if path == EMBEDDED else model_place(path)
     # They import transformers, which the other forms of this command do without.
     tokenizers = importlib.import_module("seal_core.models.tokenizers")
     tokens = importlib.import_module("seal_core.models.tokens")

@@ -8,6 +8,11 @@ _WIDTH_OF_A_FILE = 160
 
 
 def table_console() -> Console:
-    """Standard output; as wide as the terminal, or wide enough for any table of ours."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH_OF_A_FILE)
+    """Standard output; as wide as the terminal, or wide enough for any table of ours.
+
+    Brackets are text: users' settings, which have any, stand in tables.
+    """
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_A_FILE
+    return console

@@ -13,15 +13,13 @@ import os
 import re
 from pathlib import Path
 
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
-
 from seal_core.errors import InputError
+from seal_core.places import user_path
 from storage.files import Files, LocalFiles
 
 _S3 = "s3://"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f?*#\\]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f]|\?versionId=")
 
 
 def open_files(url: str) -> Files:
@@ -47,7 +45,7 @@ def open_files(url: str) -> Files:
 def cache_root() -> Path:
     """Folder of this machine for what can be had again; the user may empty it at any time."""
     if chosen := os.environ.get("SEAL_CACHE"):
-        return Path(chosen).expanduser().absolute()
+        return user_path(chosen).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "seal"
 
@@ -66,16 +64,11 @@ def local_state_root(root: Path | str) -> Path:
 
 
 def _folder(url: str) -> Path:
-    if "://" not in url:
-        # Not through fsspec, for which `::` in a folder's name would have a meaning.
-        return Path(url).expanduser().absolute()
-    try:
-        filesystem, path = url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"store {url!r}: {error}; give a folder or an s3:// URL") from error
-    if not isinstance(filesystem, LocalFileSystem):
+    # Not through fsspec, for which `::` in a folder's name would have a meaning.
+    scheme, separator, path = url.partition("://")
+    if separator and scheme != "file":
         raise InputError(f"store {url!r}: a store is in a folder of this machine, or at s3://…")
-    return Path(path).absolute()
+    return user_path(path if separator else url).absolute()
 
 
 def _bucket_root(url: str) -> str:
@@ -90,7 +83,7 @@ def _bucket_root(url: str) -> str:
         raise InputError(f"store {url!r}: {bucket!r} is no bucket name; write s3://bucket/prefix")
     if prefix and ({"", ".", ".."} & set(prefix.split("/")) or _UNSAFE.search(prefix)):
         raise InputError(
-            f"store {url!r}: a prefix has no empty, '.' or '..' level, and none of ? * # \\ or "
-            "control characters"
+            f"store {url!r}: a prefix has no empty, '.' or '..' level, no control characters, and "
+            "no ?versionId="
         )
     return _S3 + bucket + (f"/{prefix}" if prefix else "")

@@ -10,11 +10,10 @@ from typing import Protocol
 import duckdb
 
 from seal_core.errors import InputError
+from seal_core.places import check_plain
 from storage.files import Files, in_objects
 from storage.object_source import ObjectSource
 from storage.tables import TABLES
-
-_SPECIAL = frozenset("=*?[\\")
 
 
 class Source(Protocol):
@@ -54,11 +53,7 @@ class FolderSource:
     """
 
     def __init__(self, root: Path, alias: Path) -> None:
-        if _SPECIAL & set(str(alias)):
-            raise InputError(
-                f"temporary files go to {alias.parent.parent}: set TMPDIR to a folder without "
-                "= * ? [ or a backslash in its path"
-            )
+        check_plain(alias)
         alias.symlink_to(root, target_is_directory=True)
         self._root, self._alias = root, alias
 

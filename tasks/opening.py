@@ -16,7 +16,7 @@ from seal_core.engines import Generator
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
-from seal_core.models.model_files import check_model_folder, is_hub_id, model_digest
+from seal_core.models.model_files import check_model_folder, is_hub_id, model_digest, model_place
 from seal_core.models.precision import used_precision
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
@@ -88,7 +88,7 @@ def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflig
     domain = KnowledgeDomain.from_config(config)
     check_run(run)
     embedded = config.model.path == EMBEDDED
-    path = str(weights_path() if embedded else Path(config.model.path).expanduser())
+    path = str(weights_path()) if embedded else model_place(config.model.path)
     check_model_folder(path)
     if is_hub_id(path) and not Path(path).exists():
         model_digest(path, config.model.revision)  # says how to download it if it is not there

@@ -13,7 +13,7 @@ import typer
 from flows.commands.options import JsonOption
 from seal_core.config import EMBEDDED, ExecutionSection, LoraSection, ModelSection
 from seal_core.minilm import weights_path
-from seal_core.models.model_files import check_model_folder
+from seal_core.models.model_files import check_model_folder, model_place
 from seal_core.probe.verdict import Verdict
 from seal_core.process.process import EngineProcess
 from seal_core.process.spec import EngineSpec
@@ -37,7 +37,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Compares answers and training with plain transformers and PEFT, on this machine."""
-    path = str(weights_path() if model == EMBEDDED else Path(model).expanduser())
+    path = str(weights_path()) if model == EMBEDDED else model_place(model)
     check_model_folder(path)
     spec = EngineSpec(
         model_path=path,

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import JsonOption, RehashOption
-from flows.commands.run import store_setting
-from flows.loading import load_config
+from flows.loading import load_config, store_setting
 from flows.terminal import table_console
 from tasks.opening import preflight
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from flows.commands.options import JsonOption, RehashOption
 from flows.environment import prepare_prefect
-from flows.loading import load_config
+from flows.loading import load_config, store_setting
 from flows.server import check_named_server, start_server
 from tasks.opening import check_free, preflight, register
 
@@ -46,6 +45,7 @@ def run(
     signal.signal(signal.SIGTERM, _terminate)
     settings = list(overrides or [])
     if store is not None:
+        # First in line: an explicit --set wins over the variable.
         settings.insert(0, store_setting(store))
     try:
         check_named_server()
@@ -58,11 +58,6 @@ def run(
     except KeyboardInterrupt as stop:
         _stopped(sys.argv[1:])
         raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
-
-
-def store_setting(store: str) -> str:
-    """`--store` as a setting; first in line, an explicit --set wins over the variable."""
-    return f"execution.store={json.dumps(store)}"  # As a TOML string.
 
 
 def check(

@@ -37,11 +37,11 @@ def status(
         console.print("no runs yet: start one with `seal run configs/demo.toml`")
     for run in runs:
         console.print(_table(run))
-        console.print(_summary(run), markup=False)
+        console.print(_summary(run))
         if run.model is not None:
-            console.print(f"model {run.model}", markup=False)
+            console.print(f"model {run.model}")
         for line in _engines(run):
-            console.print(line, markup=False)
+            console.print(line)
 
 
 def _table(run: RunStanding) -> Table:

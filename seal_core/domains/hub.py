@@ -15,6 +15,7 @@ from typing import Any
 from seal_core.domains.json_text import check_depth
 from seal_core.domains.records import Parsed, parse_records
 from seal_core.errors import InputError
+from seal_core.places import plain_alias, user_path
 
 _SAVED_MARKS = ("dataset_dict.json", "state.json")
 
@@ -32,11 +33,14 @@ def read_dataset(path: str, subset: str | None, split: str) -> Parsed:
         InputError: it cannot be loaded, has no such split, or has a bad row.
     """
     name = f"{path} ({split})"
-    if Path(path).is_dir():
-        check_depth(Path(path))
-    saved = any((Path(path) / mark).exists() for mark in _SAVED_MARKS)
-    rows = _saved(path, split) if saved else _loaded(path, subset, split)
-    return parse_records(name, _numbered(name, rows))
+    folder = user_path(path)
+    if not folder.is_dir():
+        return parse_records(name, _numbered(name, _loaded(path, subset, split)))
+    check_depth(folder)
+    with plain_alias(folder, "data") as alias:
+        saved = any((folder / mark).exists() for mark in _SAVED_MARKS)
+        rows = _saved(path, alias, split) if saved else _of_files(path, alias, subset, split)
+        return parse_records(name, _numbered(name, rows))
 
 
 def read_parquet(file: Path) -> list[tuple[str, Any]]:
@@ -47,12 +51,14 @@ def read_parquet(file: Path) -> list[tuple[str, Any]]:
     """
     from datasets import Dataset  # noqa: PLC0415  (slow to import)
 
-    with tempfile.TemporaryDirectory() as cache:
+    with plain_alias(file, "data.parquet") as alias:
         try:
-            table = Dataset.from_parquet(str(file), cache_dir=cache, keep_in_memory=True)
+            table = Dataset.from_parquet(
+                str(alias), cache_dir=str(alias.parent), keep_in_memory=True
+            )
         except Exception as error:  # datasets raises many types for one broken file
             raise InputError(
-                f"{file.name}: it is not a Parquet file with rows ({_cause(error)}): "
+                f"{file.name}: it is not a Parquet file with rows ({_cause(error, alias, file)}): "
                 "write it again, or use JSON"
             ) from error
         return list(_numbered(file.name, table))
@@ -74,14 +80,15 @@ def _numbered(name: str, rows: Any) -> Iterator[tuple[str, Any]]:
         yield where, row
 
 
-def _saved(path: str, split: str) -> Any:
+def _saved(path: str, alias: Path, split: str) -> Any:
     from datasets import DatasetDict, load_from_disk  # noqa: PLC0415  (slow to import)
 
     try:
-        found = load_from_disk(path)
+        found = load_from_disk(str(alias))
     except Exception as error:  # as above
+        cause = _cause(error, alias, path)
         raise InputError(
-            f"{path}: the saved data set cannot be read ({_cause(error)}): save it again"
+            f"{path}: the saved data set cannot be read ({cause}): save it again"
         ) from error
     if not isinstance(found, DatasetDict):
         return found
@@ -91,27 +98,35 @@ def _saved(path: str, split: str) -> Any:
     return found[split]
 
 
-def _loaded(path: str, subset: str | None, split: str) -> Any:
+def _of_files(path: str, alias: Path, subset: str | None, split: str) -> Any:
+    # The library's cache tells files by their times, which copies may share.
+    with tempfile.TemporaryDirectory() as cache:
+        return _loaded(path, subset, split, str(alias), cache_dir=cache, keep_in_memory=True)
+
+
+def _loaded(
+    path: str, subset: str | None, split: str, source: str | None = None, **options: Any
+) -> Any:
     from datasets import load_dataset  # noqa: PLC0415  (slow to import)
 
     try:
-        if not Path(path).is_dir():
-            return load_dataset(path, name=subset, split=split)
-        # The library's cache tells files by their times, which copies may share.
-        with tempfile.TemporaryDirectory() as cache:
-            return load_dataset(
-                path, name=subset, split=split, cache_dir=cache, keep_in_memory=True
-            )
+        return load_dataset(source or path, name=subset, split=split, **options)
     except Exception as error:  # as above, and everything a network can do
+        cause = _cause(error, source or path, path)
         raise InputError(
-            f"{path}: split {split!r} of the data set cannot be loaded ({_cause(error)}): check "
+            f"{path}: split {split!r} of the data set cannot be loaded ({cause}): check "
             "data.path, data.subset and data.dataset_split, or give a folder on this machine"
         ) from error
 
 
-def _cause(error: BaseException) -> str:
-    """The innermost message's first line: `datasets` wraps the useful one."""
+def _cause(error: BaseException, alias: Path | str = "", path: Path | str = "") -> str:
+    """The innermost message's first line: `datasets` wraps the useful one.
+
+    Args:
+        alias: What `datasets` was given for `path`; the message names that instead.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    line = lines[0] if lines else type(error).__name__
+    return line.replace(str(alias), str(path)) if alias else line

@@ -10,6 +10,7 @@ from seal_core.domains.hub import read_parquet
 from seal_core.domains.json_text import decode_text, parse_json
 from seal_core.domains.records import Parsed, parse_records
 from seal_core.errors import InputError
+from seal_core.places import user_path
 
 Row = tuple[str, Any]
 
@@ -23,7 +24,7 @@ def read_squad(path: str) -> Parsed:
     Raises:
         InputError: no such file, unknown ending, broken file, or a bad row.
     """
-    file = Path(path)
+    file = user_path(path)
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
         known = ", ".join(_READERS)

@@ -17,6 +17,7 @@ from huggingface_hub import constants
 
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
+from seal_core.places import user_path
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _IDENTITY_FILES = frozenset(
@@ -49,7 +50,7 @@ def check_model_folder(path: str) -> None:
         InputError: The folder lacks its config, tokenizer or safetensors weights; or the path
             is neither a folder nor shaped like a hub id.
     """
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if not folder.is_dir():
         if folder.exists() or not is_hub_id(path):
             raise InputError(f"{path} is no model folder and no hub id: give one of the two")
@@ -67,6 +68,17 @@ def check_model_folder(path: str) -> None:
             f"save it there with tokenizer.save_pretrained({path!r})"
         )
     _check_weights(folder, path)
+
+
+def model_place(path: str) -> str:
+    """A folder's absolute path, which nobody can take for an option or for a user's home; or the
+    hub id as it is.
+
+    Raises:
+        InputError: the path is not UTF-8.
+    """
+    folder = user_path(path)
+    return str(folder.absolute()) if folder.is_dir() else path
 
 
 def is_hub_id(path: str) -> bool:
@@ -97,7 +109,7 @@ def model_digest(
         InputError: The model is incomplete, or a hub id is not in the local cache.
     """
     check_model_folder(path)
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if not folder.is_dir():
         return _hub_commit(path, revision)
     names = sorted(
@@ -140,7 +152,7 @@ def model_folder(path: str, revision: str | None = None) -> Path:
     Raises:
         InputError: A hub id is not in the local cache.
     """
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if folder.is_dir():
         return folder
     return _hub_repo(path) / "snapshots" / _hub_commit(path, revision)

@@ -9,6 +9,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from seal_core.errors import InputError
+from seal_core.places import user_path
 
 Shapes = Mapping[str, Sequence[int]]
 """`[out, in]` of linear layers by the full name of their module."""
@@ -22,7 +23,7 @@ def linear_shapes(model_path: str, revision: str | None = None) -> dict[str, tup
     Raises:
         InputError: A file cannot be read.
     """
-    folder = Path(model_path).expanduser()
+    folder = user_path(model_path)
     if not folder.is_dir():
         folder = Path(snapshot_download(model_path, revision=revision, local_files_only=True))
     try:

@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.test_command import DEMO, SEAL, tables
 from tests.s3_server import KEY, SECRET, S3Server, s3_server
 
-PREFIX = "team/it's [a] store"
+PREFIX = "team/run=x/it's [a] #store? é*"
 
 
 class Machine:

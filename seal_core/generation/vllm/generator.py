@@ -22,6 +22,7 @@ from seal_core.generation.vllm.requests import Texts
 from seal_core.generation.vllm.server import VllmServer
 from seal_core.generation.vllm.wave import Job, Wave
 from seal_core.models.model_shapes import linear_shapes, target_names
+from seal_core.places import user_path
 
 _CLOSE_SECONDS = 30.0
 
@@ -44,7 +45,7 @@ class VllmGenerator:
         self._timeout = timeout
         self._texts = Texts(options.model_path, options.revision, options.chat)
         shapes = linear_shapes(options.model_path, options.revision)
-        parent = Path(options.adapter_folder).expanduser() if options.adapter_folder else None
+        parent = user_path(options.adapter_folder).absolute() if options.adapter_folder else None
         self._folder = MemoryFolder(parent)
         self._shelf = AdapterShelf(self._folder.path, shapes, served_rank(options.max_rank))
         self._server: VllmServer | None = None

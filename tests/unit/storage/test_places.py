@@ -19,6 +19,8 @@ from tests.unit.storage.compacting import RUN, filled, rows_of, sql_of
 from tests.unit.storage.rows import SCORE, put
 
 PLACES = (
+    "#hash/what?/star*/back\\slash/a::b/$HOME/~x",
+    "run=?*[x]#%'",
     "plain",
     "run=x/round=3",
     "round=3",
@@ -27,7 +29,7 @@ PLACES = (
     "sp ace/ü/日本/é😀",
     'it\'s/"quoted"/{e}/[a]',
 )
-FOLDERS = (*PLACES, "#hash/what?/star*/back\\slash", "run=?*[x]#%'")
+FOLDERS = (*PLACES, "[/x]/new\nline/{a,b}", " ends with a space ", "-dash/:memory:")
 
 
 @pytest.fixture

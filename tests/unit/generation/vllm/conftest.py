@@ -16,6 +16,7 @@ from seal_core.generation.vllm.options import VllmOptions
 from tests import scripted_vllm
 
 ROOT = Path(__file__).parents[4]
+ADAPTERS = "round=3 [a]* 'é' %20#?"
 Opener = Callable[..., VllmGenerator]
 
 
@@ -38,7 +39,7 @@ def open_vllm(script: Path, model_path: str, tmp_path: Path) -> Iterator[Opener]
     def start(timeout: float | None = 60, **options: Any) -> VllmGenerator:
         values = {
             "python": sys.executable,
-            "adapter_folder": str(tmp_path / "adapters"),
+            "adapter_folder": str(tmp_path / ADAPTERS),
             "max_rank": 16,
             "start_timeout": 30.0,
             "request_timeout": 5.0,
@@ -51,7 +52,7 @@ def open_vllm(script: Path, model_path: str, tmp_path: Path) -> Iterator[Opener]
     yield start
     for generator in opened:
         generator.close()
-    assert list((tmp_path / "adapters").iterdir()) == []
+    assert list((tmp_path / ADAPTERS).iterdir()) == []
 
 
 @pytest.fixture
