@@ -12,6 +12,7 @@ import typer
 
 from flows.commands.options import JsonOption
 from seal_core.config import EMBEDDED, ExecutionSection, LoraSection, ModelSection
+from seal_core.errors import InputError
 from seal_core.minilm import weights_path
 from seal_core.models.model_files import check_model_folder
 from seal_core.probe.verdict import Verdict
@@ -63,9 +64,13 @@ def convert(
     ] = "float32",
 ) -> None:
     """Makes a Hugging Face folder of a GGUF, and checks that it is the same model."""
-    # torch takes seconds to import, and only this command needs it here.
-    from seal_core.models.convert import convert as convert_model  # noqa: PLC0415
-
+    try:
+        # torch takes seconds to import, and only this command needs it here.
+        from seal_core.models.convert import convert as convert_model  # noqa: PLC0415
+    except ImportError as error:
+        raise InputError(
+            f"this transformers cannot read GGUF ({error}): pip install 'seal-pipeline[gguf]'"
+        ) from error
     file = convert_model(gguf.expanduser(), out.expanduser(), dtype)
     typer.echo(f"{out}: {file.n_weights:,} weights of {file.path.name} in {dtype}, read back equal")
     typer.echo(f"next: seal model check {out}")

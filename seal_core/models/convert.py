@@ -67,7 +67,7 @@ def convert(source: Path, out: Path, dtype: str = "float32") -> GgufFile:
 
 def _read(file: GgufFile, dtype: torch.dtype) -> tuple[Any, Any]:
     """Tokenizer and model as transformers reads them, nothing of it quantized."""
-    place: dict[str, Any] = {"gguf_file": file.path.name, "local_files_only": True}
+    place = {"gguf_file": file.path.name}
     folder = str(file.path.absolute().parent)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **place)

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
 from seal_core.errors import InputError
-from seal_core.models.model_files import check_model_folder
+from seal_core.models.model_files import check_model_folder, refuse_quantized
 
 _DTYPES = {
     "float32": torch.float32,
@@ -61,6 +61,8 @@ def load_model(
     place = _device(device)
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     try:
+        # Before the weights: the library would ask for the quantizer's own package first.
+        refuse_quantized(PreTrainedConfig.get_config_dict(path, **options)[0], path)
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
