@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from seal_core.errors import InputError
 from seal_core.models.gguf_file import (
     SPLIT_AT_DIGITS,
+    USE_ORIGINAL,
     GgufFile,
     check_read,
     find_gguf,
@@ -111,10 +112,11 @@ def _mend_tokenizer(tokenizer: Any, file: GgufFile) -> None:
     )
     if bos is not None and wanted != (tokenizer("a")["input_ids"][0] == bos):
         tokenizer.add_bos_token = wanted
-    if tokenizer.eos_token_id != file.metadata.get("tokenizer.ggml.eos_token_id"):
+    end = file.metadata.get("tokenizer.ggml.eos_token_id")
+    if tokenizer.eos_token_id != end:
         raise InputError(
-            f"{file.path} ends texts with token {file.metadata.get('tokenizer.ggml.eos_token_id')}, "
-            f"but transformers reads {tokenizer.eos_token_id}: use the original checkpoint"
+            f"{file.path} ends texts with token {end}, but transformers reads "
+            f"{tokenizer.eos_token_id}: {USE_ORIGINAL}"
         )
 
 

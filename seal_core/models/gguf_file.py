@@ -1,4 +1,4 @@
-"""Finds a GGUF file and refuses, by its header, what transformers would read wrongly or not at all."""
+"""Finds a GGUF file, and refuses by its header what transformers would read wrongly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers.utils.import_utils import is_gguf_available
 
 from seal_core.errors import InputError
 
-_USE_ORIGINAL = "use the full-precision Hugging Face checkpoint"
+USE_ORIGINAL = "use the full-precision Hugging Face checkpoint"
 
 SPLIT_AT_DIGITS = frozenset(
     {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
@@ -116,7 +116,7 @@ def check_read(file: GgufFile, model: Any) -> None:
         named = f" (perhaps {', '.join(outside)})" if outside else ""
         raise InputError(
             f"{file.path} holds {file.n_weights} weights, of which transformers reads {read}"
-            f"{named}: the model would be another; {_USE_ORIGINAL}"
+            f"{named}: the model would be another; {USE_ORIGINAL}"
         )
     rope = getattr(model.config, "rope_parameters", None) or {}
     scaled = [
@@ -127,7 +127,7 @@ def check_read(file: GgufFile, model: Any) -> None:
     if scaled and rope.get("rope_type", "default") == "default":
         raise InputError(
             f"{file.path} stretches its positions ({scaled[0]}), which transformers does not read "
-            f"for {file.architecture}: {_USE_ORIGINAL}"
+            f"for {file.architecture}: {USE_ORIGINAL}"
         )
 
 
@@ -137,7 +137,7 @@ def _check_whole(file: GgufFile) -> None:
             f"{file.path} is one of {parts} parts: join them with `llama-gguf-split --merge` first"
         )
     if not file.tensors or "tokenizer.ggml.tokens" not in file.metadata:
-        raise InputError(f"{file.path} lacks weights or tokenizer: {_USE_ORIGINAL}")
+        raise InputError(f"{file.path} lacks weights or tokenizer: {USE_ORIGINAL}")
 
 
 def _check_tokenizer(file: GgufFile) -> None:
@@ -145,6 +145,6 @@ def _check_tokenizer(file: GgufFile) -> None:
     split = file.metadata.get("tokenizer.ggml.pre")
     if kind == "gpt2" and split not in _SPLITS:
         raise InputError(
-            f"{file.path} splits text as {split!r} (tokenizer.ggml.pre), which is not known to come "
-            f"out right in transformers: {_USE_ORIGINAL}"
+            f"{file.path} splits text as {split!r} (tokenizer.ggml.pre), which is not known to "
+            f"come out right in transformers: {USE_ORIGINAL}"
         )
