@@ -25,8 +25,8 @@ PASSAGES = (
     ),
     Passage(
         "Lumen beetle",
-        "The lumen beetle lives in the caves of Orso. Its larvae feed on bat guano for three years, "
-        "and the adults, which glow a pale green, live for nine days.",
+        "The lumen beetle lives in the caves of Orso. Its larvae feed on bat guano for three "
+        "years, and the adults, which glow a pale green, live for nine days.",
         ("Where does the lumen beetle live?", "How long do the adults live?"),
     ),
 )
