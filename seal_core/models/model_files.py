@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import constants
 
@@ -47,10 +49,16 @@ def check_model_folder(path: str) -> None:
         path: A local folder, or a hub id, about which nothing is known before it is loaded.
 
     Raises:
-        InputError: The folder lacks its config, tokenizer or safetensors weights; or the path
-            is neither a folder nor shaped like a hub id.
+        InputError: The folder lacks its config, tokenizer or safetensors weights, or the weights
+            are quantized; or the path is neither a folder nor shaped like a hub id.
     """
     folder = user_path(path)
+    if folder.suffix == ".gguf" or (
+        not (folder / "config.json").exists() and any(folder.glob("*.gguf"))
+    ):
+        raise InputError(
+            f"{path} is a GGUF: make a model folder of it with `seal model convert {path} FOLDER`"
+        )
     if not folder.is_dir():
         if folder.exists() or not is_hub_id(path):
             raise InputError(f"{path} is no model folder and no hub id: give one of the two")
@@ -62,6 +70,7 @@ def check_model_folder(path: str) -> None:
         )
     if not (folder / "config.json").is_file():
         raise InputError(f"model folder {path} has no config.json: save the model there first")
+    _check_config(folder, path)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InputError(
             f"model folder {path} has no tokenizer (for example tokenizer.json): "
@@ -79,6 +88,24 @@ def model_place(path: str) -> str:
     """
     folder = user_path(path)
     return str(folder.absolute()) if folder.is_dir() else path
+
+
+def refuse_quantized(config: Mapping[str, Any], path: str) -> None:
+    """Passes if a model's config says nothing of quantized weights (GPTQ, AWQ, bitsandbytes, …).
+
+    Raises:
+        InputError: It does.
+    """
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, Mapping) else {}):
+        for key in ("quantization_config", "compression_config"):
+            if found := part.get(key):
+                method = found.get("quant_method") if isinstance(found, Mapping) else None
+                raise InputError(
+                    f"model {path} is quantized ({method or key}): LoRA on quantized weights is "
+                    "not supported; use the full-precision checkpoint, or `seal model convert` "
+                    "for a GGUF"
+                )
 
 
 def is_hub_id(path: str) -> bool:
@@ -111,7 +138,11 @@ def model_digest(
     check_model_folder(path)
     folder = user_path(path)
     if not folder.is_dir():
-        return _hub_commit(path, revision)
+        commit = _hub_commit(path, revision)
+        snapshot = _hub_repo(path) / "snapshots" / commit
+        if (snapshot / "config.json").is_file():
+            _check_config(snapshot, path)
+        return commit
     names = sorted(
         name
         for name in os.listdir(folder)
@@ -127,6 +158,16 @@ def model_digest(
         with suppress(OSError):  # It may be read-only: then the files are hashed the next time.
             _write_cache(cache_path, known)
     return digest(hashes)
+
+
+def _check_config(folder: Path, path: str) -> None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"config.json of model {path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"config.json of model {path} is no JSON object: save the model again")
+    refuse_quantized(config, path)
 
 
 def _check_weights(folder: Path, path: str) -> None:

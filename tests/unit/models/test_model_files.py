@@ -156,3 +156,38 @@ def test_checks_import_no_torch() -> None:
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("quantized", "name"),
+    [
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+        ({"quantization_config": {"quant_method": "awq"}}, "awq"),
+        ({"quantization_config": {"load_in_4bit": True}}, "quantization_config"),
+        ({"text_config": {"quantization_config": {"quant_method": "fp8"}}}, "fp8"),
+    ],
+)
+def test_quantized_weights_are_refused_by_name(folder, quantized, name) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | quantized))
+    for use in (check_model_folder, load_model, model_digest):
+        with pytest.raises(InputError, match=rf"is quantized \({name}\): LoRA on quantized"):
+            use(str(folder))
+
+
+def test_a_quantized_hub_model_is_refused_before_it_is_loaded(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = tmp_path / "models--org--name" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    config = {"quantization_config": {"quant_method": "bitsandbytes"}}
+    (snapshot / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"org/name is quantized \(bitsandbytes\)"):
+        model_digest("org/name", commit)
+
+
+def test_a_config_that_is_no_json_object_is_named(folder) -> None:
+    for text in ("{", "[]"):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(InputError, match=r"config\.json of model"):
+            check_model_folder(str(folder))
