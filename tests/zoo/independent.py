@@ -60,8 +60,6 @@ _TIE = 1e-4
 _DELTA_TOLERANCE = 2e-3
 """Relative L2 of the difference between what two trainings changed."""
 
-_NAMES = {torch.float64: "float64", torch.float32: "float32"}
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
@@ -94,17 +92,10 @@ class Bench:
         for seed, path in enumerate(self._adapters.values()):
             save_adapter(folder, path, layers, seed)
         self._prompts = [_ids(n, seed) for seed, n in enumerate(PROMPT_LENGTHS)]
-        self.dtype, self._plain = self._references()
+        self._plain = self._answers()
 
-    def _references(self) -> tuple[torch.dtype, list[PlainAnswer]]:
-        """In float64 if the model's own code allows it, where rounding decides nothing."""
-        try:
-            return torch.float64, self._answers(torch.float64)
-        except CannotError:
-            return torch.float32, self._answers(torch.float32)
-
-    def _answers(self, dtype: torch.dtype) -> list[PlainAnswer]:
-        plain = PlainAnswers(self._folder, self._adapters, dtype)
+    def _answers(self) -> list[PlainAnswer]:
+        plain = PlainAnswers(self._folder, self._adapters)
         return [
             plain.answer(prompt, adapter, limit, STOPS)
             for prompt, adapter, limit in zip(self._prompts, ADAPTERS, ANSWER_LENGTHS, strict=True)
@@ -112,7 +103,7 @@ class Bench:
 
     def load(self) -> LoadedModel:
         """The model as the product loads it, with more tokens that end an answer."""
-        loaded = load_model(str(self._folder), device="cpu", dtype=_NAMES[self.dtype])
+        loaded = load_model(str(self._folder), device="cpu", dtype="float32")
         return dataclasses.replace(loaded, stop_ids=STOPS)
 
     def answers(self, generator: Any) -> Finding:
@@ -146,7 +137,7 @@ class Bench:
         refused = next((one.error for one in found if one.error), None)
         if refused:
             return Finding(math.inf, f"refused, after the check let it pass: {refused}")
-        plain = PlainAnswers(self._folder, self._adapters, self.dtype)
+        plain = PlainAnswers(self._folder, self._adapters)
         expected = [
             plain.score(prompt, completion, adapter)
             for (prompt, completion), adapter in zip(texts, ADAPTERS, strict=True)
@@ -195,7 +186,7 @@ class Bench:
 
     def _trained(self, got: TrainedAdapter, start: Path, rows: Sequence[Sequence[int]]) -> float:
         """Relative L2 between what the product's training changed and what plain PEFT's did."""
-        expected, losses = train_plain(self._folder, start, rows, self.dtype)
+        expected, losses = train_plain(self._folder, start, rows)
         before = load_file(start / "adapter_model.safetensors")
         after = load_file(Path(got.path or "") / "adapter_model.safetensors")
         if set(after) != set(expected):

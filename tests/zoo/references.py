@@ -41,9 +41,9 @@ class PlainAnswer:
     margin: float
 
 
-def load_plain(folder: Path, dtype: torch.dtype) -> Any:
-    """The model as anyone loads it."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+def load_plain(folder: Path) -> Any:
+    """The model as anyone loads it, in single precision."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def check_layers(folder: Path, names: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ def check_layers(folder: Path, names: Sequence[str]) -> None:
         CannotError: PEFT bars some, or takes their names for experts' parameters.
     """
     try:
-        wrapped = _wrap(load_plain(folder, torch.float32), names)
+        wrapped = _wrap(load_plain(folder), names)
     except Exception as error:
         raise CannotError(f"PEFT makes no adapter: {error}") from error
     places = {name.rpartition(".lora_A.")[0] for name, _ in wrapped.named_parameters()} - {""}
@@ -74,7 +74,7 @@ def _wrap(model: Any, names: Sequence[str]) -> Any:
 
 def save_adapter(folder: Path, out: Path, names: Sequence[str], seed: int) -> None:
     """Writes a random adapter on these layers through PEFT itself."""
-    wrapped = _wrap(load_plain(folder, torch.float32), names)
+    wrapped = _wrap(load_plain(folder), names)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in wrapped.named_parameters():
         if ".lora_" in name:
@@ -96,8 +96,8 @@ def _fill(wrapped: Any, path: Path, adapter: str) -> None:
 class PlainAnswers:
     """Answers and scores of single rows, each with one adapter or none."""
 
-    def __init__(self, folder: Path, adapters: dict[str, Path], dtype: torch.dtype) -> None:
-        self._base = load_plain(folder, dtype)
+    def __init__(self, folder: Path, adapters: dict[str, Path]) -> None:
+        self._base = load_plain(folder)
         self._wrapped: Any = None
         for name, path in adapters.items():
             if self._wrapped is None:
@@ -165,7 +165,7 @@ class PlainAnswers:
 
 
 def train_plain(
-    folder: Path, start: Path, rows: Sequence[Sequence[int]], dtype: torch.dtype
+    folder: Path, start: Path, rows: Sequence[Sequence[int]]
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Trains an adapter further on all rows in every step, each row in a pass of its own.
 
@@ -177,7 +177,7 @@ def train_plain(
     """
     try:
         wrapped: Any = PeftModel.from_pretrained(
-            load_plain(folder, dtype), start, is_trainable=True
+            load_plain(folder), start, is_trainable=True
         ).eval()
         _fill(wrapped, start, "default")
         parameters = [p for p in wrapped.parameters() if p.requires_grad]
