@@ -32,7 +32,6 @@ from tests.zoo.references import (
     LR,
     RANK,
     STEPS,
-    CannotError,
     PlainAnswer,
     PlainAnswers,
     check_layers,
