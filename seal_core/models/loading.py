@@ -135,6 +135,7 @@ def _context(config: Any) -> int | None:
 
     Rotations of the kinds `longrope` (Phi-3) and `dynamic` change for a whole batch as soon as
     one row is longer than the model was first trained for, and the cache is worthless then.
+    Llama 4 scales its queries by their place in the batch, padding included, from a place on.
     """
     rope = getattr(config, "rope_parameters", None) or {}
     ropes = [rope, *(own for own in rope.values() if isinstance(own, dict))]
@@ -143,6 +144,8 @@ def _context(config: Any) -> int | None:
         for own in ropes
         if own.get("rope_type") in ("longrope", "dynamic")
     ]
+    if getattr(config, "attn_temperature_tuning", False) and hasattr(config, "floor_scale"):
+        limits.append(config.floor_scale - 1)
     limits.append(getattr(config, "original_max_position_embeddings", None))
     limits.append(getattr(config, "max_position_embeddings", None))
     return min((limit for limit in limits if limit), default=None)
