@@ -34,8 +34,8 @@ from tests.zoo.references import (
     STEPS,
     PlainAnswer,
     PlainAnswers,
+    Row,
     check_layers,
-    end_with,
     save_adapter,
     train_plain,
 )
@@ -46,8 +46,8 @@ ANSWER_LENGTHS = (16, 4, 11, 16, 9, 2, 16)
 ADAPTERS = ("a", None, "b", "b", None, "a", None)
 """Requests of one batch: unlike lengths, ends and adapters, longer than the models' windows."""
 
-ROW_LENGTHS = ((4, 23), (13, 7))
-"""Words of the rows of two jobs; the two rows of a job make one step."""
+ROW_LENGTHS = (((0, 4), (9, 14)), ((5, 13), (3, 7)))
+"""Tokens of prompt and text of the rows of two jobs; the two rows of a job make one step."""
 
 STOPS = (EOS, *range(10, 20))
 """Tokens that end an answer; in a random model the end token alone would be rare."""
@@ -151,8 +151,8 @@ class Bench:
             CannotError: Plain PEFT cannot train it.
         """
         rows = [
-            [_ids(n, 100 * job + i) for i, n in enumerate(lengths)]
-            for job, lengths in enumerate(ROW_LENGTHS)
+            [(_ids(p, 100 * job + i), _ids(n, 100 * job + 50 + i)) for i, (p, n) in enumerate(own)]
+            for job, own in enumerate(ROW_LENGTHS)
         ]
         settings = LoraSettings(
             rank=RANK,
@@ -166,7 +166,7 @@ class Bench:
         jobs = [
             TrainJob(
                 f"job-{name}",
-                tuple(TrainRow(text_of(row)) for row in rows[i]),
+                tuple(TrainRow(text_of(text), text_of(prompt)) for prompt, text in rows[i]),
                 settings,
                 seed=i,
                 init_adapter=str(self._adapters[name]),
@@ -178,12 +178,12 @@ class Bench:
         if refused:
             return Finding(math.inf, f"refused, after the check let it pass: {refused}")
         deviations = [
-            self._trained(got, self._adapters[name], [end_with(row) for row in rows[i]])
+            self._trained(got, self._adapters[name], rows[i])
             for i, (got, name) in enumerate(zip(found, "ab", strict=True))
         ]
         return _finding(max(deviations), _DELTA_TOLERANCE, "trained adapters", [])
 
-    def _trained(self, got: TrainedAdapter, start: Path, rows: Sequence[Sequence[int]]) -> float:
+    def _trained(self, got: TrainedAdapter, start: Path, rows: Sequence[Row]) -> float:
         """Relative L2 between what the product's training changed and what plain PEFT's did."""
         expected, losses = train_plain(self._folder, start, rows)
         before = load_file(start / "adapter_model.safetensors")

@@ -21,6 +21,9 @@ LR, CLIP, STEPS = 2e-3, 1.0, 3
 _STRENGTH = 0.3
 """Size of an adapter's delta against the layer's own weights: enough to change most answers."""
 
+Row = tuple[list[int], list[int]]
+"""Tokens of a training row: those that are shown, and those that are trained on."""
+
 
 class CannotError(Exception):
     """Plain transformers or PEFT cannot do it either; the message is theirs."""
@@ -165,7 +168,7 @@ class PlainAnswers:
 
 
 def train_plain(
-    folder: Path, start: Path, rows: Sequence[Sequence[int]]
+    folder: Path, start: Path, rows: Sequence[Row]
 ) -> tuple[dict[str, torch.Tensor], list[float]]:
     """Trains an adapter further on all rows in every step, each row in a pass of its own.
 
@@ -194,19 +197,18 @@ def train_plain(
         raise CannotError(f"{type(error).__name__}: {error}") from error
 
 
-def _backward(model: Any, rows: Sequence[Sequence[int]]) -> float:
-    """Gradients of the mean loss per target over all rows; every token but the first is one."""
-    count = sum(len(row) - 1 for row in rows)
+def _backward(model: Any, rows: Sequence[Row]) -> float:
+    """Gradients of the mean loss per target over all rows, in each of which an end token follows.
+
+    A text's first token is no target where nothing stands before it.
+    """
+    texts = [(prompt, [*text, EOS]) for prompt, text in rows]
+    count = sum(len(text) - (not prompt) for prompt, text in texts)
     total = 0.0
-    for row in rows:
-        ids = torch.tensor([list(row)])
-        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-        loss = functional.cross_entropy(logits, ids[0, 1:], reduction="sum") / count
+    for prompt, text in texts:
+        ids, first = torch.tensor([[*prompt, *text]]), max(len(prompt), 1)
+        logits = model(input_ids=ids, use_cache=False).logits[0, first - 1 : -1]
+        loss = functional.cross_entropy(logits, ids[0, first:], reduction="sum") / count
         loss.backward()
         total += loss.item()
     return total
-
-
-def end_with(row: Sequence[int]) -> list[int]:
-    """A training row as the product has to make it of a text: the end token follows."""
-    return [*row, EOS]
