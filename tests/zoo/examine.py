@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers.utils import logging
+
 from seal_core.errors import InputError
 from seal_core.generation.plain_generator import PlainGenerator
 from seal_core.generation.transformers_generator import TransformersGenerator
@@ -47,6 +50,9 @@ class Row:
 
 def examine(model_type: str) -> Row:
     """Builds the type, asks the product about it, and holds the product to its word."""
+    torch.set_num_threads(1)  # Types are examined side by side.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="seal-zoo-") as folder:
         model, work = Path(folder) / "tiny", Path(folder) / "work"
         try:
