@@ -10,7 +10,7 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 .PHONY: help setup demo demo-seeds test vllm-cpu test-vllm chaos chaos-short corrupt corrupt-short \
 	deploy-demo test-deploy test-zoo test-zoo-short check lint bench bench-gpu bench-sql clean
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 setup: $(STAMP) ## make the virtual environment and install everything
 

@@ -23,14 +23,16 @@ from tests.zoo.recipe import all_types
 from tests.zoo.report import counts, write
 
 FAMILIES = {
+    # Dense decoders.
     **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma2", "gemma3_text"), FAST),
     **dict.fromkeys(("phi3", "gpt2", "gpt_neox", "olmo2", "smollm3", "cohere", "granite"), FAST),
+    # Experts; attention and shared layers are trained.
     **dict.fromkeys(("qwen2_moe", "qwen3_moe", "mixtral", "olmoe"), FAST),
+    # Hybrids, and a recurrent one whose states take in the padding of a batch.
     **dict.fromkeys(("qwen3_5_text", "lfm2", "granitemoehybrid"), FAST),
-    # Its recurrent states take in the padding of a batch.
     "mamba2": PLAIN,
 }
-"""What people use, and the verdict that each must get at least: dense decoders, experts, hybrids."""
+"""What people use, and the verdict that each must get at least."""
 
 _SECONDS = 180
 _MEMORY = 8 << 30
