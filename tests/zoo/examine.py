@@ -78,10 +78,10 @@ def _held_to(model_type: str, verdict: Verdict, make_bench: Callable[[], Bench])
         findings["answers"] = bench.answers(_generator(verdict, bench.load()))
         findings["scores"] = bench.scores(_generator(verdict, bench.load()))
         if verdict.trainer != "plain":
-            trainer = BatchedTrainer(bench.load(), pack=verdict.trainer == "packed")
+            trainer = BatchedTrainer(bench.load_to_train(), pack=verdict.trainer == "packed")
             findings["training"] = bench.training(trainer)
         # Anyone may ask for the plain trainer.
-        findings["plain training"] = bench.training(PeftTrainer(bench.load()))
+        findings["plain training"] = bench.training(PeftTrainer(bench.load_to_train()))
     except CannotError as error:
         findings["reference"] = Finding(0.0, f"let pass, and yet {_one_line(error)}")
     faults = [f"{name}: {found.fault}" for name, found in findings.items() if found.fault]

@@ -24,6 +24,9 @@ _STRENGTH = 0.3
 Row = tuple[list[int], list[int]]
 """Tokens of a training row: those that are shown, and those that are trained on."""
 
+PlainTraining = tuple[dict[str, torch.Tensor], list[float]]
+"""An adapter's tensors by their names in its file, and the loss of each step, nats."""
+
 
 class CannotError(Exception):
     """Plain transformers or PEFT cannot do it either; the message is theirs."""
@@ -44,9 +47,9 @@ class PlainAnswer:
     margin: float
 
 
-def load_plain(folder: Path) -> Any:
-    """The model as anyone loads it, in single precision."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The model as anyone loads it."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
 def check_layers(folder: Path, names: Sequence[str]) -> None:
@@ -168,19 +171,16 @@ class PlainAnswers:
 
 
 def train_plain(
-    folder: Path, start: Path, rows: Sequence[Row]
-) -> tuple[dict[str, torch.Tensor], list[float]]:
+    folder: Path, start: Path, rows: Sequence[Row], dtype: torch.dtype
+) -> PlainTraining:
     """Trains an adapter further on all rows in every step, each row in a pass of its own.
-
-    Returns:
-        The adapter's tensors by their names in its file, and the loss of each step, nats.
 
     Raises:
         CannotError: PEFT cannot train it.
     """
     try:
         wrapped: Any = PeftModel.from_pretrained(
-            load_plain(folder), start, is_trainable=True
+            load_plain(folder, dtype), start, is_trainable=True
         ).eval()
         _fill(wrapped, start, "default")
         parameters = [p for p in wrapped.parameters() if p.requires_grad]
