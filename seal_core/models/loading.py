@@ -21,6 +21,15 @@ _DTYPES = {
     "float16": torch.float16,
 }
 
+_RIGHT_BELOW = {
+    # Scales queries by their place in the batch, padding included, from this place on.
+    "llama4_text": "floor_scale",
+    # The library's cache gives longer texts other logits than one pass over them.
+    "doge": "keep_window_size",
+    "moshi": "sliding_window",
+}
+"""By type, the name of a length that the probe's short rows do not reach."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -135,7 +144,6 @@ def _context(config: Any) -> int | None:
 
     Rotations of the kinds `longrope` (Phi-3) and `dynamic` change for a whole batch as soon as
     one row is longer than the model was first trained for, and the cache is worthless then.
-    Llama 4 scales its queries by their place in the batch, padding included, from a place on.
     """
     rope = getattr(config, "rope_parameters", None) or {}
     ropes = [rope, *(own for own in rope.values() if isinstance(own, dict))]
@@ -144,8 +152,8 @@ def _context(config: Any) -> int | None:
         for own in ropes
         if own.get("rope_type") in ("longrope", "dynamic")
     ]
-    if getattr(config, "attn_temperature_tuning", False) and hasattr(config, "floor_scale"):
-        limits.append(config.floor_scale - 1)
+    if config.model_type in _RIGHT_BELOW:
+        limits.append(getattr(config, _RIGHT_BELOW[config.model_type]) - 1)
     limits.append(getattr(config, "original_max_position_embeddings", None))
     limits.append(getattr(config, "max_position_embeddings", None))
     return min((limit for limit in limits if limit), default=None)

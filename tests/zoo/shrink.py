@@ -34,6 +34,8 @@ def _rules(kv_heads: int) -> list[_Rule]:
         _rule(
             r"max_.*position|n_positions|max_seq_len|^n_ctx|context_length|model_max_len", POSITIONS
         ),
+        # Lengths that the product lets no row reach.
+        _rule(r"^floor_scale$|^keep_window_size$", lambda v: min(v, POSITIONS)),
         _rule(
             r"(?<!max_)window(?!_layers)|attention_chunk_size|chunk_length|^local_attention$",
             WINDOW,
@@ -69,7 +71,6 @@ def _rules(kv_heads: int) -> list[_Rule]:
         _rule(r"kernel|conv|_cache$|hc_", lambda v: min(v, 4)),
         _rule(r"intermediate|ffn|dff|dim_ff|mlp_dim|feed_forward|n_inner", INNER),
         _rule(r"hidden_size|d_model|n_embd|emb.*dim|embed.*size|lru_width|d_inner|d_ssm", HIDDEN),
-        _rule(r"floor_scale", lambda v: min(v, POSITIONS)),  # What a row must stay below.
         _rule(r"seed|factor|theta|max_distance|suppress", lambda v: v),
     ]
 
