@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, DeepseekV32Config, Llama4TextConfig
+from transformers import (
+    AutoModelForCausalLM,
+    DeepseekV32Config,
+    Llama4TextConfig,
+    MiniMaxM3VLTextConfig,
+)
 
 from seal_core.engines import GenerateRequest
 from seal_core.generation.plain_generator import PlainGenerator
 from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import load_model
+from seal_core.probe.model_check import check_model
 from tests.unit.conftest import save_tokenizer
 
 CONFIGS = {
@@ -36,6 +42,29 @@ CONFIGS = {
         index_topk=4,
         index_head_dim=8,
         index_n_heads=16,
+        initializer_range=0.3,
+    ),
+    # Blocks longer than the probe's rows, as in the published model.
+    "blocks": MiniMaxM3VLTextConfig(
+        vocab_size=257,
+        eos_token_id=256,
+        bos_token_id=256,
+        pad_token_id=256,
+        hidden_size=32,
+        intermediate_size=48,
+        dense_intermediate_size=48,
+        shared_intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        rotary_dim=4,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        index_head_dim=8,
+        index_n_heads=4,
+        layer_types=["full_attention", "minimax_m3_sparse"],
+        mlp_layer_types=["dense", "sparse"],
         initializer_range=0.3,
     ),
     "scaled": Llama4TextConfig(
@@ -93,3 +122,11 @@ def test_a_model_that_scales_by_place_takes_no_row_that_reaches_it(save) -> None
     assert loaded.context == 15
     (answer,) = TransformersGenerator(loaded).generate([GenerateRequest("0", "x" * 15, (), 3)])
     assert answer.error == "the prompt has 15 tokens and the model's context is 15"
+
+
+def test_layers_that_count_padding_into_blocks_are_never_batched(save) -> None:
+    loaded = load_model(save("blocks"))
+    verdict = check_model(loaded)
+    assert (verdict.refused, verdict.generator, verdict.trainer) == (None, "plain", "padded")
+    faults = {one.name: one.fault for one in verdict.comparisons if one.fault}
+    assert "count padding" in faults["answers of a batch"]
