@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ _DTYPES = {
     "float16": torch.float16,
 }
 
-_RIGHT_BELOW: dict[str, Callable[[Any], int]] = {
+_RIGHT_BELOW = {
     # Scales queries by their place in the batch, padding included, from this place on.
-    "llama4_text": lambda config: config.floor_scale,
+    "llama4_text": "floor_scale",
     # The library's cache gives longer texts other logits than one pass over them.
-    "doge": lambda config: config.keep_window_size,
-    "moshi": lambda config: config.sliding_window,
+    "doge": "keep_window_size",
+    "moshi": "sliding_window",
 }
-"""By type, a length that no row may reach; the probe's rows are too short to find it."""
+"""By type, the name of a length that no row may reach; the probe's are too short to find it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def _context(config: Any) -> int | None:
         if own.get("rope_type") in ("longrope", "dynamic")
     ]
     if config.model_type in _RIGHT_BELOW:
-        limits.append(_RIGHT_BELOW[config.model_type](config) - 1)
+        limits.append(getattr(config, _RIGHT_BELOW[config.model_type]) - 1)
     limits.append(getattr(config, "original_max_position_embeddings", None))
     limits.append(getattr(config, "max_position_embeddings", None))
     return min((limit for limit in limits if limit), default=None)
