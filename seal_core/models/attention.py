@@ -4,6 +4,10 @@ With grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245) several que
 a key head. The library copies every key and value once per query head before each masked
 call, which for one new token costs more than the attention itself. Here the query heads of a
 key head stand in the place of query tokens instead: the same sums, without the copy.
+
+The model's attention keeps its name, `sdpa`: some models do more than attend where it has that
+name (DeepSeek-V3.2 leaves out the tokens that its indexer did not choose), and under a name of
+our own they would silently not.
 """
 
 from __future__ import annotations
@@ -14,38 +18,27 @@ from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
-
-_NAME = "seal_sdpa"
-
-
-def use_grouped_attention(model: Any) -> None:
-    """Switches a model from the library's `sdpa` attention to this one; others stay."""
-    if model.config._attn_implementation == "sdpa" and model._supports_attention_backend:
-        model.set_attn_implementation(_NAME)
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 
 @contextlib.contextmanager
-def grouped(model: Any) -> Iterator[None]:
-    """Inside, the model's attention is what `use_grouped_attention` makes it."""
-    before = model.config._attn_implementation
-    use_grouped_attention(model)
+def grouped_attention() -> Iterator[None]:
+    """Inside, models with the library's `sdpa` attention use this one in its place."""
+    ALL_ATTENTION_FUNCTIONS["sdpa"] = _attend
     try:
         yield
     finally:
-        if model.config._attn_implementation != before:
-            model.set_attn_implementation(before)
+        del ALL_ATTENTION_FUNCTIONS["sdpa"]
 
 
 def takes_additive_mask(model: Any) -> bool:
     """Whether the model passes a mask `[rows, 1, queries, keys]` to its attention as it is."""
-    known = ("sdpa", "eager", _NAME)
+    known = ("sdpa", "eager")
     return model._supports_attention_backend and model.config._attn_implementation in known
 
 
-def grouped_attention(
+def _attend(
     module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -67,7 +60,3 @@ def grouped_attention(
         folded, key, value, attn_mask=attention_mask, scale=scaling
     )
     return output.reshape(rows, 1, heads, -1), None
-
-
-AttentionInterface.register(_NAME, grouped_attention)
-AttentionMaskInterface.register(_NAME, sdpa_mask)

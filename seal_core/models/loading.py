@@ -24,6 +24,15 @@ _DTYPES = {
     "float16": torch.float16,
 }
 
+_RIGHT_BELOW = {
+    # Scales queries by their place in the batch, padding included, from this place on.
+    "llama4_text": "floor_scale",
+    # The library's cache gives longer texts other logits than one pass over them.
+    "doge": "keep_window_size",
+    "moshi": "sliding_window",
+}
+"""By type, the name of a length that no row may reach; the probe's are too short to find it."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
@@ -151,6 +160,8 @@ def _context(config: Any) -> int | None:
         for own in ropes
         if own.get("rope_type") in ("longrope", "dynamic")
     ]
+    if config.model_type in _RIGHT_BELOW:
+        limits.append(getattr(config, _RIGHT_BELOW[config.model_type]) - 1)
     limits.append(getattr(config, "original_max_position_embeddings", None))
     limits.append(getattr(config, "max_position_embeddings", None))
     return min((limit for limit in limits if limit), default=None)

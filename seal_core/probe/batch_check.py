@@ -12,13 +12,16 @@ from contextlib import contextmanager
 import torch
 
 from seal_core.engines import GenerateRequest
+from seal_core.errors import InputError
 from seal_core.generation.decoding import DecodeRow, decode
 from seal_core.generation.lora_bank import LoraBank, stack_order
 from seal_core.generation.scoring import text_logprobs
 from seal_core.generation.stopping import StopFinder
-from seal_core.models.attention import grouped
 from seal_core.models.loading import LoadedModel
 from seal_core.probe.probe_rows import Answer
+
+_COUNTS_PADDING = frozenset({"minimax_m3_sparse"})
+"""Layers that go wrong in rows of more than one block, which the probe's rows are too short for."""
 
 
 def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch.Tensor]:
@@ -27,6 +30,9 @@ def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch
     Raises:
         Exception: of many kinds, from within models that cannot be run so.
     """
+    kinds = getattr(loaded.model.config.get_text_config(), "layer_types", None) or ()
+    if _COUNTS_PADDING.intersection(kinds):
+        raise InputError("its sparse layers count padding into the blocks that they choose")
     with _banked(loaded, answers) as (bank, order):
         rows = [
             DecodeRow(
@@ -61,8 +67,7 @@ def _banked(loaded: LoadedModel, answers: Sequence[Answer]) -> Iterator[tuple[Lo
         stacks = [bank.load(answer.adapters) if answer.adapters else None for answer in answers]
         order = stack_order(stacks)
         bank.activate([stacks[i] for i in order])
-        with grouped(loaded.model):
-            yield bank, order
+        yield bank, order
     finally:
         bank.remove()
 

@@ -79,6 +79,8 @@ def tiny_config(kind: Any, recipe: Recipe, overrides: Mapping[str, Any]) -> Any:
     values.update({n: len(picks) for n in fields if _LAYERS.search(n) and n in values})
     if recipe.per_layer:
         values.update(_cut(kind, lists, picks, shrinker, recipe))
+    if "use_sliding_window" in fields and "sliding_attention" in values.get("layer_types", ()):
+        values["use_sliding_window"] = True  # Else the layers that have windows would ignore them.
     # As in the tokenizer, whatever the default says: some kinds of layer look for these tokens.
     values.update({n: t for n, t in (("eos_token_id", EOS), ("pad_token_id", PAD)) if n in fields})
     whole = {n: v for n, v in overrides.items() if not isinstance(parts.get(n), PreTrainedConfig)}

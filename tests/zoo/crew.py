@@ -78,6 +78,7 @@ def _work(
 ) -> None:
     """In the process: one call, its result or its error sent back."""
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    os.dup2(2, 1)  # What models print is not the caller's output.
     try:
         pipe.send(Outcome(function(*arguments), None, 0.0))
     except Exception as error:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers.utils import logging
+
 from seal_core.errors import InputError
 from seal_core.generation.plain_generator import PlainGenerator
 from seal_core.generation.transformers_generator import TransformersGenerator
@@ -47,6 +50,9 @@ class Row:
 
 def examine(model_type: str) -> Row:
     """Builds the type, asks the product about it, and holds the product to its word."""
+    torch.set_num_threads(1)  # Types are examined side by side.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     with tempfile.TemporaryDirectory(prefix="seal-zoo-") as folder:
         model, work = Path(folder) / "tiny", Path(folder) / "work"
         try:
@@ -72,10 +78,10 @@ def _held_to(model_type: str, verdict: Verdict, make_bench: Callable[[], Bench])
         findings["answers"] = bench.answers(_generator(verdict, bench.load()))
         findings["scores"] = bench.scores(_generator(verdict, bench.load()))
         if verdict.trainer != "plain":
-            trainer = BatchedTrainer(bench.load(), pack=verdict.trainer == "packed")
+            trainer = BatchedTrainer(bench.load_to_train(), pack=verdict.trainer == "packed")
             findings["training"] = bench.training(trainer)
         # Anyone may ask for the plain trainer.
-        findings["plain training"] = bench.training(PeftTrainer(bench.load()))
+        findings["plain training"] = bench.training(PeftTrainer(bench.load_to_train()))
     except CannotError as error:
         findings["reference"] = Finding(0.0, f"let pass, and yet {_one_line(error)}")
     faults = [f"{name}: {found.fault}" for name, found in findings.items() if found.fault]

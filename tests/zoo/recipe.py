@@ -59,6 +59,7 @@ OVERRIDES: dict[str, tuple[dict[str, Any], str]] = {
         {"attention_types": [[["global", "local"], 1]]},
         "its layers are described by a nested list",
     ),
+    "moshi": ({"sliding_window": 256}, "the product lets no row reach its window"),
     "qwen4_exp": ({"text_config": _QWEN4}, _INDEXER),
     "qwen4_exp_text": (_QWEN4, _INDEXER),
     "reformer": (

@@ -21,6 +21,12 @@ LR, CLIP, STEPS = 2e-3, 1.0, 3
 _STRENGTH = 0.3
 """Size of an adapter's delta against the layer's own weights: enough to change most answers."""
 
+Row = tuple[list[int], list[int]]
+"""Tokens of a training row: those that are shown, and those that are trained on."""
+
+PlainTraining = tuple[dict[str, torch.Tensor], list[float]]
+"""An adapter's tensors by their names in its file, and the loss of each step, nats."""
+
 
 class CannotError(Exception):
     """Plain transformers or PEFT cannot do it either; the message is theirs."""
@@ -41,7 +47,7 @@ class PlainAnswer:
     margin: float
 
 
-def load_plain(folder: Path, dtype: torch.dtype) -> Any:
+def load_plain(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """The model as anyone loads it."""
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
@@ -53,7 +59,7 @@ def check_layers(folder: Path, names: Sequence[str]) -> None:
         CannotError: PEFT bars some, or takes their names for experts' parameters.
     """
     try:
-        wrapped = _wrap(load_plain(folder, torch.float32), names)
+        wrapped = _wrap(load_plain(folder), names)
     except Exception as error:
         raise CannotError(f"PEFT makes no adapter: {error}") from error
     places = {name.rpartition(".lora_A.")[0] for name, _ in wrapped.named_parameters()} - {""}
@@ -74,7 +80,7 @@ def _wrap(model: Any, names: Sequence[str]) -> Any:
 
 def save_adapter(folder: Path, out: Path, names: Sequence[str], seed: int) -> None:
     """Writes a random adapter on these layers through PEFT itself."""
-    wrapped = _wrap(load_plain(folder, torch.float32), names)
+    wrapped = _wrap(load_plain(folder), names)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in wrapped.named_parameters():
         if ".lora_" in name:
@@ -96,8 +102,8 @@ def _fill(wrapped: Any, path: Path, adapter: str) -> None:
 class PlainAnswers:
     """Answers and scores of single rows, each with one adapter or none."""
 
-    def __init__(self, folder: Path, adapters: dict[str, Path], dtype: torch.dtype) -> None:
-        self._base = load_plain(folder, dtype)
+    def __init__(self, folder: Path, adapters: dict[str, Path]) -> None:
+        self._base = load_plain(folder)
         self._wrapped: Any = None
         for name, path in adapters.items():
             if self._wrapped is None:
@@ -165,12 +171,9 @@ class PlainAnswers:
 
 
 def train_plain(
-    folder: Path, start: Path, rows: Sequence[Sequence[int]], dtype: torch.dtype
-) -> tuple[dict[str, torch.Tensor], list[float]]:
+    folder: Path, start: Path, rows: Sequence[Row], dtype: torch.dtype
+) -> PlainTraining:
     """Trains an adapter further on all rows in every step, each row in a pass of its own.
-
-    Returns:
-        The adapter's tensors by their names in its file, and the loss of each step, nats.
 
     Raises:
         CannotError: PEFT cannot train it.
@@ -194,19 +197,18 @@ def train_plain(
         raise CannotError(f"{type(error).__name__}: {error}") from error
 
 
-def _backward(model: Any, rows: Sequence[Sequence[int]]) -> float:
-    """Gradients of the mean loss per target over all rows; every token but the first is one."""
-    count = sum(len(row) - 1 for row in rows)
+def _backward(model: Any, rows: Sequence[Row]) -> float:
+    """Gradients of the mean loss per target over all rows, in each of which an end token follows.
+
+    A text's first token is no target where nothing stands before it.
+    """
+    texts = [(prompt, [*text, EOS]) for prompt, text in rows]
+    count = sum(len(text) - (not prompt) for prompt, text in texts)
     total = 0.0
-    for row in rows:
-        ids = torch.tensor([list(row)])
-        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
-        loss = functional.cross_entropy(logits, ids[0, 1:], reduction="sum") / count
+    for prompt, text in texts:
+        ids, first = torch.tensor([[*prompt, *text]]), max(len(prompt), 1)
+        logits = model(input_ids=ids, use_cache=False).logits[0, first - 1 : -1]
+        loss = functional.cross_entropy(logits, ids[0, first:], reduction="sum") / count
         loss.backward()
         total += loss.item()
     return total
-
-
-def end_with(row: Sequence[int]) -> list[int]:
-    """A training row as the product has to make it of a text: the end token follows."""
-    return [*row, EOS]

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from tests.bench.markdown import table
+from tests.bench.markdown import replaced, table
 from tests.bench.records import machine
 from tests.zoo.examine import FAST, PLAIN, REFUSED, TRACEBACK, UNBUILT, WRONG, Row
 
-_BEGIN, _END = "<!-- zoo:begin -->", "<!-- zoo:end -->"
+NAME = "zoo"
+"""Of the markers around the table."""
+
 _WIDTH = 160
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Replaces what stands between the markers.
+    """Replaces the page's table.
 
     Raises:
-        ValueError: The markers are not there.
+        ValueError: The page has no markers for it.
     """
-    text = path.read_text("utf-8")
-    found = re.search(f"{_BEGIN}.*{_END}", text, re.DOTALL)
-    if found is None:
-        raise ValueError(f"{path} has no part between {_BEGIN} and {_END}")
-    body = "\n".join(lines(rows))
-    path.write_text(text.replace(found[0], f"{_BEGIN}\n\n{body}\n\n{_END}"), "utf-8")
+    path.write_text(replaced(path.read_text("utf-8"), NAME, lines(rows)), "utf-8")
 
 
 def lines(rows: Sequence[Row]) -> list[str]:
@@ -42,7 +38,7 @@ def lines(rows: Sequence[Row]) -> list[str]:
         "",
         f"Measured with {about['versions']} on {about['device']}, {about['cores']}.",
         "",
-        *table(("type", "verdict", "answers", "training", "why not faster"), cells),
+        *table(("type", "verdict", "answers", "training", "why not faster, or not at all"), cells),
         "",
         "Not built, and so not judged:",
         "",

@@ -34,6 +34,8 @@ def _rules(kv_heads: int) -> list[_Rule]:
         _rule(
             r"max_.*position|n_positions|max_seq_len|^n_ctx|context_length|model_max_len", POSITIONS
         ),
+        # Lengths that the product lets no row reach.
+        _rule(r"^floor_scale$|^keep_window_size$", lambda v: min(v, POSITIONS)),
         _rule(
             r"(?<!max_)window(?!_layers)|attention_chunk_size|chunk_length|^local_attention$",
             WINDOW,
@@ -58,6 +60,9 @@ def _rules(kv_heads: int) -> list[_Rule]:
         _rule(r"rotary_dim", HEAD_DIM // 2),
         _rule(r"head_?(dim|size)$|d_head$|dim_head|kv_channels", HEAD_DIM),
         _rule(r"(kv|key_value).*heads|linear_num_key_heads", lambda v: min(v, kv_heads)),
+        # A key that no head of an indexer likes scores 0, as do others: which of them is left
+        # out hangs on the row's padding. With many heads there is no such key.
+        _rule(r"^index.*_heads$", lambda v: min(v, 4 * HEADS)),
         _rule(r"heads?$|query_groups", lambda v: min(v, HEADS)),
         _rule(r"expand$", 1),
         _rule(r"d_state|state_size", lambda v: min(v, 8)),
