@@ -101,10 +101,8 @@ def chat_tokenizer(template: str | None) -> Any:
     return tokenizer
 
 
-def save_chat_model(
-    folder: Path, template: str | None, vocabulary: int = 257 + len(SPECIAL + MARKS)
-) -> Path:
+def save_chat_model(folder: Path, template: str | None) -> Path:
     """A random model that has an embedding for each of the tokens."""
-    save_qwen2(folder, vocabulary=vocabulary)
+    save_qwen2(folder, vocabulary=257 + len(SPECIAL + MARKS))
     chat_tokenizer(template).save_pretrained(folder)
     return folder
