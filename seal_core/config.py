@@ -7,13 +7,10 @@ batch and shard sizes), `engine` by which library, never what is asked for. Impo
 
 from __future__ import annotations
 
-import datetime
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
-from seal_core.engines import USUAL_CHAT, ChatOptions
 
 _LARGEST = 2**63 - 1  # Of a column of whole numbers.
 PositiveInt = Annotated[int, Field(ge=1, le=_LARGEST)]
@@ -129,29 +126,6 @@ class RowsSection(Section):
     title_prefix: bool = True
     add_passage: bool = True
     variant: Literal["base", "instruct"] = "base"
-
-
-class ChatSection(Section):
-    """What a chat template is told, for `rows.variant = "instruct"`.
-
-    Attributes:
-        thinking: Whether the model is to think before it replies, where its template has such a
-            switch. Thoughts are then part of its answers.
-        date: Today's date as the template writes it; never the clock's, which would give each
-            day other prompts.
-    """
-
-    thinking: bool = False
-    date: str = USUAL_CHAT.date
-
-    @field_validator("date", mode="before")
-    @classmethod
-    def _is_date(cls, value: Any) -> str:
-        """TOML has dates of its own."""
-        try:
-            return datetime.date.fromisoformat(str(value)).isoformat()
-        except ValueError:
-            raise ValueError(f"{value!r} is no date: write it as YYYY-MM-DD") from None
 
 
 class LoraSection(Section):
@@ -368,7 +342,6 @@ class Config(Section):
     model: ModelSection = ModelSection()
     sample: SampleSection = SampleSection()
     rows: RowsSection = RowsSection()
-    chat: ChatSection = ChatSection()
     finetune: FinetuneSection = FinetuneSection()
     evaluate: EvaluateSection = EvaluateSection()
     filter: FilterSection = FilterSection()
@@ -381,18 +354,6 @@ class Config(Section):
         """All values that may change a result, as plain JSON types."""
         plain = self.model_dump(mode="json", exclude={"execution", "engine"})
         plain["run"].pop("name")
-        # Runs from before these settings stay the same.
         if not plain["finetune"]["published"]:
-            del plain["finetune"]["published"]
-        del plain["chat"]
-        return {**plain, **self.chat_identity()}
-
-    def chat_identity(self) -> dict[str, Any]:
-        """What of the chat template's settings may change a result: nothing if it is not used."""
-        if self.rows.variant == "base":
-            return {}
-        return {"chat": self.chat.model_dump(mode="json")}
-
-    def chat_options(self) -> ChatOptions:
-        """The same as engines take it."""
-        return ChatOptions(self.chat.thinking, self.chat.date)
+            del plain["finetune"]["published"]  # Runs from before the setting stay the same.
+        return plain

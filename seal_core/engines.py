@@ -23,22 +23,6 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class ChatOptions:
-    """What a chat template is told besides the conversation.
-
-    Attributes:
-        thinking: Whether the model is to think before it replies.
-        date: Today's, as `YYYY-MM-DD`, for templates that tell the model.
-    """
-
-    thinking: bool = False
-    date: str = "2025-01-01"
-
-
-USUAL_CHAT = ChatOptions()
-
-
-@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One completion to sample.
 

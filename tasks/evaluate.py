@@ -37,7 +37,6 @@ def evaluate(
         "condition": condition,
         "policy": policy.policy.policy_id,
         "variant": current().config.rows.variant,
-        **current().config.chat_identity(),
     }
     works = []
     for i, shard in enumerate(shards):

@@ -19,7 +19,7 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 3
+VERSION = 2
 
 
 def finetune(
@@ -42,7 +42,6 @@ def finetune(
     settings = {
         "lora": finetune_settings(config.finetune),
         "rows": config.rows.model_dump(mode="json"),
-        **config.chat_identity(),
         "repeats": repeats,
         "seed": config.run.seed,
         "policy": policy.policy.policy_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -95,10 +94,6 @@ def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflig
     model, device = config.model, config.execution.device
     precision = used_precision(path, model.revision, model.dtype, device)
     engine_version = check_serving(config, path, precision)
-    if config.rows.variant == "instruct":
-        # It imports transformers, which other runs do without here.
-        tokenizers = importlib.import_module("seal_core.models.tokenizers")
-        tokenizers.check_chat(path, model.revision, config.chat_options())
     problems = domain.load()
     return Preflight(run, config, path, domain, problems, precision, engine_version, rehash=rehash)
 
@@ -298,8 +293,6 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         max_batch_tokens=execution.max_batch_tokens,
         trainer=execution.trainer,
         targets=_targets(checked.config),
-        thinking=checked.config.chat.thinking,
-        date=checked.config.chat.date,
         model_digest=_files_digest(checked, store),
         verdicts=str(verdict_folder(store.state_root)),
         verdict_record=str(verdict_path(store, checked.name)),

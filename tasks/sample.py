@@ -13,7 +13,7 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 2
+VERSION = 1
 CONTROL_PROMPT = "none"
 """Prompt id of the rows that stand for "train on the passage alone"."""
 
@@ -34,7 +34,6 @@ def sample(
         "per_problem": per_problem,
         "condition": condition,
         "variant": config.rows.variant,
-        **config.chat_identity(),
         "seed": config.run.seed,
     }
     return _run(shards, policy, settings, label or condition, round_index)

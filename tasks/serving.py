@@ -58,7 +58,6 @@ def vllm_options(config: Config, model_path: str, precision: str) -> VllmOptions
         gpus=engine.gpus,
         gpu_memory_utilization=engine.gpu_memory_utilization,
         max_model_len=engine.max_model_len,
-        chat=config.chat_options(),
         start_timeout=engine.start_timeout,
         request_timeout=engine.request_timeout,
         args=engine.args,

@@ -17,7 +17,7 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 3
+VERSION = 2
 
 
 def update(
@@ -44,7 +44,6 @@ def update(
             "lora": lora_settings(config.update),
             "prompt": config.sample.prompt,
             "variant": config.rows.variant,
-            **config.chat_identity(),
             "policy": policy.policy.policy_id,
             "seed": config.run.seed,
             "kept": _kept(selections),

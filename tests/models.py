@@ -19,17 +19,12 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_qwen2(
-    folder: Path,
-    *,
-    seed: int = 0,
-    positions: int = 4096,
-    intermediate: int = 48,
-    vocabulary: int = 257,
+    folder: Path, *, seed: int = 0, positions: int = 4096, intermediate: int = 48
 ) -> Path:
     """A random Qwen2 of a few thousand weights, like any other model's folder."""
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=vocabulary,
+        vocab_size=257,
         hidden_size=32,
         intermediate_size=intermediate,
         num_hidden_layers=2,

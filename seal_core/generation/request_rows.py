@@ -7,12 +7,7 @@ import math
 from seal_core.engines import GenerateRequest, Generation, Scored, ScoreRequest
 from seal_core.errors import InputError
 from seal_core.generation.decoding import DecodeRow
-from seal_core.generation.requests import (
-    check_request,
-    end_tokens,
-    failed_generation,
-    without_end,
-)
+from seal_core.generation.requests import check_request, failed_generation
 from seal_core.generation.stopping import StopFinder
 from seal_core.models.loading import LoadedModel, check_known
 from seal_core.models.tokens import encode_completion, encode_prompt
@@ -25,8 +20,7 @@ def decode_row(loaded: LoadedModel, index: int, request: GenerateRequest) -> Dec
         InputError: Its settings or its prompt cannot be answered.
     """
     check_request(request)
-    chat = loaded.chat if request.chat else None
-    prompt = encode_prompt(loaded.tokenizer, request.prompt, chat)
+    prompt = encode_prompt(loaded.tokenizer, request.prompt, request.chat)
     check_known(loaded, prompt)
     context = loaded.context
     if context is not None and len(prompt) >= context:
@@ -34,8 +28,7 @@ def decode_row(loaded: LoadedModel, index: int, request: GenerateRequest) -> Dec
             f"the prompt has {len(prompt)} tokens and the model's context is {context}"
         )
     room = request.max_tokens if context is None else context - len(prompt)
-    limit = min(request.max_tokens, room)
-    return DecodeRow(index, request, prompt, limit, end_tokens(loaded.stop_ids, chat))
+    return DecodeRow(index, request, prompt, min(request.max_tokens, room))
 
 
 def generation(row: DecodeRow, finder: StopFinder) -> Generation:
@@ -46,7 +39,7 @@ def generation(row: DecodeRow, finder: StopFinder) -> Generation:
         return failed_generation(request, error)
     return Generation(
         request_id=request.request_id,
-        text=finder.cut(finder.decode(without_end(row.ids, row.stops)), request.stop),
+        text=finder.cut(finder.decode(row.ids), request.stop),
         n_prompt_tokens=len(row.prompt),
         n_tokens=len(row.ids),
         logprob=row.logprob,
@@ -60,7 +53,7 @@ def score_text(loaded: LoadedModel, request: ScoreRequest) -> tuple[list[int], i
     Raises:
         InputError: There is nothing to score, or more than the model can read.
     """
-    prompt = encode_prompt(loaded.tokenizer, request.prompt, loaded.chat if request.chat else None)
+    prompt = encode_prompt(loaded.tokenizer, request.prompt, request.chat)
     completion = encode_completion(loaded.tokenizer, request.completion)
     if not completion:
         raise InputError("the completion has no tokens")

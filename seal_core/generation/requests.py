@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 
 from seal_core.engines import GenerateRequest, Generation
 from seal_core.errors import InputError
-from seal_core.models.chat import Chat
 
 
 def check_request(request: GenerateRequest) -> None:
@@ -26,17 +24,6 @@ def check_request(request: GenerateRequest) -> None:
         raise InputError("a stop string is empty")
     if not 0 <= request.seed < 2**63:
         raise InputError(f"the seed is {request.seed}: it must be in [0, 2**63)")
-
-
-def end_tokens(stop_ids: Iterable[int], chat: Chat | None) -> frozenset[int]:
-    """Tokens that end an answer: the model's own, and what ends a turn of its chat."""
-    ends = () if chat is None or chat.end_id is None else (chat.end_id,)
-    return frozenset((*stop_ids, *ends))
-
-
-def without_end(ids: Sequence[int], stops: frozenset[int]) -> Sequence[int]:
-    """The answer's own tokens: the one that ended it is not part of its text."""
-    return ids[:-1] if ids and ids[-1] in stops else ids
 
 
 def failed_generation(request: GenerateRequest, error: str) -> Generation:

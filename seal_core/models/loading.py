@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
-from seal_core.engines import USUAL_CHAT, ChatOptions
 from seal_core.errors import InputError
-from seal_core.models.chat import Chat
 from seal_core.models.model_files import check_model_folder, refuse_quantized
-from seal_core.models.tokenizers import load_tokenizer, model_name
-from seal_core.models.tokens import check_tokens
 
 _DTYPES = {
     "float32": torch.float32,
@@ -42,7 +39,6 @@ class LoadedModel:
         name: Hub id or folder name, without any machine's path.
         eos_id: The token that ends a training text.
         stop_ids: Tokens that end a completion; `eos_id` is among them.
-        chat: The tokenizer's template; it raises where it is used and cannot be.
         context: Longest sequence in tokens that may share a batch with any other; None if the
             config does not say.
     """
@@ -53,17 +49,12 @@ class LoadedModel:
     eos_id: int
     pad_id: int
     stop_ids: tuple[int, ...]
-    chat: Chat
     context: int | None
     device: torch.device
 
 
 def load_model(
-    path: str,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    chat: ChatOptions = USUAL_CHAT,
+    path: str, revision: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> LoadedModel:
     """Loads from a local folder or a hub id; only safetensors, never remote code.
 
@@ -77,11 +68,11 @@ def load_model(
     """
     check_model_folder(path)
     place = _device(device)
-    tokenizer = load_tokenizer(path, revision)
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     try:
         # Before the weights: the library would ask for the quantizer's own package first.
         refuse_quantized(PreTrainedConfig.get_config_dict(path, **options)[0], path)
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=_dtype(dtype, place),
@@ -104,15 +95,13 @@ def load_model(
         # may invent a pad token for a family of models that a small vocabulary lacks.
         tokenizer.pad_token_id = pad_id = eos_id
     tokenizer.padding_side = "left"
-    name = model_name(path)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        name=name,
+        name=Path(path).name if Path(path).expanduser().is_dir() else path,
         eos_id=eos_id,
         pad_id=pad_id,
         stop_ids=stop_ids,
-        chat=Chat(tokenizer, chat, name),
         context=_context(model.config.get_text_config()),
         device=place,
     )
@@ -124,7 +113,12 @@ def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
     Raises:
         InputError: The tokenizer knows more tokens than the model.
     """
-    check_tokens(loaded.tokenizer, ids, loaded.model.get_input_embeddings().weight.shape[0])
+    n_tokens = loaded.model.get_input_embeddings().weight.shape[0]
+    if ids and (largest := max(ids)) >= n_tokens:
+        raise InputError(
+            f"token {largest} ({loaded.tokenizer.convert_ids_to_tokens(largest)!r}) is beyond the "
+            f"model's {n_tokens} tokens: the tokenizer of {loaded.name} is another model's"
+        )
 
 
 def _device(name: str) -> torch.device:

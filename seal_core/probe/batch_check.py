@@ -41,8 +41,8 @@ def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch
             for i in order
         ]
         script = Script([answers[i].tokens for i in order])
-        # The rows are without the model's end tokens, which a random model may well choose.
-        decode(loaded, bank, StopFinder(loaded.tokenizer), rows, script)
+        # Without the model's end tokens, which a random model may well choose.
+        decode(loaded, bank, StopFinder(loaded.tokenizer), rows, script, stops=frozenset())
     found = {i: torch.stack(logits) for i, logits in zip(order, script.logits, strict=True)}
     return [found[i] for i in range(len(answers))]
 

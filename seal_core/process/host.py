@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from seal_core.engines import (
-    ChatOptions,
     GenerateRequest,
     Generator,
     LoraSettings,
@@ -148,13 +147,7 @@ class Engines:
         spec = self._spec
         # The parent made the wanted GPU the only one, which is number 0 here.
         device = "cuda" if spec.device.startswith("cuda:") else spec.device
-        return load_model(
-            spec.model_path,
-            spec.revision,
-            device,
-            spec.dtype,
-            ChatOptions(spec.thinking, spec.date),
-        )
+        return load_model(spec.model_path, spec.revision, device, spec.dtype)
 
     def _close(self) -> None:
         for engine in (self._generator, self._trainer):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seal_core.engines import USUAL_CHAT
-
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
@@ -23,7 +21,6 @@ class EngineSpec:
         model_digest: Of the model's files; empty to try the model without remembering it.
         verdicts: Folder that remembers verdicts on models.
         verdict_record: File that says which verdict the run had.
-        thinking, date: What the model's chat template is told; they change results.
         memory_bytes: For adapters in training and their activations, besides the model; None
             for most of a GPU, or a share of the machine's memory on a CPU.
         trainer: `batched` (many adapters at once) or `peft` (one after another).
@@ -41,5 +38,3 @@ class EngineSpec:
     model_digest: str = ""
     verdicts: str = ""
     verdict_record: str = ""
-    thinking: bool = False
-    date: str = USUAL_CHAT.date

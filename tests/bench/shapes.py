@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from seal_core.engines import USUAL_CHAT
-from seal_core.models.chat import Chat
 from seal_core.models.loading import LoadedModel
 from tests.models import byte_tokenizer
 
@@ -85,8 +83,7 @@ def build(
     # the logit 0, below the largest of 256 random ones.
     model.get_output_embeddings().weight.data[end:] = 0.0
     place = model.get_input_embeddings().weight.device
-    chat = Chat(tokenizer, USUAL_CHAT, shape.name)
-    return LoadedModel(model, tokenizer, shape.name, end, end, (end,), chat, CONTEXT, place)
+    return LoadedModel(model, tokenizer, shape.name, end, end, (end,), CONTEXT, place)
 
 
 def sharing(loaded: LoadedModel) -> LoadedModel:

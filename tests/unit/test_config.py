@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import datetime
 import inspect
 import json
 import subprocess
@@ -109,26 +108,9 @@ def test_every_other_value_is_identity():
         "update": {"epochs": 1},
         "heldout": {"repeats": 2},
     }
-    assert set(changes) | {"execution", "engine", "chat"} == set(Config.model_fields)
+    assert set(changes) | {"execution", "engine"} == set(Config.model_fields)
     for section, values in changes.items():
         assert digest(Config.model_validate({section: values}).identity()) != plain, section
-
-
-def test_the_chat_is_identity_where_it_is_used():
-    for variant in ("base", "instruct"):
-        plain = {"rows": {"variant": variant}}
-        usual = digest(Config.model_validate(plain).identity())
-        for change in ({"thinking": True}, {"date": "2024-02-29"}):
-            other = digest(Config.model_validate({**plain, "chat": change}).identity())
-            assert (other != usual) == (variant == "instruct")
-
-
-def test_a_date_is_one():
-    for date in ("2024-02-29", datetime.date(2024, 2, 29)):
-        assert Config.model_validate({"chat": {"date": date}}).chat.date == "2024-02-29"
-    for wrong in ("29.2.2024", "2023-02-29", "today", 5):
-        with pytest.raises(ValidationError, match="write it as YYYY-MM-DD"):
-            Config.model_validate({"chat": {"date": wrong}})
 
 
 def test_a_config_survives_its_own_json():

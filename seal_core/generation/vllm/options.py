@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seal_core.engines import USUAL_CHAT, ChatOptions
 from seal_core.errors import InputError
 
 PINNED = "0.32.0"
@@ -45,7 +44,6 @@ class VllmOptions:
         adapter_slots: Stacks in flight at once on each server.
         adapter_folder: Where adapters are put for the server to read; empty for memory.
         gpus: `CUDA_VISIBLE_DEVICES` of the server; empty to inherit it.
-        chat: What its chat template is told.
         start_timeout: Seconds until a server must be healthy.
         request_timeout: Seconds for one HTTP request.
         args: Further arguments of `vllm serve`.
@@ -63,7 +61,6 @@ class VllmOptions:
     gpus: str = ""
     gpu_memory_utilization: float = 0.5
     max_model_len: int | None = None
-    chat: ChatOptions = USUAL_CHAT
     start_timeout: float = 600.0
     request_timeout: float = 600.0
     args: tuple[str, ...] = ()

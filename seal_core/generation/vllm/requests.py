@@ -11,27 +11,13 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from seal_core.engines import (
-    USUAL_CHAT,
-    ChatOptions,
-    GenerateRequest,
-    Generation,
-    Scored,
-    ScoreRequest,
-)
+from seal_core.engines import GenerateRequest, Generation, Scored, ScoreRequest
 from seal_core.errors import InputError
-from seal_core.generation.requests import (
-    check_request,
-    end_tokens,
-    failed_generation,
-    without_end,
-)
+from seal_core.generation.requests import check_request, failed_generation
 from seal_core.generation.stopping import StopFinder
-from seal_core.models.chat import Chat
-from seal_core.models.tokenizers import load_tokenizer, model_name
-from seal_core.models.tokens import check_tokens, encode_completion, encode_prompt
+from seal_core.models.tokens import encode_completion, encode_prompt
 
 _FINISHED = ("stop", "length")
 _MINUS_INFINITY = -9999.0
@@ -49,12 +35,10 @@ class Written:
     Attributes:
         body: Its JSON; `prompt` holds token ids.
         n_scored: Tokens at the prompt's end whose log-probabilities are asked for.
-        stops: Tokens that end the answer.
     """
 
     body: dict[str, Any]
     n_scored: int = 0
-    stops: frozenset[int] = frozenset()
 
 
 class Texts:
@@ -64,19 +48,14 @@ class Texts:
         InputError: The tokenizer cannot be loaded.
     """
 
-    def __init__(
-        self, model_path: str, revision: str | None = None, chat: ChatOptions = USUAL_CHAT
-    ) -> None:
+    def __init__(self, model_path: str, revision: str | None = None) -> None:
         options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
-        self._tokenizer = load_tokenizer(model_path, revision)
         try:
+            self._tokenizer = AutoTokenizer.from_pretrained(model_path, **options)
             self._stop_ids = _stop_ids(self._tokenizer, model_path, options)
-            config = AutoConfig.from_pretrained(model_path, **options)
-            self._n_tokens = config.get_text_config().vocab_size
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"cannot load the config of {model_path}: {error}") from error
+            raise InputError(f"cannot load the tokenizer of {model_path}: {error}") from error
         self._finder = StopFinder(self._tokenizer)
-        self._chat = Chat(self._tokenizer, chat, model_name(model_path))
         self._lock = threading.Lock()  # a fast tokenizer serves one thread at a time
 
     def completion(self, request: GenerateRequest, context: int) -> Written:
@@ -89,11 +68,8 @@ class Texts:
             InputError: The request is impossible.
         """
         check_request(request)
-        chat = self._chat if request.chat else None
         with self._lock:
-            prompt = encode_prompt(self._tokenizer, request.prompt, chat)
-            stops = end_tokens(self._stop_ids, chat)
-        check_tokens(self._tokenizer, prompt, self._n_tokens)
+            prompt = encode_prompt(self._tokenizer, request.prompt, request.chat)
         if len(prompt) >= context:
             raise InputError(
                 f"the prompt has {len(prompt)} tokens and the model's context is {context}"
@@ -106,11 +82,11 @@ class Texts:
             "top_p": request.top_p,
             "seed": request.seed,
             "stop": list(request.stop),
-            "stop_token_ids": sorted(stops),
+            "stop_token_ids": self._stop_ids,
             "logprobs": 0,
             "return_token_ids": True,
         }
-        return Written(body, stops=stops)
+        return Written(body)
 
     def generation(self, request: GenerateRequest, written: Written, answer: Any) -> Generation:
         """The result of a request from the server's answer.
@@ -129,8 +105,7 @@ class Texts:
         if not _all_finite(logprobs):
             return failed_generation(request, "the model's answer is not finite")
         with self._lock:
-            own = without_end(ids, written.stops)
-            text = self._finder.cut(self._finder.decode(own), request.stop)
+            text = self._finder.cut(self._finder.decode(ids), request.stop)
         return Generation(
             request_id=request.request_id,
             text=text,
@@ -147,13 +122,11 @@ class Texts:
             InputError: The text is empty, or too long.
         """
         with self._lock:
-            chat = self._chat if request.chat else None
-            prompt = encode_prompt(self._tokenizer, request.prompt, chat)
+            prompt = encode_prompt(self._tokenizer, request.prompt, request.chat)
             completion = encode_completion(self._tokenizer, request.completion)
         if not completion:
             raise InputError("the completion has no tokens")
         ids = [*prompt, *completion]
-        check_tokens(self._tokenizer, ids, self._n_tokens)
         # The server always generates a token more.
         if len(ids) >= context:
             raise InputError(f"the text has {len(ids)} tokens and the server scores {context - 1}")
