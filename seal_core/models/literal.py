@@ -81,6 +81,11 @@ class LiteralEncoder:
         """Ids of a text without any control token but those around a fresh sequence."""
         return self.encode(self.hide(text), special)
 
+    def first_end(self, text: str) -> int | None:
+        """Where the first control token in a text ends; None if there is none."""
+        found = self._pattern.search(text)
+        return found.end() if found else None
+
     def _check_hidden(self, text: str) -> None:
         if found := set(self._tokenizer(text, add_special_tokens=False)["input_ids"]) & set(
             self.ids.values()
