@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_core.engines import (
+    ChatOptions,
     GenerateRequest,
     Generation,
     LoraSettings,
@@ -29,6 +30,7 @@ _TYPE = "@"
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
+        ChatOptions,
         Comparison,
         EngineSpec,
         GenerateRequest,
