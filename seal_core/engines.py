@@ -38,21 +38,6 @@ class ChatSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatOptions:
-    """How conversations are written; bears identity, see `seal_core.config.ChatSection`.
-
-    Attributes:
-        thinking: Let the model think before it replies, if its template has thinking.
-        date: Today for templates that write the date, `YYYY-MM-DD`.
-        system: A system message; empty for what the template does without one.
-    """
-
-    thinking: bool = False
-    date: str = "2024-07-26"
-    system: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One completion to sample.
 

@@ -1,276 +1,181 @@
-"""Finds out what a chat template writes around a message and its reply, or refuses it by name."""
+"""Renders conversations with a model's chat template, and finds what ends a reply in it.
+
+Nothing is known of templates but what they write: a conversation whose reply is a marker shows
+what comes before a reply and what follows it. Text of users, replies and the system message stays
+text whatever it looks like, see `literal`; the date is the configuration's, never the clock's.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
-from transformers import AutoTokenizer
+from jinja2 import TemplateError
 
-from seal_core.engines import ChatOptions
+from seal_core.engines import ChatSettings
 from seal_core.errors import InputError
-from seal_core.models.literal import Part
+from seal_core.models.literal import LiteralEncoder
 
-_USER, _REPLY = "Xuserq7X", "Xreplyq7X"
-_SPACES = "\n \n"
-_THINK, _THOUGHT = "<think>", "</think>"
-
-
-@dataclass(frozen=True, slots=True)
-class Trim:
-    """What a template takes off both ends of a message: characters as `str.strip` takes them.
-
-    Attributes:
-        left, right: "" for nothing, None for any white space.
-    """
-
-    left: str | None
-    right: str | None
-
-    def __call__(self, text: str) -> str:
-        """The message as the template writes it."""
-        return text.lstrip(self.left).rstrip(self.right)
+_USER, _REPLY, _NEXT = "Zquestionq", "Zreplyq", "Znextq"
+_THOUGHT_END = "</think>"
+_THOUGHT = "<think>"
 
 
 @dataclass(frozen=True, slots=True)
-class ChatFormat:
-    """The texts of a template around one user message and its reply.
+class ChatRow:
+    """One training conversation: all ids, and how many at the start are no target."""
+
+    ids: list[int]
+    n_context: int
+
+
+class ChatTemplate:
+    """A tokenizer's chat template as the pipeline uses it.
 
     Attributes:
-        before: All that stands before the user's message, a system message included.
-        asking: What follows the message when a reply is asked for.
-        opening: What follows it in a training row; `asking`, unless the model thinks first.
-        lead: White space with which the template begins a reply.
-        ending: What follows the reply, up to the token that ends the turn, included.
-        end_id: That token.
-        thinks: Whether replies begin with thinking.
-        think_ids: The tokens that begin and end thinking; None where there is none.
+        end_id: Token that ends a reply.
+        end: What the template writes after a reply, up to and including that token.
+
+    Raises:
+        InputError: The template is missing or cannot be used, for the reason that is named.
     """
 
-    before: str
-    asking: str
-    opening: str
-    lead: str
-    ending: str
-    end_id: int
-    trim_user: Trim
-    trim_reply: Trim
-    thinks: bool = False
-    think_ids: tuple[int | None, int] | None = None
+    def __init__(
+        self, tokenizer: Any, literal: LiteralEncoder, settings: ChatSettings, name: str
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._literal = literal
+        self._settings = settings
+        self._name = name
+        self._system = literal.hide(settings.system)
+        if not tokenizer.chat_template:
+            raise self._refusal("it has none")
+        self._check_roles()
+        self.end = self._find_end()
+        self.end_id = literal.encode(self.end)[-1]
+        if settings.thinking and _THOUGHT_END not in tokenizer.get_chat_template():
+            raise self._refusal(f"chat.thinking is set, and it knows no thought ({_THOUGHT_END})")
 
-    @property
-    def templates(self) -> tuple[str, ...]:
-        """All texts that the template itself writes."""
-        return self.before, self.asking, self.opening, self.ending
+    def prompt_text(self, user: str) -> str:
+        """What a reply follows, rendered; text that looks like a control token is hidden in it.
 
-    def prompt(self, user: str) -> list[Part]:
-        """A conversation up to the reply that is asked for."""
-        return [*self._question(user), Part(self.asking, True)]
+        With thinking off, it is what the template writes before a reply that has no thought. In
+        most templates that is the generation prompt; where that opens a thought, or leaves the
+        reply's header to the model, it is not.
+        """
+        return self._generation_prompt(user) if self._settings.thinking else self._opening(user)
 
-    def row(self, user: str, reply: str) -> tuple[list[Part], list[Part]]:
-        """A conversation up to the reply, and the reply with its end."""
-        context = [*self._question(user), Part(self.opening, True)]
-        return context, [Part(self.lead + self.trim_reply(reply)), Part(self.ending, True)]
+    def prompt(self, user: str) -> list[int]:
+        """Ids of what a reply follows."""
+        return self._literal.encode(self.prompt_text(user))
 
-    def without_thinking(self, ids: list[int]) -> list[int]:
-        """What a model says once it has thought.
+    def row_text(self, user: str, reply: str) -> str:
+        """The conversation up to the token that ends the reply, as `prompt_text`."""
+        return self._before_reply(user) + self._literal.hide(reply) + self.end
+
+    def row(self, user: str, reply: str) -> ChatRow:
+        """Ids of the conversation up to the token that ends the reply."""
+        text, context = self.row_text(user, reply), self._opening(user)
+        ids, context_ids = self._literal.encode(text), self._literal.encode(context)
+        if ids[: len(context_ids)] != context_ids:
+            # The reply's first token would swallow the prompt's last: apart, as when sampled.
+            ids = [*context_ids, *self._literal.encode(text[len(context) :])]
+        return ChatRow(ids, len(context_ids))
+
+    def reply(self, user: str, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
+        """Text of a model's reply; with thinking on, what it said after its thought.
 
         Raises:
-            InputError: It never came to an end of thinking.
+            InputError: The thought has no end.
         """
-        if self.think_ids is None:
-            return ids
-        begin, end = self.think_ids
-        if end in ids:
-            return ids[len(ids) - ids[::-1].index(end) :]
-        if begin in ids or _is_open(self.asking):
+        text = decode(ids)
+        if not self._settings.thinking:
+            return text
+        mark = self._thought_end_id
+        if mark is not None and mark in ids:
+            said = list(ids)
+            return decode(said[len(said) - said[::-1].index(mark) :]).lstrip()
+        if _THOUGHT_END in text:
+            return text.rpartition(_THOUGHT_END)[2].lstrip()
+        opened = self._generation_prompt(user).rstrip().endswith(_THOUGHT)
+        if opened or _THOUGHT in self._tokenizer.decode(ids):
             raise InputError(
-                f"the model was still thinking after {len(ids)} tokens: raise max_tokens, or set "
-                "chat.thinking = false"
+                f"the reply's {len(ids)} tokens end within its thought: raise max_tokens of the "
+                "stage, or set chat.thinking = false"
             )
-        return ids
+        return text
 
-    def _question(self, user: str) -> list[Part]:
-        return [Part(self.before, True), Part(self.trim_user(user))]
+    @cached_property
+    def _thought_end_id(self) -> int | None:
+        found = self._tokenizer.get_added_vocab()
+        return found.get(_THOUGHT_END)
 
+    def _generation_prompt(self, user: str) -> str:
+        return self._render([*self._start(user)], add_generation_prompt=True)
 
-def check_chat(path: str, revision: str | None, options: ChatOptions) -> ChatFormat:
-    """Reads the chat template of a model's tokenizer, before the model is loaded.
+    def _opening(self, user: str) -> str:
+        """What stands before a reply, without spaces that belong to the reply's first token."""
+        before, prompt = self._before_reply(user), self._generation_prompt(user)
+        rest = before.removeprefix(prompt)
+        if before.startswith(prompt) and not rest.strip(" "):
+            return prompt
+        return before.rstrip(" ")
 
-    Raises:
-        InputError: There is none, or it cannot be used, and why.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, revision=revision or "main", trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot load the tokenizer of {path}: {error}") from error
-    return read_template(tokenizer, options, path)
+    def _before_reply(self, user: str) -> str:
+        reply = _REPLY
+        while reply in user or reply in self._settings.system:
+            reply += "q"
+        text = self._render([*self._start(user), _message("assistant", reply)])
+        before, found, _ = text.rpartition(reply)
+        hidden = self._literal.hide(user).strip()
+        if not found or hidden not in before:
+            raise self._refusal("it leaves out or changes what a user or the assistant says")
+        return before
 
+    def _start(self, user: str) -> list[dict[str, str]]:
+        asked = _message("user", self._literal.hide(user))
+        return [_message("system", self._system), asked] if self._system else [asked]
 
-def read_template(tokenizer: Any, options: ChatOptions, name: str) -> ChatFormat:
-    """Renders conversations and looks at what stands around their messages.
+    def _check_roles(self) -> None:
+        if self._system.strip() and self._system.strip() not in self._before_reply(_USER):
+            raise self._refusal("chat.system is set, and it leaves the system message out")
+        self._before_reply(_USER)
 
-    Args:
-        name: Of the model, for refusals.
+    def _find_end(self) -> str:
+        """What follows a reply that ends a conversation; else, what comes before the next turn."""
+        start = [*self._start(_USER), _message("assistant", _REPLY)]
+        for rest in ([], [_message("user", _NEXT)]):
+            _, _, after = self._render([*start, *rest]).rpartition(_REPLY)
+            before_next = after.partition(_NEXT)[0]
+            if (end := self._literal.first_end(before_next)) is not None:
+                return before_next[:end]
+        raise self._refusal("it writes no token after a reply, so that nothing would end an answer")
 
-    Raises:
-        InputError: There is no template, or it cannot be used, and why.
-    """
-    template = _Template(tokenizer, options, name)
-    asked = template.render(_USER)
-    talk = template.render(_USER, _REPLY)
-    before, after = template.split(asked, _USER)
-    before_too, rest = template.split(talk, _USER)
-    head, tail = template.split(rest, _REPLY)
-    if before != before_too:
-        raise template.refusal("begins a conversation in another way once it has a reply")
-    if options.system and options.system.strip() not in before:
-        raise template.refusal("leaves the system message out: leave chat.system out")
-    asking, opening, lead = _openings(template, after, head)
-    ending, end_id = _ending(template, tail)
-    return ChatFormat(
-        before=before,
-        asking=asking,
-        opening=opening,
-        lead=lead,
-        ending=ending,
-        end_id=end_id,
-        trim_user=template.trim(_USER, talk),
-        trim_reply=template.trim(_REPLY, talk),
-        thinks=options.thinking,
-        think_ids=template.think_ids() if options.thinking else None,
-    )
-
-
-class _Template:
-    """A tokenizer's template with a run's options."""
-
-    def __init__(self, tokenizer: Any, options: ChatOptions, name: str) -> None:
-        self.tokenizer, self.options, self.name = tokenizer, options, name
-        if not getattr(tokenizer, "chat_template", None):
-            raise InputError(
-                f"the tokenizer of {name} has no chat template: set rows.variant = 'base', or use "
-                "the instruction-tuned model"
-            )
-        self._source = self._call("get_chat_template")
-        self._moment = datetime.fromisoformat(options.date)
-
-    def refusal(self, what: str) -> InputError:
-        """The error that says why the template cannot be used."""
-        return InputError(
-            f"the chat template of {self.name} cannot be used for rows.variant = 'instruct': it "
-            f"{what}"
-        )
-
-    def render(self, user: str, reply: str | None = None) -> str:
-        """A conversation as text; without a reply, up to where it begins."""
-        messages = [{"role": "user", "content": user}]
-        if self.options.system:
-            messages.insert(0, {"role": "system", "content": self.options.system})
-        if reply is not None:
-            messages.append({"role": "assistant", "content": reply})
-        return self._call(
-            "apply_chat_template",
-            messages,
-            tokenize=False,
-            add_generation_prompt=reply is None,
-            # The names of the switch in the families that have one.
-            enable_thinking=self.options.thinking,
-            thinking=self.options.thinking,
-            # A template that asks for today's date gets the run's.
-            strftime_now=self._moment.strftime,
-        )
-
-    def split(self, text: str, message: str) -> tuple[str, str]:
-        """What stands before and after a message."""
-        if text.count(message) != 1:
-            role = "user" if message == _USER else "assistant"
-            raise self.refusal(f"writes the {role}'s message {text.count(message)} times, not once")
-        before, _, after = text.partition(message)
-        return before, after
-
-    def trim(self, message: str, plain: str) -> Trim:
-        """What becomes of white space around a message."""
-        spaced = f"{_SPACES}{message}{_SPACES}"
-        reply = spaced if message == _REPLY else _REPLY
-        talk = self.render(spaced if message == _USER else _USER, reply)
-        (left, right), (bare_left, bare_right) = (
-            self.split(talk, message),
-            self.split(plain, message),
-        )
-        kept_left = left.removeprefix(bare_left)
-        kept_right = right.removesuffix(bare_right)
-        sides = {"": None, _SPACES: ""}
-        lefts, rights = {**sides, _SPACES[1:]: "\n"}, {**sides, _SPACES[:-1]: "\n"}
-        if kept_left not in lefts or kept_right not in rights:
-            raise self.refusal("changes the messages that it writes")
-        return Trim(lefts[kept_left], rights[kept_right])
-
-    def think_ids(self) -> tuple[int | None, int]:
-        """The tokens around thinking."""
-        vocabulary = self.tokenizer.get_vocab()
-        if _THOUGHT not in self._source or _THOUGHT not in vocabulary:
-            raise self.refusal(
-                f"has no thinking that ends with the token {_THOUGHT}: set chat.thinking = false"
-            )
-        return vocabulary.get(_THINK), vocabulary[_THOUGHT]
-
-    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
+    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
+        date = datetime.fromisoformat(self._settings.date)
         try:
-            return getattr(self.tokenizer, method)(*arguments, **options)
-        except Exception as error:  # A template is somebody's program, and may fail in any way.
-            also = " (chat.system is set: leave it out?)" if self.options.system else ""
-            raise self.refusal(f"fails: {type(error).__name__}: {error}{also}") from error
+            return self._tokenizer.apply_chat_template(
+                messages,
+                add_generation_prompt=add_generation_prompt,
+                tokenize=False,
+                # Qwen3 and SmolLM3 know the first name, Granite and DeepSeek the second.
+                enable_thinking=self._settings.thinking,
+                thinking=self._settings.thinking,
+                strftime_now=date.strftime,
+                date_string=date.strftime("%d %b %Y"),
+            )
+        except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise self._refusal(f"it fails ({type(error).__name__}: {error})") from error
 
-
-def _openings(template: _Template, after: str, head: str) -> tuple[str, str, str]:
-    """See `ChatFormat`: `asking`, `opening` and `lead`.
-
-    Args:
-        after: What follows the message when a reply is asked for.
-        head: What stands between message and reply in a conversation.
-    """
-    if not head.startswith(after) and not after.startswith(head):
-        raise template.refusal(
-            f"begins a reply with {head[:40]!r}, and asks for one with {after[:40]!r}"
+    def _refusal(self, reason: str) -> InputError:
+        return InputError(
+            f"the chat template of {self._name} cannot be used: {reason}. Set rows.variant to "
+            "'base', or give the model another template; see docs/models.md"
         )
-    if template.options.thinking:
-        # The model thinks before it replies. What it is trained on are replies without thinking.
-        opening = head.rstrip(" ")
-        return after, opening, head[len(opening) :]
-    if _is_open(after):
-        raise template.refusal("always lets the model think first: set chat.thinking = true")
-    if after.startswith(head):
-        return after, after, ""
-    extra = head[len(after) :]
-    # Marks before the reply belong to the prompt (a channel, an empty thought, or all of the
-    # opening where a template does not ask for replies); a space is the reply's first.
-    asking = head.rstrip(" ") if extra.strip() else after
-    return asking, asking, head[len(asking) :]
 
 
-def _ending(template: _Template, tail: str) -> tuple[str, int]:
-    """See `ChatFormat`: `ending` and `end_id`."""
-    tokenizer = template.tokenizer
-    end = tail.lstrip()
-    if not end:
-        # Nothing marks the end of a turn: as in a plain text, the end token does.
-        if tokenizer.eos_token is None:
-            raise template.refusal("ends replies with nothing, and there is no eos_token")
-        return tokenizer.eos_token, tokenizer.eos_token_id
-    added = ((token.content, i) for i, token in tokenizer.added_tokens_decoder.items())
-    found = [(name, i) for name, i in added if name.strip() and end.startswith(name)]
-    if not found:
-        raise template.refusal(
-            f"ends a reply with {end[:20]!r}, which begins with no special token"
-        )
-    name, end_id = max(found, key=lambda pair: len(pair[0]))
-    return tail[: len(tail) - len(end)] + name, end_id
-
-
-def _is_open(text: str) -> bool:
-    """Whether thinking was begun and not ended."""
-    return text.rfind(_THINK) > text.rfind(_THOUGHT)
+def _message(role: str, text: str) -> dict[str, str]:
+    return {"role": role, "content": text}

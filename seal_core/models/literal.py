@@ -1,149 +1,143 @@
-"""Encodes texts so that what looks like a special token in them stays text."""
+"""Encodes text in which what looks like a control token stays text.
+
+A tokenizer finds its special tokens in any text, so that `<|im_end|>` in a passage would become
+the token that ends a turn. Here only what a chat template writes becomes such a token. Text that
+holds no such token is encoded by the tokenizer itself. Other text goes through a copy of it that
+knows its control tokens by other names, so that text cannot hold them; all ids are the same.
+"""
 
 from __future__ import annotations
 
-import copy
+import json
 import re
-from collections import Counter
-from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
-from tokenizers import AddedToken
+from tokenizers import Tokenizer
 
 from seal_core.errors import InputError
 
-_MARK = "\U000f5ea1"
-"""A private-use character around the names under which a template's tokens are encoded."""
+_HIDDEN = "\ufdd0{}\ufdd1"
+_ALIAS = "\ufdd2{}\ufdd3"
+"""Noncharacters of Unicode: no text has them, and no normalizer touches them."""
 
-
-class Part(NamedTuple):
-    """A piece of a text; special tokens count only in what a template wrote."""
-
-    text: str
-    is_template: bool = False
+_HIDDEN_PATTERN = re.compile("\ufdd0([0-9]+)\ufdd1")
+_RESERVED = re.compile("[\ufdd0-\ufdd3]")
+_BRACKETS = re.compile(r"[<\[{(|].*\S.*[>\]})|]", re.S)
 
 
 class LiteralEncoder:
-    """A tokenizer's encoding, but for special tokens that are written in a text.
+    """A tokenizer that tells a template's control tokens from text that looks like them.
 
-    A text without any is encoded by the tokenizer itself, whole, so that its ids are exactly
-    those of the library. Only one with some is encoded by a copy of the tokenizer that knows
-    no special tokens but the template's.
-
-    Args:
-        templates: Texts of a chat template. Tokens in them steer the model, whether the tokenizer
-            calls them special or not, and so stay text elsewhere.
+    Control tokens are the special ones, and those added ones in brackets that the chat template
+    writes (`<think>` of Qwen3 is one, `<table>` of Gemma is not).
     """
 
-    def __init__(self, tokenizer: Any, templates: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._controls = _controls(tokenizer, templates)
-        names = sorted((token.content for token in self._controls.values()), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, names)) or r"(?!)")
-        self._ids = {token.content: i for i, token in self._controls.items()}
+        ids = _control_tokens(tokenizer)
+        self._names = sorted(ids, key=lambda name: (-len(name), name))
+        self._numbers = {name: number for number, name in enumerate(self._names)}
+        self._pattern = re.compile("|".join(map(re.escape, self._names)) or r"(?!)")
+        self._normalizes = any(
+            token.normalized and token.content in ids
+            for token in tokenizer.added_tokens_decoder.values()
+        )
+        self.ids = ids
+        """Id of each control token."""
 
-    def encode(self, parts: Sequence[Part], fresh: bool = False) -> list[int]:
-        """Ids of the parts as one text.
-
-        Args:
-            fresh: Add the tokens that the tokenizer puts around every text of its own.
+    def hide(self, text: str) -> str:
+        """The text with a placeholder for each control token in it; `encode` puts them back.
 
         Raises:
-            InputError: A text holds a special token that cannot be told from text.
+            InputError: The text has a noncharacter of the placeholders, or looks like a control
+                token only after the tokenizer's normalization.
         """
-        text = "".join(part.text for part in parts)
-        ids = list(self._tokenizer(text, add_special_tokens=fresh)["input_ids"])
-        expected = self._expected(parts, fresh)
-        unknown = self._tokenizer.unk_token
-        if self._count(ids) == expected and not (unknown and len(unknown) > 1 and unknown in text):
-            return ids
-        ids = self._encode_apart(parts, fresh)
-        if foreign := self._count(ids) - expected:
-            names = ", ".join(repr(self._controls[i].content) for i in foreign)
+        if found := _RESERVED.search(text):
             raise InputError(
-                f"a text holds {names}, which the tokenizer always reads as a special token: "
-                "take it out of the data"
+                f"the text has U+{ord(found[0]):04X}, which is no character: take it out"
             )
-        return ids
+        hidden = self._pattern.sub(lambda m: _HIDDEN.format(self._numbers[m[0]]), text)
+        if self._normalizes:
+            self._check_hidden(_HIDDEN_PATTERN.sub(" ", hidden))
+        return hidden
 
-    def _expected(self, parts: Sequence[Part], fresh: bool) -> Counter[int]:
-        written = Counter(
-            self._ids[name]
-            for part in parts
-            if part.is_template
-            for name in self._pattern.findall(part.text)
-        )
-        return written + self._frame if fresh else written
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Ids of a text in which control tokens are meant, but for those that are hidden.
 
-    def _count(self, ids: Sequence[int]) -> Counter[int]:
-        return Counter(i for i in ids if i in self._controls)
+        Args:
+            special: Add what the tokenizer puts around a fresh sequence.
+
+        Raises:
+            InputError: The tokenizer cannot write the text of a hidden token as text.
+        """
+        if not _HIDDEN_PATTERN.search(text):
+            return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
+        aliased = self._pattern.sub(lambda m: _ALIAS.format(self._numbers[m[0]]), text)
+        plain = _HIDDEN_PATTERN.sub(lambda m: self._names[int(m[1])], aliased)
+        return list(self._copy.encode(plain, add_special_tokens=special).ids)
+
+    def encode_text(self, text: str, special: bool = False) -> list[int]:
+        """Ids of a text without any control token but those around a fresh sequence."""
+        return self.encode(self.hide(text), special)
+
+    def first_end(self, text: str) -> int | None:
+        """Where the first control token in a text ends; None if there is none."""
+        found = self._pattern.search(text)
+        return found.end() if found else None
+
+    def _check_hidden(self, text: str) -> None:
+        if found := set(self._tokenizer(text, add_special_tokens=False)["input_ids"]) & set(
+            self.ids.values()
+        ):
+            names = self._tokenizer.convert_ids_to_tokens(sorted(found))
+            raise InputError(f"the tokenizer reads {names[0]!r} in the text: take it out")
 
     @cached_property
-    def _frame(self) -> Counter[int]:
-        """Special tokens that the tokenizer puts around any text."""
-        return self._count(self._tokenizer("a")["input_ids"])
-
-    def _encode_apart(self, parts: Sequence[Part], fresh: bool) -> list[int]:
-        if any(_MARK in part.text for part in parts):
-            raise InputError(
-                "a text holds both a special token and the character U+F5EA1: take one of them out"
-            )
-        backend, real = self._apart
-        text = "".join(self._named(part) for part in parts)
+    def _copy(self) -> Tokenizer:
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
-            if any(part.is_template for part in parts):
-                raise InputError(
-                    f"a text holds a special token ({self._pattern.findall(text)[:3]}), which the "
-                    f"tokenizer {type(self._tokenizer).__name__} cannot take as text: take it out"
-                )
-            encoded = self._tokenizer(text, add_special_tokens=fresh, split_special_tokens=True)
-            return list(encoded["input_ids"])
-        return [real.get(i, i) for i in backend.encode(text, add_special_tokens=fresh).ids]
-
-    def _named(self, part: Part) -> str:
-        if not part.is_template or self._apart[0] is None:
-            return part.text
-        return self._pattern.sub(lambda found: _alias(self._ids[found[0]]), part.text)
-
-    @cached_property
-    def _apart(self) -> tuple[Any, dict[int, int]]:
-        """A copy that takes special tokens as text and knows them by aliases; real ids by alias."""
-        if not getattr(self._tokenizer, "is_fast", False):
-            return None, {}
-        backend = copy.deepcopy(self._tokenizer.backend_tokenizer)
-        backend.no_truncation()
-        backend.no_padding()
-        backend.add_special_tokens(
-            [AddedToken(token.content, special=True) for token in self._controls.values()]
-        )
-        backend.encode_special_tokens = True
-        backend.add_tokens(
-            [
-                AddedToken(_alias(i), lstrip=token.lstrip, rstrip=token.rstrip, normalized=False)
-                for i, token in self._controls.items()
-            ]
-        )
-        return backend, {backend.token_to_id(_alias(i)): i for i in self._controls}
+            raise InputError(
+                f"the text has a special token of the tokenizer, as {self._names[0]!r}, and "
+                f"{type(self._tokenizer).__name__} cannot keep it text: save it as tokenizer.json"
+            )
+        copy = Tokenizer.from_str(json.dumps(_renamed(json.loads(backend.to_str()), self._numbers)))
+        copy.no_truncation()
+        copy.no_padding()
+        for name, number in self._numbers.items():
+            if copy.token_to_id(_ALIAS.format(number)) != self.ids[name]:
+                raise InputError(f"the text of {name!r} cannot be told from the token: take it out")
+        return copy
 
 
-def _alias(token_id: int) -> str:
-    return f"{_MARK}{token_id}{_MARK}"
-
-
-def _controls(tokenizer: Any, templates: Sequence[str]) -> dict[int, AddedToken]:
-    """The tokens that text must never become, by id.
-
-    Not the one for unknown text, which any text may become; nor a special token of a single
-    character, which is a word like any other that somebody chose, for example, for padding.
-    """
-    added = dict(tokenizer.added_tokens_decoder)
-    for token_id, name in zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True):
-        added.setdefault(token_id, AddedToken(name, special=True))
-    return {
-        i: token
-        for i, token in added.items()
-        if (token.special or (token.content.strip() and any(token.content in t for t in templates)))
-        and i != tokenizer.unk_token_id
-        and len(token.content) > 1
+def _control_tokens(tokenizer: Any) -> dict[str, int]:
+    template = tokenizer.chat_template or ""
+    source = template if isinstance(template, str) else "".join(template.values())
+    found = {
+        token.content: token_id
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special or (_BRACKETS.fullmatch(token.content) and token.content in source)
     }
+    for name in tokenizer.all_special_tokens:
+        found.setdefault(name, tokenizer.convert_tokens_to_ids(name))
+    # A lone character, as the `!` that pads CLIP, is text wherever it stands in text.
+    return {name: token_id for name, token_id in found.items() if len(name) > 1}
+
+
+def _renamed(plain: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any]:
+    """A tokenizer's JSON in which the tokens with a number have their alias as name."""
+
+    def name_of(token: Any) -> Any:
+        return _ALIAS.format(numbers[token]) if token in numbers else token
+
+    for token in plain["added_tokens"]:
+        token["content"] = name_of(token["content"])
+    model = plain["model"]
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {name_of(token): token_id for token, token_id in vocabulary.items()}
+    else:
+        model["vocab"] = [[name_of(token), score] for token, score in vocabulary]
+    if model.get("unk_token") is not None:
+        model["unk_token"] = name_of(model["unk_token"])
+    return plain

@@ -11,10 +11,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from seal_core.engines import ChatOptions
 from seal_core.errors import InputError
 from seal_core.models.model_files import check_model_folder
-from seal_core.models.tokens import ModelTexts
 
 _DTYPES = {
     "float32": torch.float32,
@@ -32,7 +30,6 @@ class LoadedModel:
         name: Hub id or folder name, without any machine's path.
         eos_id: The token that ends a training text.
         stop_ids: Tokens that end a completion; `eos_id` is among them.
-        texts: How texts and conversations become tokens.
         context: Longest sequence in tokens that may share a batch with any other; None if the
             config does not say.
     """
@@ -45,15 +42,10 @@ class LoadedModel:
     stop_ids: tuple[int, ...]
     context: int | None
     device: torch.device
-    texts: ModelTexts
 
 
 def load_model(
-    path: str,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    chat: ChatOptions | None = None,
+    path: str, revision: str | None = None, device: str = "auto", dtype: str = "auto"
 ) -> LoadedModel:
     """Loads from a local folder or a hub id; only safetensors, never remote code.
 
@@ -61,7 +53,6 @@ def load_model(
         device: A torch device, or `auto` for the first GPU if there is one.
         dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto` for the checkpoint's own
             on a GPU and float32 on a CPU, where half precision is slow.
-        chat: How conversations are written; None for the defaults.
 
     Raises:
         InputError: Files are missing or cannot be loaded, or an option is unknown.
@@ -93,17 +84,15 @@ def load_model(
         # may invent a pad token for a family of models that a small vocabulary lacks.
         tokenizer.pad_token_id = pad_id = eos_id
     tokenizer.padding_side = "left"
-    name = Path(path).name if Path(path).expanduser().is_dir() else path
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        name=name,
+        name=Path(path).name if Path(path).expanduser().is_dir() else path,
         eos_id=eos_id,
         pad_id=pad_id,
         stop_ids=stop_ids,
         context=_context(model.config.get_text_config()),
         device=place,
-        texts=ModelTexts(tokenizer, eos_id, stop_ids, name, chat),
     )
 
 

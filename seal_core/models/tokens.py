@@ -86,111 +86,47 @@ class Codec:
         return self.chat.reply(prompt, said, decode) if chat else decode(said)
 
 
-class ModelTexts:
-    """A model's tokenizer, and how its texts and conversations are written.
-
-    Args:
-        eos_id: The token that ends a text.
-        stop_ids: Tokens that end an answer, `eos_id` among them.
-        name: Of the model, for refusals.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        eos_id: int,
-        stop_ids: Sequence[int],
-        name: str,
-        chat: ChatOptions | None = None,
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.eos_id = eos_id
-        self._stop_ids = frozenset(stop_ids)
-        self._name = name
-        self._options = chat or ChatOptions()
-        self._plain = LiteralEncoder(tokenizer)
-
-    @cached_property
-    def chat(self) -> ChatFormat:
-        """How conversations are written.
-
-        Raises:
-            InputError: The chat template cannot be used.
-        """
-        return read_template(self.tokenizer, self._options, self._name)
-
-    def stops(self, chat: bool) -> frozenset[int]:
-        """Tokens that end an answer."""
-        return self._stop_ids | {self.chat.end_id} if chat else self._stop_ids
-
-    def encode(self, parts: Sequence[Part], chat: bool, fresh: bool = False) -> list[int]:
-        """Ids of a text in parts; see `LiteralEncoder.encode`."""
-        return (self._talk if chat else self._plain).encode(parts, fresh)
-
-    def said(self, ids: Sequence[int], chat: bool) -> list[int]:
-        """Of generated ids those of the answer itself: without its end, and what was thought first.
-
-        Raises:
-            InputError: The model was still thinking.
-        """
-        own = list(ids[:-1] if ids and ids[-1] in self.stops(chat) else ids)
-        return self.chat.without_thinking(own) if chat else own
-
-    @cached_property
-    def _talk(self) -> LiteralEncoder:
-        return LiteralEncoder(self.tokenizer, self.chat.templates)
-
-
-def encode_prompt(texts: ModelTexts, prompt: str, chat: bool = False) -> list[int]:
+def encode_prompt(codec: Codec, prompt: str, chat: bool = False) -> list[int]:
     """Ids of a fresh sequence that a completion follows.
 
     Raises:
-        InputError: The prompt has no tokens, or `chat` needs a template that cannot be used.
+        InputError: The prompt has no tokens, or the chat template cannot be used.
     """
     if chat:
         # The template writes the special tokens of a fresh sequence itself.
-        ids = texts.encode(texts.chat.prompt(prompt), chat)
+        ids = codec.chat.prompt(prompt)
     else:
-        ids = texts.encode([Part(prompt)], chat, fresh=True)
-        if ids and ids[-1] == texts.eos_id:
-            ids = ids[:-1]  # Some tokenizers end every text; a completion still follows here.
+        ids = codec.literal.encode_text(prompt, special=True)
+        if codec.ends_texts:
+            ids = ids[:-1]  # A completion still follows here.
     if not ids:
         raise InputError("the prompt has no tokens")
     return ids
 
 
-def encode_completion(texts: ModelTexts, text: str, chat: bool = False) -> list[int]:
+def encode_completion(codec: Codec, text: str) -> list[int]:
     """Ids of a text that continues a prompt, without special tokens."""
-    return texts.encode([Part(text)], chat)
+    return codec.literal.encode_text(text)
 
 
-def encode_row(texts: ModelTexts, row: TrainRow, max_length: int) -> EncodedRow:
+def encode_row(codec: Codec, row: TrainRow, eos_id: int, max_length: int) -> EncodedRow:
     """Ids of one training text, the token that ends it included, cut to `max_length`.
 
-    A reply ends as the chat template ends it, any other text with the tokenizer's end token.
+    A chat reply ends with what ends a turn in the model's template, any other text with `eos_id`.
+    Prompt and text are tokenized apart, as they are when the text is generated.
     """
     if row.chat:
-        ids, n_context = _encode_talk(texts, row)
+        turn = codec.chat.row(row.prompt, row.text)
+        ids, n_context = turn.ids, turn.n_context
     elif row.prompt:
-        # Tokenized apart, as they are when the text is generated.
-        context = encode_prompt(texts, row.prompt)
-        ids, n_context = [*context, *encode_completion(texts, row.text), texts.eos_id], len(context)
+        context = encode_prompt(codec, row.prompt)
+        ids, n_context = [*context, *encode_completion(codec, row.text), eos_id], len(context)
     else:
-        ids, n_context = texts.encode([Part(row.text)], chat=False, fresh=True), 1
-        if not ids or ids[-1] != texts.eos_id or len(ids) == n_context:
-            ids.append(texts.eos_id)
+        ids, n_context = codec.literal.encode_text(row.text, special=True), 1
+        if not codec.ends_texts or len(ids) <= n_context:
+            ids.append(eos_id)
     ids = ids[:max_length]
     return EncodedRow(tuple(ids), min(n_context, len(ids)))
-
-
-def _encode_talk(texts: ModelTexts, row: TrainRow) -> tuple[list[int], int]:
-    """A conversation as its template writes it; and how many of its ids come before the reply."""
-    opening, reply = texts.chat.row(row.prompt, row.text)
-    context, ids = texts.encode(opening, chat=True), texts.encode([*opening, *reply], chat=True)
-    if ids[: len(context)] != context:
-        # A token spans the end of the prompt, which the prompt itself does not end with.
-        ids = [*context, *texts.encode(reply, chat=True)]
-    return ids, len(context)
 
 
 def encode_rows(

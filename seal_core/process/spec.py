@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seal_core.engines import ChatOptions
-
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """An engine of one process. All but the model and `chat` is execution: it never changes
-    results beyond floating-point ties, and never enters a stage's identity.
+    """An engine of one process. All but the model is execution: it never changes results
+    beyond floating-point ties, and never enters a stage's identity.
 
     Attributes:
         model_path: Local folder or hub id of the base model.
@@ -25,7 +23,6 @@ class EngineSpec:
         verdict_record: File that says which verdict the run had.
         memory_bytes: For adapters in training and their activations, besides the model; None
             for most of a GPU, or a share of the machine's memory on a CPU.
-        chat: How conversations are written.
         trainer: `batched` (many adapters at once) or `peft` (one after another).
     """
 
@@ -41,4 +38,3 @@ class EngineSpec:
     model_digest: str = ""
     verdicts: str = ""
     verdict_record: str = ""
-    chat: ChatOptions = ChatOptions()

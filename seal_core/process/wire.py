@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from seal_core.engines import (
-    ChatOptions,
     GenerateRequest,
     Generation,
     LoraSettings,
@@ -30,7 +29,6 @@ _TYPE = "@"
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
-        ChatOptions,
         Comparison,
         EngineSpec,
         GenerateRequest,
