@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
+from seal_core.engines import ChatSettings
 from seal_core.errors import InputError
 from seal_core.models.model_files import check_model_folder
+from seal_core.models.tokenizers import load_tokenizer, model_name
+from seal_core.models.tokens import Codec
 
 _DTYPES = {
     "float32": torch.float32,
@@ -29,9 +31,11 @@ class LoadedModel:
     Attributes:
         name: Hub id or folder name, without any machine's path.
         eos_id: The token that ends a training text.
-        stop_ids: Tokens that end a completion; `eos_id` is among them.
+        stop_ids: Tokens that end any completion; `eos_id` is among them.
         context: Longest sequence in tokens that may share a batch with any other; None if the
             config does not say.
+        chat: What the chat template is told.
+        codec: Turns texts into tokens.
     """
 
     model: Any
@@ -42,10 +46,19 @@ class LoadedModel:
     stop_ids: tuple[int, ...]
     context: int | None
     device: torch.device
+    chat: ChatSettings = ChatSettings()
+    codec: Codec = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codec", Codec(self.tokenizer, self.name, self.chat))
 
 
 def load_model(
-    path: str, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+    path: str,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    chat: ChatSettings | None = None,
 ) -> LoadedModel:
     """Loads from a local folder or a hub id; only safetensors, never remote code.
 
@@ -53,21 +66,22 @@ def load_model(
         device: A torch device, or `auto` for the first GPU if there is one.
         dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto` for the checkpoint's own
             on a GPU and float32 on a CPU, where half precision is slow.
+        chat: What the chat template is told.
 
     Raises:
         InputError: Files are missing or cannot be loaded, or an option is unknown.
     """
     check_model_folder(path)
     place = _device(device)
-    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+    tokenizer = load_tokenizer(path, revision)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
+            revision=revision or "main",
+            trust_remote_code=False,
             dtype=_dtype(dtype, place),
             use_safetensors=True,
             output_loading_info=True,
-            **options,
         )
         model, info = loaded
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -87,12 +101,13 @@ def load_model(
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        name=Path(path).name if Path(path).expanduser().is_dir() else path,
+        name=model_name(path),
         eos_id=eos_id,
         pad_id=pad_id,
         stop_ids=stop_ids,
         context=_context(model.config.get_text_config()),
         device=place,
+        chat=chat or ChatSettings(),
     )
 
 
@@ -102,12 +117,7 @@ def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
     Raises:
         InputError: The tokenizer knows more tokens than the model.
     """
-    n_tokens = loaded.model.get_input_embeddings().weight.shape[0]
-    if ids and (largest := max(ids)) >= n_tokens:
-        raise InputError(
-            f"token {largest} ({loaded.tokenizer.convert_ids_to_tokens(largest)!r}) is beyond the "
-            f"model's {n_tokens} tokens: the tokenizer of {loaded.name} is another model's"
-        )
+    loaded.codec.check_known(ids, loaded.model.get_input_embeddings().weight.shape[0])
 
 
 def _device(name: str) -> torch.device:

@@ -65,6 +65,18 @@ class Codec:
         bare, whole = self.literal.encode_text("a"), self.literal.encode_text("a", special=True)
         return whole[-1] == self.tokenizer.eos_token_id and whole[-1] != bare[-1]
 
+    def check_known(self, ids: Sequence[int], n_tokens: int) -> None:
+        """Passes if a model of `n_tokens` has an embedding for every token of a text.
+
+        Raises:
+            InputError: The tokenizer knows more tokens than the model.
+        """
+        if ids and (largest := max(ids)) >= n_tokens:
+            raise InputError(
+                f"token {largest} ({self.tokenizer.convert_ids_to_tokens(largest)!r}) is beyond "
+                f"the model's {n_tokens} tokens: the tokenizer of {self._name} is another model's"
+            )
+
     def ends(self, stop_ids: Sequence[int], chat: bool) -> tuple[int, ...]:
         """Tokens that end an answer: the model's, and of a reply that which ends it."""
         return tuple(sorted({*stop_ids, self.chat.end_id})) if chat else tuple(stop_ids)

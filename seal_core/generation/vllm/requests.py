@@ -11,12 +11,13 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, GenerationConfig
 
-from seal_core.engines import GenerateRequest, Generation, Scored, ScoreRequest
+from seal_core.engines import ChatSettings, GenerateRequest, Generation, Scored, ScoreRequest
 from seal_core.errors import InputError
 from seal_core.generation.requests import check_request, failed_generation
 from seal_core.generation.stopping import StopFinder
+from seal_core.models.tokenizers import load_codec
 from seal_core.models.tokens import encode_completion, encode_prompt
 
 _FINISHED = ("stop", "length")
@@ -48,14 +49,18 @@ class Texts:
         InputError: The tokenizer cannot be loaded.
     """
 
-    def __init__(self, model_path: str, revision: str | None = None) -> None:
+    def __init__(
+        self, model_path: str, revision: str | None = None, chat: ChatSettings | None = None
+    ) -> None:
+        self._codec = load_codec(model_path, revision, chat)
         options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(model_path, **options)
-            self._stop_ids = _stop_ids(self._tokenizer, model_path, options)
+            config = AutoConfig.from_pretrained(model_path, **options)
+            self._stop_ids = _stop_ids(self._codec.tokenizer, model_path, config, options)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"cannot load the tokenizer of {model_path}: {error}") from error
-        self._finder = StopFinder(self._tokenizer)
+            raise InputError(f"cannot load the config of {model_path}: {error}") from error
+        self._n_tokens = config.get_text_config().vocab_size
+        self._finder = StopFinder(self._codec.tokenizer)
         self._lock = threading.Lock()  # a fast tokenizer serves one thread at a time
 
     def completion(self, request: GenerateRequest, context: int) -> Written:
@@ -69,7 +74,9 @@ class Texts:
         """
         check_request(request)
         with self._lock:
-            prompt = encode_prompt(self._tokenizer, request.prompt, request.chat)
+            prompt = encode_prompt(self._codec, request.prompt, request.chat)
+            ends = self._codec.ends(self._stop_ids, request.chat)
+        self._codec.check_known(prompt, self._n_tokens)
         if len(prompt) >= context:
             raise InputError(
                 f"the prompt has {len(prompt)} tokens and the model's context is {context}"
@@ -82,7 +89,7 @@ class Texts:
             "top_p": request.top_p,
             "seed": request.seed,
             "stop": list(request.stop),
-            "stop_token_ids": self._stop_ids,
+            "stop_token_ids": list(ends),
             "logprobs": 0,
             "return_token_ids": True,
         }
@@ -104,11 +111,20 @@ class Texts:
             raise BadAnswer(f"{len(ids)} tokens with {len(logprobs)} log-probabilities")
         if not _all_finite(logprobs):
             return failed_generation(request, "the model's answer is not finite")
-        with self._lock:
-            text = self._finder.cut(self._finder.decode(ids), request.stop)
+        try:
+            with self._lock:
+                text = self._codec.answer_text(
+                    request.prompt,
+                    request.chat,
+                    ids,
+                    written.body["stop_token_ids"],
+                    self._finder.decode,
+                )
+        except InputError as error:
+            return failed_generation(request, str(error))
         return Generation(
             request_id=request.request_id,
-            text=text,
+            text=self._finder.cut(text, request.stop),
             n_prompt_tokens=len(written.body["prompt"]),
             n_tokens=len(ids),
             logprob=sum(logprobs),
@@ -122,11 +138,12 @@ class Texts:
             InputError: The text is empty, or too long.
         """
         with self._lock:
-            prompt = encode_prompt(self._tokenizer, request.prompt, request.chat)
-            completion = encode_completion(self._tokenizer, request.completion)
+            prompt = encode_prompt(self._codec, request.prompt, request.chat)
+            completion = encode_completion(self._codec, request.completion)
         if not completion:
             raise InputError("the completion has no tokens")
         ids = [*prompt, *completion]
+        self._codec.check_known(ids, self._n_tokens)
         # The server always generates a token more.
         if len(ids) >= context:
             raise InputError(f"the text has {len(ids)} tokens and the server scores {context - 1}")
@@ -162,12 +179,11 @@ _PLAIN_SAMPLING: dict[str, Any] = {
 }
 
 
-def _stop_ids(tokenizer: Any, path: str, options: dict[str, Any]) -> list[int]:
+def _stop_ids(tokenizer: Any, path: str, config: Any, options: dict[str, Any]) -> list[int]:
     """As `loading` finds them, without the model's weights."""
     try:
         generation = GenerationConfig.from_pretrained(path, revision=options["revision"])
     except OSError:
-        config = AutoConfig.from_pretrained(path, **options)
         generation = GenerationConfig.from_model_config(config)
     listed = generation.eos_token_id
     ids = [] if listed is None else [listed] if isinstance(listed, int) else list(listed)
