@@ -37,6 +37,10 @@ class ChatSettings:
     system: str = ""
 
 
+PLAIN_CHAT = ChatSettings()
+"""As the configuration's defaults."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One completion to sample.

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
-from seal_core.engines import ChatSettings
+from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
 from seal_core.models.model_files import check_model_folder
 from seal_core.models.tokenizers import load_tokenizer, model_name
@@ -46,7 +46,7 @@ class LoadedModel:
     stop_ids: tuple[int, ...]
     context: int | None
     device: torch.device
-    chat: ChatSettings = ChatSettings()
+    chat: ChatSettings = PLAIN_CHAT
     codec: Codec = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ def load_model(
     revision: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
-    chat: ChatSettings | None = None,
+    chat: ChatSettings = PLAIN_CHAT,
 ) -> LoadedModel:
     """Loads from a local folder or a hub id; only safetensors, never remote code.
 
@@ -107,7 +107,7 @@ def load_model(
         stop_ids=stop_ids,
         context=_context(model.config.get_text_config()),
         device=place,
-        chat=chat or ChatSettings(),
+        chat=chat,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from seal_core.engines import ChatSettings
+from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
 from seal_core.models.tokens import Codec
 
@@ -26,7 +26,7 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
         raise InputError(f"cannot load the tokenizer of {path}: {error}") from error
 
 
-def load_codec(path: str, revision: str | None = None, chat: ChatSettings | None = None) -> Codec:
+def load_codec(path: str, revision: str | None = None, chat: ChatSettings = PLAIN_CHAT) -> Codec:
     """As `load_tokenizer`, in the form that engines use."""
     return Codec(load_tokenizer(path, revision), model_name(path), chat)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from seal_core.engines import ChatSettings, TrainRow
+from seal_core.engines import PLAIN_CHAT, ChatSettings, TrainRow
 from seal_core.errors import InputError
 from seal_core.models.chat import ChatTemplate
 from seal_core.models.literal import LiteralEncoder
@@ -48,11 +48,11 @@ class Codec:
         chat: What its chat template is told; the template is looked at when it is first needed.
     """
 
-    def __init__(self, tokenizer: Any, name: str = "the model", chat: ChatSettings | None = None):
+    def __init__(self, tokenizer: Any, name: str = "the model", chat: ChatSettings = PLAIN_CHAT):
         self.tokenizer = tokenizer
         self.literal = LiteralEncoder(tokenizer)
         self._name = name
-        self._settings = chat or ChatSettings()
+        self._settings = chat
 
     @cached_property
     def chat(self) -> ChatTemplate:

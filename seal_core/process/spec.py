@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seal_core.engines import ChatSettings
+from seal_core.engines import PLAIN_CHAT, ChatSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +41,4 @@ class EngineSpec:
     model_digest: str = ""
     verdicts: str = ""
     verdict_record: str = ""
-    chat: ChatSettings = ChatSettings()
+    chat: ChatSettings = PLAIN_CHAT

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seal_core.engines import ChatSettings
+from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
 
 PINNED = "0.32.0"
@@ -66,7 +66,7 @@ class VllmOptions:
     start_timeout: float = 600.0
     request_timeout: float = 600.0
     args: tuple[str, ...] = ()
-    chat: ChatSettings = ChatSettings()
+    chat: ChatSettings = PLAIN_CHAT
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,14 @@ from typing import Any
 
 from transformers import AutoConfig, GenerationConfig
 
-from seal_core.engines import ChatSettings, GenerateRequest, Generation, Scored, ScoreRequest
+from seal_core.engines import (
+    PLAIN_CHAT,
+    ChatSettings,
+    GenerateRequest,
+    Generation,
+    Scored,
+    ScoreRequest,
+)
 from seal_core.errors import InputError
 from seal_core.generation.requests import check_request, failed_generation
 from seal_core.generation.stopping import StopFinder
@@ -50,7 +57,7 @@ class Texts:
     """
 
     def __init__(
-        self, model_path: str, revision: str | None = None, chat: ChatSettings | None = None
+        self, model_path: str, revision: str | None = None, chat: ChatSettings = PLAIN_CHAT
     ) -> None:
         self._codec = load_codec(model_path, revision, chat)
         options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}

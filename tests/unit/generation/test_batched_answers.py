@@ -126,7 +126,7 @@ def test_greedy_answers_equal_pefts_generate(exact, stacks, model_path) -> None:
             expected = output[0, ids.shape[1] :].tolist()
             answer = answers[request]
             assert answer.n_tokens == len(expected)
-            assert answer.text == tokenizer.decode(expected, skip_special_tokens=True)
+            assert answer.text == codec.tokenizer.decode(expected, skip_special_tokens=True)
 
 
 def test_scores_equal_pefts_log_softmax(exact, stacks, model_path) -> None:
