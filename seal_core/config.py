@@ -377,10 +377,13 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _chat_is_used(self) -> Config:
-        changed = [name for name in self.chat.model_fields_set if not self.uses_chat]
-        if self.chat != ChatSection() and changed:
+        plain = ChatSection()
+        changed = [
+            n for n in type(plain).model_fields if getattr(self.chat, n) != getattr(plain, n)
+        ]
+        if changed and not self.uses_chat:
             raise ValueError(
-                f"chat.{sorted(changed)[0]} needs rows.variant = 'instruct': other prompts and "
+                f"chat.{changed[0]} needs rows.variant = 'instruct': other prompts and "
                 "rows are no conversations"
             )
         return self

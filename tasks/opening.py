@@ -77,7 +77,7 @@ class OpenRun:
 
 
 def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflight:
-    """Checks name, data, prompts, grader, model folder, chat template and vLLM; reads, but writes nothing.
+    """Checks all that a run needs, from its name to its chat template; writes nothing.
 
     Raises:
         InputError: naming the thing and the fix.

@@ -62,6 +62,10 @@ class LiteralEncoder:
             self._check_hidden(_HIDDEN_PATTERN.sub(" ", hidden))
         return hidden
 
+    def reveal(self, text: str) -> str:
+        """Inverse of `hide`."""
+        return _HIDDEN_PATTERN.sub(lambda m: self._names[int(m[1])], text)
+
     def encode(self, text: str, special: bool = False) -> list[int]:
         """Ids of a text in which control tokens are meant, but for those that are hidden.
 
@@ -74,8 +78,7 @@ class LiteralEncoder:
         if not _HIDDEN_PATTERN.search(text):
             return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
         aliased = self._pattern.sub(lambda m: _ALIAS.format(self._numbers[m[0]]), text)
-        plain = _HIDDEN_PATTERN.sub(lambda m: self._names[int(m[1])], aliased)
-        return list(self._copy.encode(plain, add_special_tokens=special).ids)
+        return list(self._copy.encode(self.reveal(aliased), add_special_tokens=special).ids)
 
     def encode_text(self, text: str, special: bool = False) -> list[int]:
         """Ids of a text without any control token but those around a fresh sequence."""
