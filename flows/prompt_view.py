@@ -95,7 +95,10 @@ class _Viewer:
         # It imports torch, which no other command of this kind needs.
         module = importlib.import_module("seal_core.models.tokenizers")
         self._tokens = importlib.import_module("seal_core.models.tokens")
-        self._codec = module.load_codec(path, config.model.revision, chat_settings(config))
+        revision = config.model.revision
+        self._codec = module.load_codec(path, revision, chat_settings(config))
+        tokenizer = self._codec.tokenizer
+        self._eos_id, self._stop_ids = module.saved_end_tokens(tokenizer, path, revision)
 
     def prompt(self, what: str, prompt: PromptText) -> dict[str, Any]:
         codec = self._codec
@@ -103,14 +106,13 @@ class _Viewer:
         text = prompt.text
         if prompt.chat:
             text = codec.literal.reveal(codec.chat.prompt_text(text))
-        eos = codec.tokenizer.eos_token_id
-        ends = codec.ends(() if eos is None else (eos,), prompt.chat)
+        ends = codec.ends(self._stop_ids, prompt.chat)
         return self._view(what, text, ids, len(ids), ends)
 
     def row(self, what: str, row: TrainRow) -> dict[str, Any]:
         codec = self._codec
         # Longer than any row: what `max_length` cuts is shown too.
-        encoded = self._tokens.encode_row(codec, row, codec.eos_id, 1 << 30)
+        encoded = self._tokens.encode_row(codec, row, self._eos_id, 1 << 30)
         text = row.prompt + row.text
         if row.chat:
             text = codec.literal.reveal(codec.chat.row_text(row.prompt, row.text))

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
 from seal_core.models.model_files import check_model_folder
-from seal_core.models.tokenizers import load_tokenizer, model_name
+from seal_core.models.tokenizers import end_tokens, load_tokenizer, model_name
 from seal_core.models.tokens import Codec
 
 _DTYPES = {
@@ -91,7 +91,7 @@ def load_model(
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise InputError(f"the weights of {path} lack {missing}: they are another model's")
     model.to(place).eval().requires_grad_(False)
-    eos_id, stop_ids = _end_tokens(model, tokenizer, path)
+    eos_id, stop_ids = end_tokens(tokenizer, model.generation_config, path)
     pad_id = tokenizer.pad_token_id
     if pad_id is None or pad_id >= model.get_input_embeddings().weight.shape[0]:
         # Padding is masked everywhere, so any token that the model has serves. The library
@@ -156,15 +156,3 @@ def _context(config: Any) -> int | None:
     limits.append(getattr(config, "original_max_position_embeddings", None))
     limits.append(getattr(config, "max_position_embeddings", None))
     return min((limit for limit in limits if limit), default=None)
-
-
-def _end_tokens(model: Any, tokenizer: Any, path: str) -> tuple[int, tuple[int, ...]]:
-    """The tokenizer's end token, and all that the model's generation config adds to it."""
-    listed = getattr(model.generation_config, "eos_token_id", None)
-    ids = [] if listed is None else [listed] if isinstance(listed, int) else list(listed)
-    eos_id = tokenizer.eos_token_id
-    if eos_id is None:
-        if not ids:
-            raise InputError(f"the tokenizer of {path} has no end token: set its eos_token")
-        eos_id = ids[0]
-    return eos_id, tuple(sorted({eos_id, *ids}))

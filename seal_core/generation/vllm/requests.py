@@ -11,8 +11,6 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, GenerationConfig
-
 from seal_core.engines import (
     PLAIN_CHAT,
     ChatSettings,
@@ -24,7 +22,7 @@ from seal_core.engines import (
 from seal_core.errors import InputError
 from seal_core.generation.requests import check_request, failed_generation
 from seal_core.generation.stopping import StopFinder
-from seal_core.models.tokenizers import load_codec
+from seal_core.models.tokenizers import load_codec, saved_end_tokens, vocabulary_size
 from seal_core.models.tokens import encode_completion, encode_prompt
 
 _FINISHED = ("stop", "length")
@@ -60,13 +58,8 @@ class Texts:
         self, model_path: str, revision: str | None = None, chat: ChatSettings = PLAIN_CHAT
     ) -> None:
         self._codec = load_codec(model_path, revision, chat)
-        options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
-        try:
-            config = AutoConfig.from_pretrained(model_path, **options)
-            self._stop_ids = _stop_ids(self._codec.tokenizer, model_path, config, options)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"cannot load the config of {model_path}: {error}") from error
-        self._n_tokens = config.get_text_config().vocab_size
+        _, self._stop_ids = saved_end_tokens(self._codec.tokenizer, model_path, revision)
+        self._n_tokens = vocabulary_size(model_path, revision)
         self._finder = StopFinder(self._codec.tokenizer)
         self._lock = threading.Lock()  # a fast tokenizer serves one thread at a time
 
@@ -184,18 +177,6 @@ _PLAIN_SAMPLING: dict[str, Any] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-
-
-def _stop_ids(tokenizer: Any, path: str, config: Any, options: dict[str, Any]) -> list[int]:
-    """As `loading` finds them, without the model's weights."""
-    try:
-        generation = GenerationConfig.from_pretrained(path, revision=options["revision"])
-    except OSError:
-        generation = GenerationConfig.from_model_config(config)
-    listed = generation.eos_token_id
-    ids = [] if listed is None else [listed] if isinstance(listed, int) else list(listed)
-    own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return sorted({*own, *ids})
 
 
 def _choice(answer: Any) -> dict[str, Any]:
