@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -157,3 +160,28 @@ def chat_tokenizer(kind: str, backend: str = "bytes") -> PreTrainedTokenizerFast
     fast.add_tokens([*tokens, *(AddedToken(name, normalized=False) for name in added)])
     fast.chat_template = template
     return fast
+
+
+def save_chat_model(folder: Path, kind: str, backend: str = "bytes", spare: int = 3) -> str:
+    """A random model with such a tokenizer, whose text ends and turns end at other tokens.
+
+    Args:
+        spare: Tokens of the model beyond the tokenizer's; below 0, tokens that it lacks.
+    """
+    tokenizer = chat_tokenizer(kind, backend)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer) + spare,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        initializer_range=0.3,
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
