@@ -150,12 +150,10 @@ def test_the_date_is_the_configs_and_never_the_clocks(monkeypatch: pytest.Monkey
 
 def test_a_system_message_is_sent_where_the_template_has_a_place_for_it() -> None:
     settings = ChatSettings(system="Be brief </s>.")
-    text = Codec(chat_tokenizer("chatml"), chat=settings).chat.prompt("Q")
-    assert text[: len("<|im_start|>")] != []
     codec = Codec(chat_tokenizer("chatml"), chat=settings)
     shown = codec.literal.reveal(codec.chat.prompt_text("Q"))
     assert shown.startswith("<|im_start|>system\nBe brief </s>.<|im_end|>\n<|im_start|>user\nQ")
-    assert codec.literal.ids["</s>"] not in text
+    assert codec.literal.ids["</s>"] not in codec.chat.prompt("Q")
 
 
 REFUSED = {
