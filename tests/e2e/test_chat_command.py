@@ -37,7 +37,7 @@ def test_a_run_of_a_chat_model_trains_and_answers(folder: Path) -> None:
 
 def test_what_the_model_reads_can_be_seen(folder: Path) -> None:
     """2"""
-    sql = "SELECT problem_id, title FROM problems ORDER BY problem_id LIMIT 1"
+    sql = "SELECT problem_id FROM problems ORDER BY problem_id LIMIT 1"
     (problem,) = json.loads(seal("sql", sql, "--format", "json", cwd=folder))
     command = ["show", problem["problem_id"], "--prompt"]
     views = json.loads(seal(*command, "--json", cwd=folder))
@@ -60,7 +60,7 @@ def test_what_the_model_reads_can_be_seen(folder: Path) -> None:
         "token": "<|eot|>",
         "control": True,
     }
-    assert f"Tell me about {problem['title']}." in row["text"] or "Tell me" in row["text"]
+    assert "<|head|>user<|/head|>\n\nTell me " in row["text"]
     shown = seal(*command, cwd=folder)
     assert "⟦<|head|>⟧" in shown and "ends at: ⟦</s>⟧ ⟦<|eot|>⟧" in shown
     edits = "SELECT self_edit_id FROM self_edits WHERE condition = 'round_0' LIMIT 1"
@@ -78,7 +78,6 @@ def test_a_template_that_cannot_be_used_is_refused_before_any_work(tmp_path: Pat
     model = save_chat_model(tmp_path / "model", "strict")
     command = [*DEMO, *INSTRUCT, "--set", f"model.path={model}"]
     seal(*command, "--set", "chat.system=Be brief.", cwd=tmp_path, code=2)
-    seal(*command, "--set", "chat.thinking=true", cwd=tmp_path, code=2)
     seal(*DEMO, *INSTRUCT, cwd=tmp_path, code=2)  # The embedded model has no template.
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
