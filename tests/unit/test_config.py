@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import tomllib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from pydantic import BaseModel, ValidationError
