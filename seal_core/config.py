@@ -145,11 +145,10 @@ class ChatSection(Section):
     @classmethod
     def _is_date(cls, value: Any) -> str:
         """A TOML date will do too."""
-        text = str(value)
-        if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-            raise ValueError(f"{text!r} is no date: write it as YYYY-MM-DD")
-        date.fromisoformat(text)
-        return text
+        try:
+            return date.fromisoformat(str(value)).isoformat()
+        except ValueError:
+            raise ValueError(f"{value!r} is no date: write it as YYYY-MM-DD") from None
 
 
 class LoraSection(Section):
@@ -377,15 +376,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _chat_is_used(self) -> Config:
-        plain = ChatSection()
-        changed = [
-            n for n in type(plain).model_fields if getattr(self.chat, n) != getattr(plain, n)
-        ]
-        if changed and not self.uses_chat:
-            raise ValueError(
-                f"chat.{changed[0]} needs rows.variant = 'instruct': other prompts and "
-                "rows are no conversations"
-            )
+        told = self.chat.model_dump().items() - ChatSection().model_dump().items()
+        if told and not self.uses_chat:
+            raise ValueError(f"chat.{min(told)[0]} needs rows.variant = 'instruct'")
         return self
 
     @property
