@@ -8,6 +8,7 @@ batch and shard sizes), `engine` by which library, never what is asked for. Impo
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -126,6 +127,29 @@ class RowsSection(Section):
     title_prefix: bool = True
     add_passage: bool = True
     variant: Literal["base", "instruct"] = "base"
+
+
+class ChatSection(Section):
+    """What the model's chat template is told, with `rows.variant = "instruct"`.
+
+    Attributes:
+        thinking: Let the model think before it replies; what it thought is left out of its text.
+        date: What a template that writes today's date writes, `YYYY-MM-DD`.
+        system: Text of a system message before every conversation; empty for none.
+    """
+
+    thinking: bool = False
+    date: str = "2024-07-26"
+    system: str = ""
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _is_date(cls, value: Any) -> str:
+        """A TOML date will do too."""
+        try:
+            return date.fromisoformat(str(value)).isoformat()
+        except ValueError:
+            raise ValueError(f"{value!r} is no date: write it as YYYY-MM-DD") from None
 
 
 class LoraSection(Section):
@@ -342,6 +366,7 @@ class Config(Section):
     model: ModelSection = ModelSection()
     sample: SampleSection = SampleSection()
     rows: RowsSection = RowsSection()
+    chat: ChatSection = ChatSection()
     finetune: FinetuneSection = FinetuneSection()
     evaluate: EvaluateSection = EvaluateSection()
     filter: FilterSection = FilterSection()
@@ -350,10 +375,24 @@ class Config(Section):
     execution: ExecutionSection = ExecutionSection()
     engine: EngineSection = EngineSection()
 
+    @model_validator(mode="after")
+    def _chat_is_used(self) -> Config:
+        told = self.chat.model_dump().items() - ChatSection().model_dump().items()
+        if told and not self.uses_chat:
+            raise ValueError(f"chat.{min(told)[0]} needs rows.variant = 'instruct'")
+        return self
+
+    @property
+    def uses_chat(self) -> bool:
+        """Whether prompts and rows are conversations."""
+        return self.rows.variant == "instruct"
+
     def identity(self) -> dict[str, Any]:
         """All values that may change a result, as plain JSON types."""
         plain = self.model_dump(mode="json", exclude={"execution", "engine"})
         plain["run"].pop("name")
         if not plain["finetune"]["published"]:
             del plain["finetune"]["published"]  # Runs from before the setting stay the same.
+        if not self.uses_chat:
+            del plain["chat"]
         return plain

@@ -23,6 +23,25 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """What a chat template is told; it bears identity where conversations are rendered.
+
+    Attributes:
+        thinking: Let the model think before it replies, where its template can.
+        date: What a template that writes today's date writes, `YYYY-MM-DD`.
+        system: Text of the system message; empty for none.
+    """
+
+    thinking: bool = False
+    date: str = "2024-07-26"
+    system: str = ""
+
+
+PLAIN_CHAT = ChatSettings()
+"""As the configuration's defaults."""
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One completion to sample.
 

@@ -107,7 +107,7 @@ class TrainRow:
 
     Attributes:
         prompt: Part that is shown but not trained on; empty for plain text.
-        text: Part that is trained on; the end token follows it.
+        text: Part that is trained on; the end token follows it, or what ends a turn.
         chat: Put `prompt` through the chat template as a user message, `text` as the reply.
     """
 

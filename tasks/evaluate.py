@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from seal_core.engines import GenerateRequest, Generation
 from seal_core.fingerprint import make_id
 from seal_core.types import IN_CONTEXT, Adapter, Answer, Problem, Question
+from tasks.chatting import chat_identity
 from tasks.context import RunContext, current
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.retention import restore_weights
@@ -15,7 +16,7 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 2
+VERSION = 3
 
 
 def evaluate(
@@ -37,6 +38,7 @@ def evaluate(
         "condition": condition,
         "policy": policy.policy.policy_id,
         "variant": current().config.rows.variant,
+        **chat_identity(current().config),
     }
     works = []
     for i, shard in enumerate(shards):

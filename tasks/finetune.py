@@ -13,13 +13,14 @@ from seal_core.engines import LoraSettings, TrainedAdapter, TrainJob
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Adapter, SelfEdit, TableRef
+from tasks.chatting import chat_identity
 from tasks.context import RunContext, current
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 2
+VERSION = 3
 
 
 def finetune(
@@ -42,6 +43,7 @@ def finetune(
     settings = {
         "lora": finetune_settings(config.finetune),
         "rows": config.rows.model_dump(mode="json"),
+        **chat_identity(config),
         "repeats": repeats,
         "seed": config.run.seed,
         "policy": policy.policy.policy_id,

@@ -29,6 +29,7 @@ from storage.rows import RunRow
 from storage.runs import get_run, register_run
 from storage.status import verdict_folder, verdict_path
 from storage.store import Store
+from tasks.chatting import chat_settings, check_chat
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.engines_used import engines_used, mixtures, tell_change
 from tasks.scratch import run_scratch
@@ -76,7 +77,7 @@ class OpenRun:
 
 
 def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflight:
-    """Checks name, data, prompts, grader, model folder and vLLM; reads, but writes nothing.
+    """Checks all that a run needs, from its name to its chat template; writes nothing.
 
     Raises:
         InputError: naming the thing and the fix.
@@ -92,6 +93,7 @@ def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflig
     if is_hub_id(path) and not Path(path).exists():
         model_digest(path, config.model.revision)  # says how to download it if it is not there
     model, device = config.model, config.execution.device
+    check_chat(config, path)
     precision = used_precision(path, model.revision, model.dtype, device)
     engine_version = check_serving(config, path, precision)
     problems = domain.load()
@@ -293,6 +295,7 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         max_batch_tokens=execution.max_batch_tokens,
         trainer=execution.trainer,
         targets=_targets(checked.config),
+        chat=chat_settings(checked.config),
         model_digest=_files_digest(checked, store),
         verdicts=str(verdict_folder(store.state_root)),
         verdict_record=str(verdict_path(store, checked.name)),

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from seal_core.engines import GenerateRequest, Generation
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Problem, SelfEdit
+from tasks.chatting import chat_identity
 from tasks.context import RunContext, current
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 1
+VERSION = 2
 CONTROL_PROMPT = "none"
 """Prompt id of the rows that stand for "train on the passage alone"."""
 
@@ -34,6 +35,7 @@ def sample(
         "per_problem": per_problem,
         "condition": condition,
         "variant": config.rows.variant,
+        **chat_identity(config),
         "seed": config.run.seed,
     }
     return _run(shards, policy, settings, label or condition, round_index)

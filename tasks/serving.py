@@ -12,6 +12,7 @@ from seal_core.config import Config
 from seal_core.engines import Generator
 from seal_core.generation.vllm.checks import check_vllm
 from seal_core.generation.vllm.options import VllmOptions
+from tasks.chatting import chat_settings
 
 
 def check_serving(config: Config, model_path: str, precision: str) -> str:
@@ -61,4 +62,5 @@ def vllm_options(config: Config, model_path: str, precision: str) -> VllmOptions
         start_timeout=engine.start_timeout,
         request_timeout=engine.request_timeout,
         args=engine.args,
+        chat=chat_settings(config),
     )

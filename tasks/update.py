@@ -9,6 +9,7 @@ from pathlib import Path
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Policy, SelfEdit, TableRef, TrainRow
+from tasks.chatting import chat_identity
 from tasks.context import RunContext, current
 from tasks.finetune import lora_settings, to_settings
 from tasks.planning import is_pending
@@ -17,7 +18,7 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 2
+VERSION = 3
 
 
 def update(
@@ -44,6 +45,7 @@ def update(
             "lora": lora_settings(config.update),
             "prompt": config.sample.prompt,
             "variant": config.rows.variant,
+            **chat_identity(config),
             "policy": policy.policy.policy_id,
             "seed": config.run.seed,
             "kept": _kept(selections),

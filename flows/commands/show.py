@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from flows.commands.options import STORE, JsonOption, StoreOption
+from flows.prompt_view import print_prompts, view_prompts
 from flows.showing import adapters_in, explain, print_explanation
 from storage.catalog import Catalog
 from storage.store import Store
@@ -17,13 +18,27 @@ from storage.store import Store
 def show(
     item: Annotated[str, typer.Argument(metavar="ID", help="Id of a problem, edit or adapter.")],
     run: Annotated[str | None, typer.Option(help="Only this run.")] = None,
+    prompt: Annotated[
+        bool, typer.Option("--prompt", help="What the model reads, token by token.")
+    ] = False,
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Shows text, training rows, answers before and after, reward, kept or not and why."""
+    """Shows text, training rows, answers before and after, reward, kept or not and why.
+
+    With --prompt, of a problem or an edit: the prompts and rows that its run makes of it, in the
+    tokens of its model, whose weights are not needed.
+    """
     opened = Store.open(store, create=False)
     with Catalog(opened) as catalog:
         explanation = explain(catalog, item, run)
+        if prompt:
+            views = view_prompts(catalog, explanation)
+            if as_json:
+                typer.echo(json.dumps(views, indent=2, ensure_ascii=False))
+            else:
+                print_prompts(views, Console(highlight=False, soft_wrap=True))
+            return
     for adapter in adapters_in(explanation):
         adapter["has_weights"] = adapter["uri"] is not None and opened.files.exists(adapter["uri"])
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class DecodeRow:
 
     Attributes:
         limit: Tokens to generate at most, the model's context considered.
+        ends: Tokens that end it.
         ids: Generated tokens, the end token included.
         logprob: Sum of their log-probabilities at temperature 1.
     """
@@ -37,14 +38,15 @@ class DecodeRow:
     request: GenerateRequest
     prompt: list[int]
     limit: int
+    ends: tuple[int, ...] = ()
     ids: list[int] = field(default_factory=list)
     logprob: float = 0.0
     finish_reason: str = ""
 
-    def finish(self, stops: Collection[int], finder: StopFinder) -> None:
+    def finish(self, finder: StopFinder) -> None:
         """Says why the row ends, if its newest token ends it."""
         stop = self.request.stop
-        if self.ids[-1] in stops or (stop and finder.stopped(self.ids, stop)):
+        if self.ids[-1] in self.ends or (stop and finder.stopped(self.ids, stop)):
             self.finish_reason = "stop"
         elif len(self.ids) == self.limit:
             self.finish_reason = "length"
@@ -58,13 +60,11 @@ def decode(
     finder: StopFinder,
     rows: Sequence[DecodeRow],
     sampler: Chooser | None = None,
-    stops: frozenset[int] | None = None,
 ) -> None:
     """Fills in the rows' tokens; the bank holds the rows' adapters already.
 
     Args:
         sampler: What chooses the tokens; None for what the rows' requests ask for.
-        stops: Tokens that end a row; None for the model's own.
     """
     alive = list(rows)
     sampler = sampler or Sampler(
@@ -74,11 +74,10 @@ def decode(
     cache, logits, positions = start.cache, start.logits, start.lengths[:, None]
     n_steps = max(row.limit for row in rows)
     mask = _mask_of_answers(loaded.model, start, n_steps)
-    stops = frozenset(loaded.stop_ids) if stops is None else stops
     shrinks = can_drop_rows(cache)
     for step in range(n_steps):
         tokens = sampler.choose(logits, step)
-        _append(alive, tokens, _logprobs(logits, tokens), stops, finder)
+        _append(alive, tokens, _logprobs(logits, tokens), finder)
         going = [i for i, row in enumerate(alive) if not row.finish_reason]
         if not going:
             return
@@ -135,7 +134,6 @@ def _append(
     alive: Sequence[DecodeRow],
     tokens: torch.Tensor,
     logprobs: torch.Tensor,
-    stops: frozenset[int],
     finder: StopFinder,
 ) -> None:
     """Gives every row its new token and marks the rows that are done."""
@@ -147,4 +145,4 @@ def _append(
             continue
         row.ids.append(token)
         row.logprob += logprob
-        row.finish(stops, finder)
+        row.finish(finder)

@@ -81,8 +81,8 @@ class PlainGenerator:
         except InputError as error:
             return failed(request, str(error))
         chooser = _Chooser(row, self._loaded.device)
-        run_generate(self._loaded, row, [chooser], [_Ends(row, self._loaded, self._finder)])
-        return generation(row, self._finder)
+        run_generate(self._loaded, row, [chooser], [_Ends(row, self._finder)])
+        return generation(self._loaded, row, self._finder)
 
     @torch.inference_mode()
     def _score(self, request: ScoreRequest) -> Scored:
@@ -181,14 +181,13 @@ class _Chooser(LogitsProcessor):
 class _Ends(StoppingCriteria):
     """Ends a row where the other generator would."""
 
-    def __init__(self, row: DecodeRow, loaded: LoadedModel, finder: StopFinder) -> None:
+    def __init__(self, row: DecodeRow, finder: StopFinder) -> None:
         self._row, self._finder = row, finder
-        self._stops = frozenset(loaded.stop_ids)
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         """True `[1]` when the row is done."""
         row = self._row
-        row.finish(self._stops, self._finder)
+        row.finish(self._finder)
         return torch.tensor([bool(row.finish_reason)], device=input_ids.device)
 
 

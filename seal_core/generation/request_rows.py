@@ -20,7 +20,7 @@ def decode_row(loaded: LoadedModel, index: int, request: GenerateRequest) -> Dec
         InputError: Its settings or its prompt cannot be answered.
     """
     check_request(request)
-    prompt = encode_prompt(loaded.tokenizer, request.prompt, request.chat)
+    prompt = encode_prompt(loaded.codec, request.prompt, request.chat)
     check_known(loaded, prompt)
     context = loaded.context
     if context is not None and len(prompt) >= context:
@@ -28,18 +28,25 @@ def decode_row(loaded: LoadedModel, index: int, request: GenerateRequest) -> Dec
             f"the prompt has {len(prompt)} tokens and the model's context is {context}"
         )
     room = request.max_tokens if context is None else context - len(prompt)
-    return DecodeRow(index, request, prompt, min(request.max_tokens, room))
+    ends = loaded.codec.ends(loaded.stop_ids, request.chat)
+    return DecodeRow(index, request, prompt, min(request.max_tokens, room), ends)
 
 
-def generation(row: DecodeRow, finder: StopFinder) -> Generation:
+def generation(loaded: LoadedModel, row: DecodeRow, finder: StopFinder) -> Generation:
     """The result of a row that has ended."""
     request = row.request
     if not math.isfinite(row.logprob):
         error = "the model's answer is not finite: the adapter holds NaN or inf"
         return failed_generation(request, error)
+    try:
+        text = loaded.codec.answer_text(
+            request.prompt, request.chat, row.ids, row.ends, finder.decode
+        )
+    except InputError as error:
+        return failed_generation(request, str(error))
     return Generation(
         request_id=request.request_id,
-        text=finder.cut(finder.decode(row.ids), request.stop),
+        text=finder.cut(text, request.stop),
         n_prompt_tokens=len(row.prompt),
         n_tokens=len(row.ids),
         logprob=row.logprob,
@@ -53,8 +60,8 @@ def score_text(loaded: LoadedModel, request: ScoreRequest) -> tuple[list[int], i
     Raises:
         InputError: There is nothing to score, or more than the model can read.
     """
-    prompt = encode_prompt(loaded.tokenizer, request.prompt, request.chat)
-    completion = encode_completion(loaded.tokenizer, request.completion)
+    prompt = encode_prompt(loaded.codec, request.prompt, request.chat)
+    completion = encode_completion(loaded.codec, request.completion)
     if not completion:
         raise InputError("the completion has no tokens")
     check_known(loaded, [*prompt, *completion])

@@ -73,7 +73,7 @@ class TransformersGenerator:
             if chosen:
                 self._with_stacks(stacks, lambda chosen=chosen: self._decode(chosen))
             for row in chosen:
-                results[row.index] = generation(row, self._finder)
+                results[row.index] = generation(self._loaded, row, self._finder)
             _report(progress, len(batch))
         return [results[index] for index in range(len(requests))]
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
 from seal_core.models.model_files import check_model_folder, refuse_quantized
+from seal_core.models.tokenizers import end_tokens, load_tokenizer, model_name
+from seal_core.models.tokens import Codec
 
 _DTYPES = {
     "float32": torch.float32,
@@ -38,9 +40,11 @@ class LoadedModel:
     Attributes:
         name: Hub id or folder name, without any machine's path.
         eos_id: The token that ends a training text.
-        stop_ids: Tokens that end a completion; `eos_id` is among them.
+        stop_ids: Tokens that end any completion; `eos_id` is among them.
         context: Longest sequence in tokens that may share a batch with any other; None if the
             config does not say.
+        chat: What the chat template is told.
+        codec: Turns texts into tokens.
     """
 
     model: Any
@@ -51,10 +55,19 @@ class LoadedModel:
     stop_ids: tuple[int, ...]
     context: int | None
     device: torch.device
+    chat: ChatSettings = PLAIN_CHAT
+    codec: Codec = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codec", Codec(self.tokenizer, self.name, self.chat))
 
 
 def load_model(
-    path: str, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+    path: str,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    chat: ChatSettings = PLAIN_CHAT,
 ) -> LoadedModel:
     """Loads from a local folder or a hub id; only safetensors, never remote code.
 
@@ -62,23 +75,25 @@ def load_model(
         device: A torch device, or `auto` for the first GPU if there is one.
         dtype: `float32`, `bfloat16`, `float16`, `float64`, or `auto` for the checkpoint's own
             on a GPU and float32 on a CPU, where half precision is slow.
+        chat: What the chat template is told.
 
     Raises:
         InputError: Files are missing or cannot be loaded, or an option is unknown.
     """
     check_model_folder(path)
     place = _device(device)
-    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
+    tokenizer = load_tokenizer(path, revision)
     try:
         # Before the weights: the library would ask for the quantizer's own package first.
-        refuse_quantized(PreTrainedConfig.get_config_dict(path, **options)[0], path)
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        config, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
+        refuse_quantized(config, path)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
+            revision=revision or "main",
+            trust_remote_code=False,
             dtype=_dtype(dtype, place),
             use_safetensors=True,
             output_loading_info=True,
-            **options,
         )
         model, info = loaded
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -88,7 +103,7 @@ def load_model(
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise InputError(f"the weights of {path} lack {missing}: they are another model's")
     model.to(place).eval().requires_grad_(False)
-    eos_id, stop_ids = _end_tokens(model, tokenizer, path)
+    eos_id, stop_ids = end_tokens(tokenizer, model.generation_config, path)
     pad_id = tokenizer.pad_token_id
     if pad_id is None or pad_id >= model.get_input_embeddings().weight.shape[0]:
         # Padding is masked everywhere, so any token that the model has serves. The library
@@ -98,12 +113,13 @@ def load_model(
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        name=Path(path).name if Path(path).expanduser().is_dir() else path,
+        name=model_name(path),
         eos_id=eos_id,
         pad_id=pad_id,
         stop_ids=stop_ids,
         context=_context(model.config.get_text_config()),
         device=place,
+        chat=chat,
     )
 
 
@@ -113,12 +129,7 @@ def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
     Raises:
         InputError: The tokenizer knows more tokens than the model.
     """
-    n_tokens = loaded.model.get_input_embeddings().weight.shape[0]
-    if ids and (largest := max(ids)) >= n_tokens:
-        raise InputError(
-            f"token {largest} ({loaded.tokenizer.convert_ids_to_tokens(largest)!r}) is beyond the "
-            f"model's {n_tokens} tokens: the tokenizer of {loaded.name} is another model's"
-        )
+    loaded.codec.check_known(ids, loaded.model.get_input_embeddings().weight.shape[0])
 
 
 def _device(name: str) -> torch.device:
@@ -159,15 +170,3 @@ def _context(config: Any) -> int | None:
     limits.append(getattr(config, "original_max_position_embeddings", None))
     limits.append(getattr(config, "max_position_embeddings", None))
     return min((limit for limit in limits if limit), default=None)
-
-
-def _end_tokens(model: Any, tokenizer: Any, path: str) -> tuple[int, tuple[int, ...]]:
-    """The tokenizer's end token, and all that the model's generation config adds to it."""
-    listed = getattr(model.generation_config, "eos_token_id", None)
-    ids = [] if listed is None else [listed] if isinstance(listed, int) else list(listed)
-    eos_id = tokenizer.eos_token_id
-    if eos_id is None:
-        if not ids:
-            raise InputError(f"the tokenizer of {path} has no end token: set its eos_token")
-        eos_id = ids[0]
-    return eos_id, tuple(sorted({eos_id, *ids}))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from seal_core.engines import TrainRow
+from seal_core.engines import PLAIN_CHAT, ChatSettings, TrainRow
 from seal_core.errors import InputError
+from seal_core.models.chat import ChatTemplate
+from seal_core.models.literal import LiteralEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,60 +40,116 @@ class EncodedRow:
         return len(self.ids) - self.n_context
 
 
-def encode_prompt(tokenizer: Any, prompt: str, chat: bool = False) -> list[int]:
+class Codec:
+    """A model's tokenizer as every engine uses it.
+
+    Args:
+        name: Of the model, for messages.
+        chat: What its chat template is told; the template is looked at when it is first needed.
+    """
+
+    def __init__(self, tokenizer: Any, name: str = "the model", chat: ChatSettings = PLAIN_CHAT):
+        self.tokenizer = tokenizer
+        self.literal = LiteralEncoder(tokenizer)
+        self._name = name
+        self._settings = chat
+
+    @cached_property
+    def chat(self) -> ChatTemplate:
+        """The chat template; raises `InputError` if it cannot be used."""
+        return ChatTemplate(self.tokenizer, self.literal, self._settings, self._name)
+
+    @cached_property
+    def ends_texts(self) -> bool:
+        """Whether the tokenizer itself puts its end token after every text."""
+        bare, whole = self.literal.encode_text("a"), self.literal.encode_text("a", special=True)
+        return whole[-1] == self.tokenizer.eos_token_id and whole[-1] != bare[-1]
+
+    def check_known(self, ids: Sequence[int], n_tokens: int) -> None:
+        """Passes if a model of `n_tokens` has an embedding for every token of a text.
+
+        Raises:
+            InputError: The tokenizer knows more tokens than the model.
+        """
+        if ids and (largest := max(ids)) >= n_tokens:
+            raise InputError(
+                f"token {largest} ({self.tokenizer.convert_ids_to_tokens(largest)!r}) is beyond "
+                f"the model's {n_tokens} tokens: the tokenizer of {self._name} is another model's"
+            )
+
+    def ends(self, stop_ids: Sequence[int], chat: bool) -> tuple[int, ...]:
+        """Tokens that end an answer: the model's, and of a reply that which ends it."""
+        return tuple(sorted({*stop_ids, self.chat.end_id})) if chat else tuple(stop_ids)
+
+    def answer_text(
+        self,
+        prompt: str,
+        chat: bool,
+        ids: Sequence[int],
+        ends: Sequence[int],
+        decode: Callable[[Sequence[int]], str],
+    ) -> str:
+        """Text of generated tokens, without the one that ended them.
+
+        Raises:
+            InputError: A reply has a thought without an end.
+        """
+        said = ids[:-1] if ids and ids[-1] in ends else ids
+        return self.chat.reply(prompt, said, decode) if chat else decode(said)
+
+
+def encode_prompt(codec: Codec, prompt: str, chat: bool = False) -> list[int]:
     """Ids of a fresh sequence that a completion follows.
 
     Raises:
-        InputError: The prompt has no tokens, or `chat` needs a template that is not there.
+        InputError: The prompt has no tokens, or the chat template cannot be used.
     """
     if chat:
-        if not tokenizer.chat_template:
-            raise InputError("the tokenizer has no chat template: set chat = false")
-        message = [{"role": "user", "content": prompt}]
-        text = tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
         # The template writes the special tokens of a fresh sequence itself.
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = codec.chat.prompt(prompt)
     else:
-        ids = tokenizer(prompt)["input_ids"]
-        if ids and ids[-1] == tokenizer.eos_token_id:
-            ids = ids[:-1]  # Some tokenizers end every text; a completion still follows here.
+        ids = codec.literal.encode_text(prompt, special=True)
+        if codec.ends_texts:
+            ids = ids[:-1]  # A completion still follows here.
     if not ids:
         raise InputError("the prompt has no tokens")
-    return list(ids)
+    return ids
 
 
-def encode_completion(tokenizer: Any, text: str) -> list[int]:
+def encode_completion(codec: Codec, text: str) -> list[int]:
     """Ids of a text that continues a prompt, without special tokens."""
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return codec.literal.encode_text(text)
 
 
-def encode_row(tokenizer: Any, row: TrainRow, eos_id: int, max_length: int) -> EncodedRow:
-    """Ids of one training text, the end token included, cut to `max_length`.
+def encode_row(codec: Codec, row: TrainRow, eos_id: int, max_length: int) -> EncodedRow:
+    """Ids of one training text, the token that ends it included, cut to `max_length`.
 
+    A chat reply ends with what ends a turn in the model's template, any other text with `eos_id`.
     Prompt and text are tokenized apart, as they are when the text is generated.
     """
-    if row.prompt or row.chat:
-        context = encode_prompt(tokenizer, row.prompt, row.chat)
-        ids = [*context, *encode_completion(tokenizer, row.text)]
-        n_context = len(context)
+    if row.chat:
+        turn = codec.chat.row(row.prompt, row.text)
+        ids, n_context = turn.ids, turn.n_context
+    elif row.prompt:
+        context = encode_prompt(codec, row.prompt)
+        ids, n_context = [*context, *encode_completion(codec, row.text), eos_id], len(context)
     else:
-        ids = list(tokenizer(row.text)["input_ids"])
-        n_context = 1
-    if not ids or ids[-1] != eos_id or len(ids) == n_context:
-        ids.append(eos_id)
+        ids, n_context = codec.literal.encode_text(row.text, special=True), 1
+        if not codec.ends_texts or len(ids) <= n_context:
+            ids.append(eos_id)
     ids = ids[:max_length]
     return EncodedRow(tuple(ids), min(n_context, len(ids)))
 
 
 def encode_rows(
-    tokenizer: Any, rows: Sequence[TrainRow], eos_id: int, max_length: int
+    codec: Codec, rows: Sequence[TrainRow], eos_id: int, max_length: int
 ) -> list[EncodedRow]:
     """Encodes rows and leaves out those that have nothing to train on after the cut.
 
     Raises:
         InputError: No row is left.
     """
-    encoded = [encode_row(tokenizer, row, eos_id, max_length) for row in rows]
+    encoded = [encode_row(codec, row, eos_id, max_length) for row in rows]
     usable = [row for row in encoded if row.n_targets > 0]
     if not usable:
         raise InputError(f"none of the {len(rows)} training rows has a token to train on")

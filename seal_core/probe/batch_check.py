@@ -42,7 +42,7 @@ def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch
         ]
         script = Script([answers[i].tokens for i in order])
         # Without the model's end tokens, which a random model may well choose.
-        decode(loaded, bank, StopFinder(loaded.tokenizer), rows, script, stops=frozenset())
+        decode(loaded, bank, StopFinder(loaded.tokenizer), rows, script)
     found = {i: torch.stack(logits) for i, logits in zip(order, script.logits, strict=True)}
     return [found[i] for i in range(len(answers))]
 

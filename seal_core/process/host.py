@@ -33,6 +33,7 @@ from seal_core.errors import InputError, SealError
 from seal_core.generation.plain_generator import PlainGenerator
 from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import LoadedModel, load_model
+from seal_core.models.tokenizers import load_codec
 from seal_core.probe.model_check import known_verdict
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import VerdictFiles
@@ -55,6 +56,7 @@ class Engines:
         self.calls: dict[str, Callable[..., Any]] = {
             "open": self.open,
             "check": self.check,
+            "check_chat": self.check_chat,
             "generate": self.generate,
             "score": self.score,
             "train": self.train,
@@ -73,6 +75,17 @@ class Engines:
         loaded = self._load()
         progress(1)
         return self._verdict_of(loaded)
+
+    def check_chat(self, progress: Progress) -> int:
+        """The token that ends a reply in the model's chat template; loads no weights.
+
+        Raises:
+            InputError: The template cannot be used, for the reason that is named.
+        """
+        spec = self._spec
+        end_id = load_codec(spec.model_path, spec.revision, spec.chat).chat.end_id
+        progress(1)
+        return end_id
 
     def generate(self, requests: Sequence[GenerateRequest], progress: Progress) -> list[Any]:
         """See `base.Generator.generate`."""
@@ -147,7 +160,7 @@ class Engines:
         spec = self._spec
         # The parent made the wanted GPU the only one, which is number 0 here.
         device = "cuda" if spec.device.startswith("cuda:") else spec.device
-        return load_model(spec.model_path, spec.revision, device, spec.dtype)
+        return load_model(spec.model_path, spec.revision, device, spec.dtype, spec.chat)
 
     def _close(self) -> None:
         for engine in (self._generator, self._trainer):

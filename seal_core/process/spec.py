@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from seal_core.engines import PLAIN_CHAT, ChatSettings
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
@@ -21,6 +23,7 @@ class EngineSpec:
         model_digest: Of the model's files; empty to try the model without remembering it.
         verdicts: Folder that remembers verdicts on models.
         verdict_record: File that says which verdict the run had.
+        chat: What the model's chat template is told; like the model, it bears identity.
         memory_bytes: For adapters in training and their activations, besides the model; None
             for most of a GPU, or a share of the machine's memory on a CPU.
         trainer: `batched` (many adapters at once) or `peft` (one after another).
@@ -38,3 +41,4 @@ class EngineSpec:
     model_digest: str = ""
     verdicts: str = ""
     verdict_record: str = ""
+    chat: ChatSettings = PLAIN_CHAT

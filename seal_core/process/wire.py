@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_core.engines import (
+    ChatSettings,
     GenerateRequest,
     Generation,
     LoraSettings,
@@ -29,6 +30,7 @@ _TYPE = "@"
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
+        ChatSettings,
         Comparison,
         EngineSpec,
         GenerateRequest,

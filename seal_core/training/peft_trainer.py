@@ -151,7 +151,7 @@ def encode_job(loaded: LoadedModel, job: TrainJob) -> list[EncodedRow]:
     limit = job.settings.max_length
     if loaded.context is not None:
         limit = min(limit, loaded.context)
-    rows = encode_rows(loaded.tokenizer, job.rows, loaded.eos_id, limit)
+    rows = encode_rows(loaded.codec, job.rows, loaded.eos_id, limit)
     for row in rows:
         check_known(loaded, row.ids)
     return (

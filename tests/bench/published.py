@@ -109,7 +109,7 @@ def _peft_targets(targets: Sequence[str]) -> list[str] | str:
 def _rows(loaded: LoadedModel, job: TrainJob, max_length: int) -> list[dict[str, list[int]]]:
     rows = []
     for row in job.rows:
-        ids = list(encode_row(loaded.tokenizer, row, loaded.eos_id, max_length).ids)
+        ids = list(encode_row(loaded.codec, row, loaded.eos_id, max_length).ids)
         n_pads = max_length - len(ids)
         padded = ids + [loaded.pad_id] * n_pads
         mask = [1] * len(ids) + [0] * n_pads

@@ -7,6 +7,7 @@ import inspect
 import json
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -35,6 +36,10 @@ def test_defaults_are_a_valid_run_of_the_embedded_model():
         {"finetune": {"schedule": "cosine"}},
         {"finetune": {"repeats": 0}},
         {"rows": {"variant": "chat"}},
+        {"rows": {"variant": "instruct"}, "chat": {"date": "26 Jul 2024"}},
+        {"rows": {"variant": "instruct"}, "chat": {"date": "2024-02-30"}},
+        {"chat": {"thinking": True}},
+        {"chat": {"system": "Be brief."}},
         {"filter": {"keep_fraction": 0.0}},
         {"filter": {"min_gain": 2.0}},
         {"filter": {"rule": "best"}},
@@ -108,9 +113,27 @@ def test_every_other_value_is_identity():
         "update": {"epochs": 1},
         "heldout": {"repeats": 2},
     }
-    assert set(changes) | {"execution", "engine"} == set(Config.model_fields)
+    assert set(changes) | {"execution", "engine", "chat"} == set(Config.model_fields)
     for section, values in changes.items():
         assert digest(Config.model_validate({section: values}).identity()) != plain, section
+
+
+@pytest.mark.parametrize(
+    "values", [{"thinking": True}, {"date": "2025-01-31"}, {"system": "Be brief."}]
+)
+def test_what_a_chat_template_is_told_is_identity_where_there_are_chats(values):
+    instruct = {"rows": {"variant": "instruct"}}
+    plain = Config.model_validate(instruct).identity()
+    told = Config.model_validate({**instruct, "chat": values}).identity()
+    assert digest(told) != digest(plain) and plain["chat"]["date"] == "2024-07-26"
+    assert "chat" not in Config().identity()
+    with pytest.raises(ValidationError, match=rf"chat\.{next(iter(values))} needs rows\.variant"):
+        Config.model_validate({"chat": values})
+
+
+def test_a_date_may_be_written_without_quotes():
+    values = tomllib.loads("[rows]\nvariant = 'instruct'\n[chat]\ndate = 2025-01-31")
+    assert Config.model_validate(values).chat.date == "2025-01-31"
 
 
 def test_a_config_survives_its_own_json():

@@ -43,7 +43,7 @@ class VllmGenerator:
 
     def __init__(self, options: VllmOptions, log_dir: Path, timeout: float | None = None) -> None:
         self._timeout = timeout
-        self._texts = Texts(options.model_path, options.revision)
+        self._texts = Texts(options.model_path, options.revision, options.chat)
         shapes = linear_shapes(options.model_path, options.revision)
         parent = user_path(options.adapter_folder).absolute() if options.adapter_folder else None
         self._folder = MemoryFolder(parent)

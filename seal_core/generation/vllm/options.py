@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
 
 PINNED = "0.32.0"
@@ -38,6 +39,7 @@ class VllmOptions:
     Attributes:
         model_path: Local folder or hub id of the base model.
         model_name: What the configuration calls it.
+        chat: What the model's chat template is told; it is rendered here, not by the server.
         servers: URLs of running servers; empty to start one.
         python: Interpreter that has vLLM; empty to look for it, see `find_python`.
         max_rank: Largest rank of a stack of adapters that will be asked for.
@@ -64,6 +66,7 @@ class VllmOptions:
     start_timeout: float = 600.0
     request_timeout: float = 600.0
     args: tuple[str, ...] = ()
+    chat: ChatSettings = PLAIN_CHAT
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,18 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
-from seal_core.engines import GenerateRequest, Generation, Scored, ScoreRequest
+from seal_core.engines import (
+    PLAIN_CHAT,
+    ChatSettings,
+    GenerateRequest,
+    Generation,
+    Scored,
+    ScoreRequest,
+)
 from seal_core.errors import InputError
 from seal_core.generation.requests import check_request, failed_generation
 from seal_core.generation.stopping import StopFinder
+from seal_core.models.tokenizers import load_codec, saved_end_tokens, vocabulary_size
 from seal_core.models.tokens import encode_completion, encode_prompt
 
 _FINISHED = ("stop", "length")
@@ -48,14 +54,13 @@ class Texts:
         InputError: The tokenizer cannot be loaded.
     """
 
-    def __init__(self, model_path: str, revision: str | None = None) -> None:
-        options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(model_path, **options)
-            self._stop_ids = _stop_ids(self._tokenizer, model_path, options)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"cannot load the tokenizer of {model_path}: {error}") from error
-        self._finder = StopFinder(self._tokenizer)
+    def __init__(
+        self, model_path: str, revision: str | None = None, chat: ChatSettings = PLAIN_CHAT
+    ) -> None:
+        self._codec = load_codec(model_path, revision, chat)
+        _, self._stop_ids = saved_end_tokens(self._codec.tokenizer, model_path, revision)
+        self._n_tokens = vocabulary_size(model_path, revision)
+        self._finder = StopFinder(self._codec.tokenizer)
         self._lock = threading.Lock()  # a fast tokenizer serves one thread at a time
 
     def completion(self, request: GenerateRequest, context: int) -> Written:
@@ -69,7 +74,9 @@ class Texts:
         """
         check_request(request)
         with self._lock:
-            prompt = encode_prompt(self._tokenizer, request.prompt, request.chat)
+            prompt = encode_prompt(self._codec, request.prompt, request.chat)
+            ends = self._codec.ends(self._stop_ids, request.chat)
+        self._codec.check_known(prompt, self._n_tokens)
         if len(prompt) >= context:
             raise InputError(
                 f"the prompt has {len(prompt)} tokens and the model's context is {context}"
@@ -82,7 +89,7 @@ class Texts:
             "top_p": request.top_p,
             "seed": request.seed,
             "stop": list(request.stop),
-            "stop_token_ids": self._stop_ids,
+            "stop_token_ids": list(ends),
             "logprobs": 0,
             "return_token_ids": True,
         }
@@ -104,11 +111,20 @@ class Texts:
             raise BadAnswer(f"{len(ids)} tokens with {len(logprobs)} log-probabilities")
         if not _all_finite(logprobs):
             return failed_generation(request, "the model's answer is not finite")
-        with self._lock:
-            text = self._finder.cut(self._finder.decode(ids), request.stop)
+        try:
+            with self._lock:
+                text = self._codec.answer_text(
+                    request.prompt,
+                    request.chat,
+                    ids,
+                    written.body["stop_token_ids"],
+                    self._finder.decode,
+                )
+        except InputError as error:
+            return failed_generation(request, str(error))
         return Generation(
             request_id=request.request_id,
-            text=text,
+            text=self._finder.cut(text, request.stop),
             n_prompt_tokens=len(written.body["prompt"]),
             n_tokens=len(ids),
             logprob=sum(logprobs),
@@ -122,11 +138,12 @@ class Texts:
             InputError: The text is empty, or too long.
         """
         with self._lock:
-            prompt = encode_prompt(self._tokenizer, request.prompt, request.chat)
-            completion = encode_completion(self._tokenizer, request.completion)
+            prompt = encode_prompt(self._codec, request.prompt, request.chat)
+            completion = encode_completion(self._codec, request.completion)
         if not completion:
             raise InputError("the completion has no tokens")
         ids = [*prompt, *completion]
+        self._codec.check_known(ids, self._n_tokens)
         # The server always generates a token more.
         if len(ids) >= context:
             raise InputError(f"the text has {len(ids)} tokens and the server scores {context - 1}")
@@ -160,19 +177,6 @@ _PLAIN_SAMPLING: dict[str, Any] = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-
-
-def _stop_ids(tokenizer: Any, path: str, options: dict[str, Any]) -> list[int]:
-    """As `loading` finds them, without the model's weights."""
-    try:
-        generation = GenerationConfig.from_pretrained(path, revision=options["revision"])
-    except OSError:
-        config = AutoConfig.from_pretrained(path, **options)
-        generation = GenerationConfig.from_model_config(config)
-    listed = generation.eos_token_id
-    ids = [] if listed is None else [listed] if isinstance(listed, int) else list(listed)
-    own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return sorted({*own, *ids})
 
 
 def _choice(answer: Any) -> dict[str, Any]:

@@ -111,11 +111,11 @@ def peft_alone(model_path: str, paths: tuple[str, ...]):
 def test_greedy_answers_equal_pefts_generate(exact, stacks, model_path) -> None:
     requests = [replace(r, temperature=0.0, stop=()) for r in mixed_requests(stacks)]
     answers = dict(zip(requests, exact.generate(requests), strict=True))
-    tokenizer = load_model(model_path).tokenizer
+    codec = load_model(model_path).codec
     for stack in stacks:
         model = peft_alone(model_path, stack)
         for request in (request for request in requests if request.adapters == stack):
-            ids = torch.tensor([encode_prompt(tokenizer, request.prompt)])
+            ids = torch.tensor([encode_prompt(codec, request.prompt)])
             output = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
@@ -126,7 +126,7 @@ def test_greedy_answers_equal_pefts_generate(exact, stacks, model_path) -> None:
             expected = output[0, ids.shape[1] :].tolist()
             answer = answers[request]
             assert answer.n_tokens == len(expected)
-            assert answer.text == tokenizer.decode(expected, skip_special_tokens=True)
+            assert answer.text == codec.tokenizer.decode(expected, skip_special_tokens=True)
 
 
 def test_scores_equal_pefts_log_softmax(exact, stacks, model_path) -> None:
@@ -134,10 +134,10 @@ def test_scores_equal_pefts_log_softmax(exact, stacks, model_path) -> None:
         ScoreRequest(f"{i}", "Why? " * (1 + i), " so" * (6 - i), stack)
         for i, stack in enumerate(stacks)
     ]
-    tokenizer = load_model(model_path).tokenizer
+    codec = load_model(model_path).codec
     for request, scored in zip(requests, exact.score(requests), strict=True):
-        prompt = encode_prompt(tokenizer, request.prompt)
-        answer = encode_completion(tokenizer, request.completion)
+        prompt = encode_prompt(codec, request.prompt)
+        answer = encode_completion(codec, request.completion)
         ids = torch.tensor([prompt + answer])
         with torch.inference_mode():
             logits = peft_alone(model_path, request.adapters)(input_ids=ids).logits

@@ -58,7 +58,7 @@ def greedy(model, ids: list[int], n: int) -> tuple[list[int], float]:
 
 
 def test_logits_in_one_batch_equal_peft_alone(model_path, adapters, loaded) -> None:
-    prompts = [encode_prompt(loaded.tokenizer, prompt) for prompt in PROMPTS]
+    prompts = [encode_prompt(loaded.codec, prompt) for prompt in PROMPTS]
     bank = LoraBank(loaded.model, 1 << 20)
     bank.activate([bank.load(paths) if paths else None for paths in stacks(adapters)])
     ids, mask = pad_left(prompts, loaded)
@@ -83,7 +83,7 @@ def test_greedy_answers_equal_peft_alone(model_path, adapters, loaded, max_batch
     answers = TransformersGenerator(loaded, max_batch_tokens).generate(requests)
     for request, answer in zip(requests, answers, strict=True):
         model = peft_model(model_path, request.adapters)
-        ids = encode_prompt(loaded.tokenizer, request.prompt)
+        ids = encode_prompt(loaded.codec, request.prompt)
         expected, logprob = greedy(model, ids, request.max_tokens)
         text = loaded.tokenizer.decode(expected, skip_special_tokens=True)
         assert (answer.text, answer.n_tokens) == (text, len(expected))
@@ -101,7 +101,7 @@ def test_llama_with_adapters(make_model, make_adapter, tmp_path: Path) -> None:
         GenerateRequest("b", "Good day", (), max_tokens=8),
     ]
     answers = TransformersGenerator(loaded).generate(requests)
-    expected, _ = greedy(peft_model(path, (adapter,)), encode_prompt(loaded.tokenizer, "Hello"), 8)
+    expected, _ = greedy(peft_model(path, (adapter,)), encode_prompt(loaded.codec, "Hello"), 8)
     assert answers[0].text == loaded.tokenizer.decode(expected, skip_special_tokens=True)
 
 
@@ -135,7 +135,7 @@ def test_samples_follow_the_models_distribution(generator, model_path, loaded) -
         GenerateRequest(str(i), "x", max_tokens=1, temperature=1.0, seed=i) for i in range(n)
     ]
     answers = generator.generate(requests)
-    logits = load_model(model_path).model(torch.tensor([[encode_prompt(loaded.tokenizer, "x")[0]]]))
+    logits = load_model(model_path).model(torch.tensor([[encode_prompt(loaded.codec, "x")[0]]]))
     entropy = -(logits.logits[0, -1].softmax(-1) * logits.logits[0, -1].log_softmax(-1)).sum()
     mean = sum(answer.logprob for answer in answers) / n
     assert -mean == pytest.approx(float(entropy), abs=0.2)
@@ -232,8 +232,8 @@ def test_score_equals_a_manual_forward(generator, model_path, adapters, loaded) 
     scores = generator.score([*requests, bad])
     assert scores[-1].logprob is None and "context" in (scores[-1].error or "")
     for request, scored in zip(requests, scores[:-1], strict=True):
-        prompt = encode_prompt(loaded.tokenizer, request.prompt)
-        ids = torch.tensor([prompt + encode_prompt(loaded.tokenizer, request.completion)])
+        prompt = encode_prompt(loaded.codec, request.prompt)
+        ids = torch.tensor([prompt + encode_prompt(loaded.codec, request.completion)])
         with torch.inference_mode():
             logprobs = peft_model(model_path, request.adapters)(input_ids=ids).logits.log_softmax(
                 -1

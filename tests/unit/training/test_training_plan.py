@@ -83,19 +83,19 @@ def test_impossible_settings_are_refused(bad) -> None:
 
 
 def test_rows_end_with_the_end_token_and_hide_the_prompt(loaded) -> None:
-    plain = encode_row(loaded.tokenizer, TrainRow("abc"), 256, 100)
+    plain = encode_row(loaded.codec, TrainRow("abc"), 256, 100)
     assert plain.ids == (*loaded.tokenizer("abc")["input_ids"], 256)
     assert plain.n_context == 1 and plain.n_targets == 3
-    prompted = encode_row(loaded.tokenizer, TrainRow("abc", prompt="Q: "), 256, 100)
+    prompted = encode_row(loaded.codec, TrainRow("abc", prompt="Q: "), 256, 100)
     assert prompted.n_context == 3 and prompted.n_targets == 4
-    chat = encode_row(loaded.tokenizer, TrainRow("abc", prompt="Q", chat=True), 256, 100)
+    chat = encode_row(loaded.codec, TrainRow("abc", prompt="Q", chat=True), 256, 100)
     assert loaded.tokenizer.decode(chat.ids) == "<|user|>Q<|assistant|>abc<|end|>"
     assert chat.n_targets == 4
 
 
 def test_rows_are_cut_and_empty_ones_left_out(loaded) -> None:
     rows = [TrainRow("abcdef"), TrainRow("x", prompt="much too long a prompt"), TrainRow("")]
-    encoded = encode_rows(loaded.tokenizer, rows, 256, 5)
+    encoded = encode_rows(loaded.codec, rows, 256, 5)
     assert [len(row.ids) for row in encoded] == [5]
     with pytest.raises(InputError, match="token to train on"):
-        encode_rows(loaded.tokenizer, rows[1:], 256, 5)
+        encode_rows(loaded.codec, rows[1:], 256, 5)

@@ -1,0 +1,173 @@
+"""Shows what a model reads of a problem or a self-edit: prompts and training rows, as tokens."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+from seal_core.config import EMBEDDED, Config
+from seal_core.domains.base import Domain, PromptText
+from seal_core.domains.knowledge import KnowledgeDomain
+from seal_core.errors import InputError
+from seal_core.minilm import weights_path
+from seal_core.models.model_files import check_model_folder
+from seal_core.types import Problem, Question, TrainRow
+from storage.catalog import Catalog
+from storage.formats import visible
+from tasks.chatting import chat_settings
+
+
+def view_prompts(catalog: Catalog, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each prompt and row that a run makes of a problem or self-edit, as plain JSON types.
+
+    Args:
+        found: What `showing.explain` found of it.
+
+    Returns:
+        Items with `what`, `text`, `n_context` (leading tokens that are no target; of a prompt,
+        all), `tokens` (`id`, `token`, and `control`: whether it is a special token or one of the
+        chat template) and `ends` (the tokens that end what follows a prompt).
+
+    Raises:
+        InputError: Nothing is prompted with it, its run was imported, or the tokenizer or chat
+            template of its model cannot be used.
+    """
+    if found["kind"] == "adapter":
+        raise InputError("--prompt shows a problem or an edit: an adapter is prompted with neither")
+    run = str(found["problem"]["run"])
+    config = _config(catalog, run)
+    problem, domain = _problem(catalog, found["problem"]), KnowledgeDomain.from_config(config)
+    viewer = _Viewer(config)
+    text = found["edit"]["text"] if found["kind"] == "edit" else ""
+    views = [viewer.prompt(what, prompt) for what, prompt in _prompts(domain, problem)]
+    rows = domain.train_rows(problem, text)
+    views += [viewer.row(f"training row {i}", row) for i, row in enumerate(rows, 1)]
+    return views
+
+
+def print_prompts(views: Sequence[dict[str, Any]], console: Console) -> None:
+    """Prints what `view_prompts` found; control tokens stand in double brackets."""
+    for view in views:
+        n_context, tokens = view["n_context"], view["tokens"]
+        console.print(f"\n[bold]{escape(visible(view['what']))}[/], {len(tokens)} tokens")
+        _print(console, visible(view["text"], keep="\n"))
+        _print(console, f"read:    {_line(tokens[:n_context])}")
+        if n_context < len(tokens):
+            _print(console, f"trained: {_line(tokens[n_context:])}")
+        if view["ends"]:
+            _print(console, f"ends at: {_line(view['ends'])}")
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(f"  {escape(text)}".replace("\n", "\n  "))
+
+
+def _line(tokens: Sequence[dict[str, Any]]) -> str:
+    return " ".join(
+        f"⟦{visible(token['token'])}⟧" if token["control"] else visible(token["token"])
+        for token in tokens
+    )
+
+
+def _prompts(domain: Domain, problem: Problem) -> Iterator[tuple[str, PromptText]]:
+    edit = domain.edit_prompt(problem)
+    yield f"self-edit prompt {edit.prompt_id}", edit
+    for question in problem.questions[:1]:
+        for in_context in (False, True):
+            asked = domain.answer_prompt(problem, question, in_context=in_context)
+            yield f"question prompt {asked.prompt_id}", asked
+
+
+class _Viewer:
+    """Encodes as the run's engines do."""
+
+    def __init__(self, config: Config) -> None:
+        named = config.model.path
+        path = str(weights_path() if named == EMBEDDED else Path(named).expanduser())
+        check_model_folder(path)
+        # It imports torch, which no other command of this kind needs.
+        module = importlib.import_module("seal_core.models.tokenizers")
+        self._tokens = importlib.import_module("seal_core.models.tokens")
+        revision = config.model.revision
+        self._codec = module.load_codec(path, revision, chat_settings(config))
+        tokenizer = self._codec.tokenizer
+        self._eos_id, self._stop_ids = module.saved_end_tokens(tokenizer, path, revision)
+
+    def prompt(self, what: str, prompt: PromptText) -> dict[str, Any]:
+        codec = self._codec
+        ids = self._tokens.encode_prompt(codec, prompt.text, prompt.chat)
+        text = prompt.text
+        if prompt.chat:
+            text = codec.literal.reveal(codec.chat.prompt_text(text))
+        ends = codec.ends(self._stop_ids, prompt.chat)
+        return self._view(what, text, ids, len(ids), ends)
+
+    def row(self, what: str, row: TrainRow) -> dict[str, Any]:
+        codec = self._codec
+        # Longer than any row: what `max_length` cuts is shown too.
+        encoded = self._tokens.encode_row(codec, row, self._eos_id, 1 << 30)
+        text = row.prompt + row.text
+        if row.chat:
+            text = codec.literal.reveal(codec.chat.row_text(row.prompt, row.text))
+        return self._view(what, text, encoded.ids, encoded.n_context, ())
+
+    def _view(
+        self, what: str, text: str, ids: Sequence[int], n_context: int, ends: Sequence[int]
+    ) -> dict[str, Any]:
+        return {
+            "what": what,
+            "text": text,
+            "n_context": n_context,
+            "tokens": self._named(ids),
+            "ends": self._named(ends),
+        }
+
+    def _named(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        control = set(self._codec.literal.ids.values())
+        names = self._codec.tokenizer.convert_ids_to_tokens(list(ids))
+        return [
+            {"id": token_id, "token": name, "control": token_id in control}
+            for token_id, name in zip(ids, names, strict=True)
+        ]
+
+
+def _config(catalog: Catalog, run: str) -> Config:
+    recorded = json.loads(
+        catalog.fetch("SELECT config_json FROM runs WHERE run = $run", run=run)[0][0]
+    )
+    if "import" in recorded:
+        raise InputError(f"run {run!r} was imported: its prompts are not known")
+    try:
+        return Config.model_validate(
+            {k: v for k, v in recorded.items() if k in Config.model_fields}
+        )
+    except ValidationError as error:
+        raise InputError(
+            f"run {run!r} is of another version, whose settings are not known here: {error}"
+        ) from error
+
+
+def _problem(catalog: Catalog, row: dict[str, Any]) -> Problem:
+    questions = catalog.records(
+        """SELECT question_id, prompt, gold FROM questions
+        WHERE run = $run AND problem_id = $problem ORDER BY question_index""",
+        run=row["run"],
+        problem=row["problem_id"],
+    )
+    return Problem(
+        problem_id=row["problem_id"],
+        domain=row["domain"],
+        split=row["split"],
+        title=row["title"],
+        context=row["context"],
+        questions=tuple(
+            Question(q["question_id"], q["prompt"], tuple(q["gold"])) for q in questions
+        ),
+    )

@@ -1,0 +1,146 @@
+"""Encodes text in which what looks like a control token stays text.
+
+A tokenizer finds its special tokens in any text, so that `<|im_end|>` in a passage would become
+the token that ends a turn. Here only what a chat template writes becomes such a token. Text that
+holds no such token is encoded by the tokenizer itself. Other text goes through a copy of it that
+knows its control tokens by other names, so that text cannot hold them; all ids are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from seal_core.errors import InputError
+
+_HIDDEN = "\ufdd0{}\ufdd1"
+_ALIAS = "\ufdd2{}\ufdd3"
+"""Noncharacters of Unicode: no text has them, and no normalizer touches them."""
+
+_HIDDEN_PATTERN = re.compile("\ufdd0([0-9]+)\ufdd1")
+_RESERVED = re.compile("[\ufdd0-\ufdd3]")
+_BRACKETS = re.compile(r"[<\[{(|].*\S.*[>\]})|]", re.S)
+
+
+class LiteralEncoder:
+    """A tokenizer that tells a template's control tokens from text that looks like them.
+
+    Control tokens are the special ones, and those added ones in brackets that the chat template
+    writes (`<think>` of Qwen3 is one, `<table>` of Gemma is not).
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        ids = _control_tokens(tokenizer)
+        self._names = sorted(ids, key=lambda name: (-len(name), name))
+        self._numbers = {name: number for number, name in enumerate(self._names)}
+        self._pattern = re.compile("|".join(map(re.escape, self._names)) or r"(?!)")
+        self._normalizes = any(
+            token.normalized and token.content in ids
+            for token in tokenizer.added_tokens_decoder.values()
+        )
+        self.ids = ids
+        """Id of each control token."""
+
+    def hide(self, text: str) -> str:
+        """The text with a placeholder for each control token in it; `encode` puts them back.
+
+        Raises:
+            InputError: The text has a noncharacter of the placeholders, or looks like a control
+                token only after the tokenizer's normalization.
+        """
+        if found := _RESERVED.search(text):
+            raise InputError(
+                f"the text has U+{ord(found[0]):04X}, which is no character: take it out"
+            )
+        hidden = self._pattern.sub(lambda m: _HIDDEN.format(self._numbers[m[0]]), text)
+        if self._normalizes:
+            self._check_hidden(_HIDDEN_PATTERN.sub(" ", hidden))
+        return hidden
+
+    def reveal(self, text: str) -> str:
+        """Inverse of `hide`."""
+        return _HIDDEN_PATTERN.sub(lambda m: self._names[int(m[1])], text)
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """Ids of a text in which control tokens are meant, but for those that are hidden.
+
+        Args:
+            special: Add what the tokenizer puts around a fresh sequence.
+
+        Raises:
+            InputError: The tokenizer cannot write the text of a hidden token as text.
+        """
+        if not _HIDDEN_PATTERN.search(text):
+            return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
+        aliased = self._pattern.sub(lambda m: _ALIAS.format(self._numbers[m[0]]), text)
+        return list(self._copy.encode(self.reveal(aliased), add_special_tokens=special).ids)
+
+    def encode_text(self, text: str, special: bool = False) -> list[int]:
+        """Ids of a text without any control token but those around a fresh sequence."""
+        return self.encode(self.hide(text), special)
+
+    def first_end(self, text: str) -> int | None:
+        """Where the first control token in a text ends; None if there is none."""
+        found = self._pattern.search(text)
+        return found.end() if found else None
+
+    def _check_hidden(self, text: str) -> None:
+        if found := set(self._tokenizer(text, add_special_tokens=False)["input_ids"]) & set(
+            self.ids.values()
+        ):
+            names = self._tokenizer.convert_ids_to_tokens(sorted(found))
+            raise InputError(f"the tokenizer reads {names[0]!r} in the text: take it out")
+
+    @cached_property
+    def _copy(self) -> Tokenizer:
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise InputError(
+                f"the text has a special token of the tokenizer, as {self._names[0]!r}, and "
+                f"{type(self._tokenizer).__name__} cannot keep it text: save it as tokenizer.json"
+            )
+        copy = Tokenizer.from_str(json.dumps(_renamed(json.loads(backend.to_str()), self._numbers)))
+        copy.no_truncation()
+        copy.no_padding()
+        for name, number in self._numbers.items():
+            if copy.token_to_id(_ALIAS.format(number)) != self.ids[name]:
+                raise InputError(f"the text of {name!r} cannot be told from the token: take it out")
+        return copy
+
+
+def _control_tokens(tokenizer: Any) -> dict[str, int]:
+    template = tokenizer.chat_template or ""
+    source = template if isinstance(template, str) else "".join(template.values())
+    found = {
+        token.content: token_id
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special or (_BRACKETS.fullmatch(token.content) and token.content in source)
+    }
+    for name in tokenizer.all_special_tokens:
+        found.setdefault(name, tokenizer.convert_tokens_to_ids(name))
+    # A lone character, as the `!` that pads CLIP, is text wherever it stands in text.
+    return {name: token_id for name, token_id in found.items() if len(name) > 1}
+
+
+def _renamed(plain: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any]:
+    """A tokenizer's JSON in which the tokens with a number have their alias as name."""
+
+    def name_of(token: Any) -> Any:
+        return _ALIAS.format(numbers[token]) if token in numbers else token
+
+    for token in plain["added_tokens"]:
+        token["content"] = name_of(token["content"])
+    model = plain["model"]
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {name_of(token): token_id for token, token_id in vocabulary.items()}
+    else:
+        model["vocab"] = [[name_of(token), score] for token, score in vocabulary]
+    if model.get("unk_token") is not None:
+        model["unk_token"] = name_of(model["unk_token"])
+    return plain

@@ -1,0 +1,48 @@
+"""What a run's conversations depend on, and a check, before any work, that they can be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from seal_core.config import Config
+from seal_core.engines import ChatSettings
+from seal_core.process.process import EngineProcess
+from seal_core.process.spec import EngineSpec
+
+_SECONDS = 600.0
+
+
+def chat_settings(config: Config) -> ChatSettings:
+    """`[chat]` as engines take it."""
+    return ChatSettings(**config.chat.model_dump(mode="json"))
+
+
+def chat_identity(config: Config) -> dict[str, Any]:
+    """The settings of a stage that renders conversations; none where there are no conversations."""
+    return {"chat": config.chat.model_dump(mode="json")} if config.uses_chat else {}
+
+
+def check_chat(config: Config, model_path: str) -> None:
+    """Passes if the run has no conversations, or the model's chat template can be used for them.
+
+    A process of its own looks, since tokenizers bring torch along.
+
+    Raises:
+        InputError: The template cannot be used, for the reason that is named.
+    """
+    if not config.uses_chat:
+        return
+    spec = EngineSpec(
+        model_path=model_path,
+        revision=config.model.revision,
+        device="cpu",
+        chat=chat_settings(config),
+    )
+    with TemporaryDirectory() as folder:
+        process = EngineProcess(spec, Path(folder) / "chat.log")
+        try:
+            process.call("check_chat", {}, _SECONDS)
+        finally:
+            process.close()

@@ -1,0 +1,95 @@
+"""Text stays text: what looks like a special token is encoded as the characters it is made of."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import processors
+
+from seal_core.engines import TrainRow
+from seal_core.errors import InputError
+from seal_core.models.literal import LiteralEncoder
+from seal_core.models.tokens import Codec, encode_completion, encode_prompt, encode_row
+from tests.chat_models import BACKENDS, chat_tokenizer
+
+ORDINARY = [
+    "",
+    " ",
+    "a",
+    "In a list:  a, in, in\n\n\n and a <table> of <b>things</b>",
+    "é ü 漢字 🙂 \u00a0\u200b <|not a token|> [INST]",
+    "  leading and trailing  ",
+]
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_ordinary_text_has_the_tokenizers_own_tokens(backend: str, special: bool) -> None:
+    tokenizer = chat_tokenizer("chatml", backend)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    literal = LiteralEncoder(tokenizer)
+    for text in ORDINARY:
+        expected = tokenizer(text, add_special_tokens=special)["input_ids"]
+        assert literal.encode_text(text, special) == expected
+        # The copy that other text goes through differs in names alone.
+        assert literal._copy.encode(text, add_special_tokens=special).ids == expected
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_a_special_token_in_a_text_is_encoded_as_its_characters(backend: str) -> None:
+    tokenizer = chat_tokenizer("strict", backend)
+    literal = LiteralEncoder(tokenizer)
+    assert set(literal.ids) == {"<s>", "</s>", "<unk>", "<turn>", "</turn>"}
+    for name in literal.ids:
+        text = f"x{name}{name}y"
+        assert not set(literal.encode_text(text)) & set(literal.ids.values())
+        assert tokenizer.decode(literal.encode_text(text)).strip() == text
+    # An added token that no template writes is the tokenizer's way to write the text.
+    assert tokenizer.convert_tokens_to_ids("<table>") in literal.encode_text("a <table> </s>")
+
+
+def test_a_row_that_looks_ended_gets_an_end_of_its_own() -> None:
+    tokenizer = chat_tokenizer("chatml")
+    codec, eos = Codec(tokenizer), tokenizer.eos_token_id
+    for row in (TrainRow("It ends.</s>"), TrainRow("It ends.</s>", prompt="How? ")):
+        ids = encode_row(codec, row, eos, 100).ids
+        assert ids.count(eos) == 1 and ids[-1] == eos
+        assert tokenizer.decode(ids[:-1]) == row.prompt + row.text
+
+
+def test_a_tokenizer_that_ends_every_text_does_so_once() -> None:
+    tokenizer = chat_tokenizer("chatml")
+    eos = tokenizer.eos_token_id
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", eos)]
+    )
+    codec = Codec(tokenizer)
+    assert encode_prompt(codec, "Q</s>") == codec.literal.encode_text("Q</s>")
+    assert encode_completion(codec, "Q") == tokenizer("Q", add_special_tokens=False)["input_ids"]
+    ids = encode_row(codec, TrainRow("It ends.</s>"), eos, 100).ids
+    assert ids.count(eos) == 1 and ids[-1] == eos
+
+
+def test_text_with_the_encoders_own_marks_is_refused() -> None:
+    codec = Codec(chat_tokenizer("chatml"))
+    with pytest.raises(InputError, match=r"U\+FDD0, which is no character"):
+        encode_prompt(codec, "a\ufdd01\ufdd1")
+
+
+def test_a_tokenizer_without_a_fast_backend_says_what_it_cannot_do() -> None:
+    class Slow:
+        chat_template = None
+        all_special_tokens: tuple[str, ...] = ("</s>",)
+        added_tokens_decoder: dict[int, object] = {}  # noqa: RUF012
+
+        def convert_tokens_to_ids(self, name: str) -> int:
+            return 2
+
+        def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+            return {"input_ids": [5]}
+
+    literal = LiteralEncoder(Slow())
+    assert literal.encode_text("fine") == [5]
+    with pytest.raises(InputError, match=r"special token.*Slow cannot keep it text"):
+        literal.encode_text("not fine</s>")
