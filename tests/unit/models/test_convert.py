@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,14 @@ def test_a_failure_on_the_way_leaves_nothing(plain, tmp_path, monkeypatch) -> No
 
     monkeypatch.setattr(convert_module, "_compare", full)
     with pytest.raises(OSError, match="No space"):
+        convert(plain, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_too_small_is_named(plain, tmp_path, monkeypatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(InputError, match=r"out needs .* GB, of which 0\.0 are free"):
         convert(plain, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
