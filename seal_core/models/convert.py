@@ -84,17 +84,18 @@ def _check_space(file: GgufFile, out: Path, dtype: torch.dtype) -> None:
 
 def _read(file: GgufFile, dtype: torch.dtype) -> tuple[Any, Any]:
     """Tokenizer and model as transformers reads them, nothing of it quantized."""
-    place = {"gguf_file": file.path.name}
-    folder = str(file.path.absolute().parent)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **place)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-            **place,
-        )
+        # Alone in a folder: the library would also read a config or tokenizer beside the file.
+        with TemporaryDirectory() as folder:
+            Path(folder, "model.gguf").symlink_to(file.path.absolute())
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file="model.gguf")
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                gguf_file="model.gguf",
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+            )
         model, info = loaded
     except (ValueError, LookupError, RuntimeError, TypeError, AttributeError, OSError) as error:
         raise InputError(

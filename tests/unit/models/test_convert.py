@@ -72,6 +72,19 @@ def test_a_quantized_one_is_unpacked_as_the_gguf_package_does(tmp_path, dtype, l
     assert file.exists()
 
 
+def test_files_beside_the_gguf_are_not_read(model, tmp_path) -> None:
+    write_gguf(tmp_path / "a.gguf", model)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text(
+            '{"chat_template": "no", "eos_token_id": 7, "model_type": "x"}'
+        )
+    (tmp_path / "tokenizer.json").write_text("nonsense")
+    convert(tmp_path, tmp_path / "out")
+    loaded = load_model(str(tmp_path / "out"))
+    assert (loaded.tokenizer.chat_template, loaded.stop_ids) == (TEMPLATE, (256,))
+    assert distance(logits(loaded.model), logits(model)) < 1e-5
+
+
 def test_digits_stand_alone_before_text_is_split(plain, tmp_path) -> None:
     """As SmolLM2's own tokenizer; transformers alone would take the space to the digit."""
     convert(plain, tmp_path / "out")
