@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import normalizers, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from seal_core.errors import InputError
+from seal_core.errors import InputError, StageError
 from seal_core.models.gguf_file import (
     SPLIT_AT_DIGITS,
     USE_ORIGINAL,
@@ -45,18 +47,23 @@ def convert(source: Path, out: Path, dtype: str = "float32") -> GgufFile:
     Raises:
         InputError: The GGUF or `out` is none that can be used, or the result is not the same
             model.
+        StageError: The weights could not be written.
     """
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise InputError(f"{out}: exists and is not an empty folder; choose another OUT")
     if dtype not in ("float32", "bfloat16", "float16"):
         raise InputError(f"{dtype!r} is no dtype: use float32, bfloat16 or float16")
     file = open_gguf(find_gguf(source))
-    tokenizer, model = _read(file, getattr(torch, dtype))
     out.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(file, out, getattr(torch, dtype))
+    tokenizer, model = _read(file, getattr(torch, dtype))
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         folder = Path(scratch) / out.name
         folder.mkdir()
-        model.save_pretrained(folder)
+        try:
+            model.save_pretrained(folder)
+        except SafetensorError as error:
+            raise StageError(f"cannot write the weights to {out}: {error}") from error
         tokenizer.save_pretrained(folder)
         expected = _logits(model, tokenizer)
         del model
@@ -66,19 +73,29 @@ def convert(source: Path, out: Path, dtype: str = "float32") -> GgufFile:
     return file
 
 
+def _check_space(file: GgufFile, out: Path, dtype: torch.dtype) -> None:
+    needed, free = file.n_weights * dtype.itemsize, shutil.disk_usage(out.parent).free
+    if free < needed:
+        raise InputError(
+            f"{out} needs {needed / 1e9:.1f} GB, of which {free / 1e9:.1f} are free: free some "
+            "space, or choose another OUT or --dtype bfloat16"
+        )
+
+
 def _read(file: GgufFile, dtype: torch.dtype) -> tuple[Any, Any]:
     """Tokenizer and model as transformers reads them, nothing of it quantized."""
-    place = {"gguf_file": file.path.name}
-    folder = str(file.path.absolute().parent)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **place)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-            **place,
-        )
+        # Alone in a folder: the library would also read a config or tokenizer beside the file.
+        with TemporaryDirectory() as folder:
+            Path(folder, "model.gguf").symlink_to(file.path.absolute())
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file="model.gguf")
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                gguf_file="model.gguf",
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+            )
         model, info = loaded
     except (ValueError, LookupError, RuntimeError, TypeError, AttributeError, OSError) as error:
         raise InputError(

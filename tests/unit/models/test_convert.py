@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_a_quantized_one_is_unpacked_as_the_gguf_package_does(tmp_path, dtype, l
     written = load_model(str(tmp_path / "out"), dtype=dtype).model
     assert {weight.dtype for weight in written.parameters()} == {getattr(torch, dtype)}
     assert file.exists()
+
+
+def test_files_beside_the_gguf_are_not_read(model, tmp_path) -> None:
+    write_gguf(tmp_path / "a.gguf", model)
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text(
+            '{"chat_template": "no", "eos_token_id": 7, "model_type": "x"}'
+        )
+    (tmp_path / "tokenizer.json").write_text("nonsense")
+    convert(tmp_path, tmp_path / "out")
+    loaded = load_model(str(tmp_path / "out"))
+    assert (loaded.tokenizer.chat_template, loaded.stop_ids) == (TEMPLATE, (256,))
+    assert distance(logits(loaded.model), logits(model)) < 1e-5
 
 
 def test_digits_stand_alone_before_text_is_split(plain, tmp_path) -> None:
@@ -145,6 +159,14 @@ def test_a_failure_on_the_way_leaves_nothing(plain, tmp_path, monkeypatch) -> No
 
     monkeypatch.setattr(convert_module, "_compare", full)
     with pytest.raises(OSError, match="No space"):
+        convert(plain, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_too_small_is_named(plain, tmp_path, monkeypatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(InputError, match=r"out needs .* GB, of which 0\.0 are free"):
         convert(plain, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
