@@ -32,6 +32,7 @@ from storage.store import Store
 from tasks.chatting import chat_settings, check_chat
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.engines_used import engines_used, mixtures, tell_change
+from tasks.proving import ProvenGenerator
 from tasks.scratch import run_scratch
 from tasks.serving import check_serving, serving
 from tasks.shards import Shard, store_shards
@@ -186,7 +187,8 @@ def engine_processes(checked: Preflight, store: Store) -> Iterator[Engines]:
             with serving(
                 checked.config, checked.model_path, checked.precision, log_dir
             ) as generator:
-                yield generator, trainer
+                name = checked.config.model.path
+                yield ProvenGenerator(generator, pool, name, timeout), trainer
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from seal_core.config import Config
 from seal_core.engines import Generator
 from seal_core.generation.vllm.checks import check_vllm
-from seal_core.generation.vllm.options import VllmOptions
+from seal_core.generation.vllm.options import PROBE_RANK, VllmOptions
 from tasks.chatting import chat_settings
 
 
@@ -53,7 +53,8 @@ def vllm_options(config: Config, model_path: str, precision: str) -> VllmOptions
         dtype=precision,
         servers=engine.servers,
         python=engine.python,
-        max_rank=policy_rank + config.finetune.rank,
+        # The engine is tried with two small adapters at once.
+        max_rank=max(policy_rank + config.finetune.rank, 2 * PROBE_RANK),
         adapter_slots=engine.adapter_slots,
         adapter_folder=engine.adapter_folder,
         gpus=engine.gpus,

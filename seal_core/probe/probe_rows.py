@@ -15,13 +15,14 @@ from transformers import LogitsProcessor
 from seal_core.engines import GenerateRequest
 from seal_core.generation.decoding import DecodeRow
 from seal_core.generation.plain_generator import adapted, run_generate
+from seal_core.generation.vllm.options import PROBE_RANK
 from seal_core.models.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers, Weights
 from seal_core.models.rounding import TOLERANCE, relative_error
 
-RANK = 2
+RANK = PROBE_RANK
 ANSWERS = ((3, 2), (11, 9), (7, 5), (2, 3))
 """Tokens of prompt and answer; rows end one after another, so that a batch shrinks."""
 

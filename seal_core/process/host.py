@@ -35,6 +35,7 @@ from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import LoadedModel, load_model
 from seal_core.models.tokenizers import load_codec
 from seal_core.probe.model_check import known_verdict
+from seal_core.probe.served_check import references
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import VerdictFiles
 from seal_core.process import wire
@@ -57,6 +58,8 @@ class Engines:
             "open": self.open,
             "check": self.check,
             "check_chat": self.check_chat,
+            "references": self.references,
+            "plain_scores": self.plain_scores,
             "generate": self.generate,
             "score": self.score,
             "train": self.train,
@@ -69,6 +72,16 @@ class Engines:
         progress(1)
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         return {"torch": torch.__version__, "device": name}
+
+    def references(self, folder: str, progress: Progress) -> dict[str, Any]:
+        """What another engine must answer; see `probe.served_check`. No model stays loaded."""
+        loaded = self._load()
+        self._sound(loaded)
+        return references(loaded, self._spec.targets, Path(folder))
+
+    def plain_scores(self, requests: Sequence[ScoreRequest], progress: Progress) -> list[Scored]:
+        """Log-probabilities by the plain libraries. No model stays loaded."""
+        return PlainGenerator(self._load()).score(requests, progress)
 
     def check(self, progress: Progress) -> Verdict:
         """What the model's answers and training are worth; see `model_check`."""

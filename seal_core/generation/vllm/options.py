@@ -17,6 +17,8 @@ PINNED = "0.32.0"
 PYTHON_VARIABLE = "SEAL_VLLM_PYTHON"
 KEY_VARIABLE = "VLLM_API_KEY"
 _LOCAL_PYTHON = Path(".venv-vllm/bin/python")
+PROBE_RANK = 2
+"""Of the adapters that an engine is tried with before a run."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM's `--max-lora-rank` takes."""
 _CPU_CACHE_GIB = "2"
