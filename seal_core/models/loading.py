@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
+from seal_core.models.context import longest_row
 from seal_core.models.model_files import check_model_folder, refuse_quantized
 from seal_core.models.tokenizers import end_tokens, load_tokenizer, model_name
 from seal_core.models.tokens import Codec
@@ -22,15 +23,6 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-_RIGHT_BELOW = {
-    # Scales queries by their place in the batch, padding included, from this place on.
-    "llama4_text": "floor_scale",
-    # The library's cache gives longer texts other logits than one pass over them.
-    "doge": "keep_window_size",
-    "moshi": "sliding_window",
-}
-"""By type, the name of a length that no row may reach; the probe's are too short to find it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +109,7 @@ def load_model(
         eos_id=eos_id,
         pad_id=pad_id,
         stop_ids=stop_ids,
-        context=_context(model.config.get_text_config()),
+        context=longest_row(model.config.get_text_config()),
         device=place,
         chat=chat,
     )
@@ -150,23 +142,3 @@ def _dtype(name: str, device: torch.device) -> torch.dtype | str:
     if name not in _DTYPES:
         raise InputError(f"{name!r} is no dtype: use auto, {', '.join(_DTYPES)}")
     return _DTYPES[name]
-
-
-def _context(config: Any) -> int | None:
-    """The longest sequence whose answers do not depend on the rows beside it.
-
-    Rotations of the kinds `longrope` (Phi-3) and `dynamic` change for a whole batch as soon as
-    one row is longer than the model was first trained for, and the cache is worthless then.
-    """
-    rope = getattr(config, "rope_parameters", None) or {}
-    ropes = [rope, *(own for own in rope.values() if isinstance(own, dict))]
-    limits = [
-        own.get("original_max_position_embeddings")
-        for own in ropes
-        if own.get("rope_type") in ("longrope", "dynamic")
-    ]
-    if config.model_type in _RIGHT_BELOW:
-        limits.append(getattr(config, _RIGHT_BELOW[config.model_type]) - 1)
-    limits.append(getattr(config, "original_max_position_embeddings", None))
-    limits.append(getattr(config, "max_position_embeddings", None))
-    return min((limit for limit in limits if limit), default=None)

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
+from seal_core.models.context import longest_row
 from seal_core.models.tokens import Codec
 
 
@@ -53,6 +54,17 @@ def vocabulary_size(path: str, revision: str | None) -> int:
         InputError: The config cannot be loaded.
     """
     return _config(path, revision).get_text_config().vocab_size
+
+
+def right_below(path: str, revision: str | None) -> int | None:
+    """Longest row of a model that is right for shorter ones only; None for others.
+
+    Raises:
+        InputError: The config cannot be loaded.
+    """
+    config = _config(path, revision).get_text_config()
+    longest = longest_row(config)
+    return longest if longest != getattr(config, "max_position_embeddings", longest) else None
 
 
 def _config(path: str, revision: str | None) -> Any:

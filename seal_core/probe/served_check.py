@@ -1,7 +1,8 @@
 """Compares another engine's answers with the plain libraries' before a run relies on it.
 
-A server may hold other weights under the same name, or leave an adapter out without a word. Its log-probabilities of some texts, and those of its own greedy answers, must be
-what plain transformers and PEFT give for them.
+A server may hold other weights under the same name, or leave an adapter out without a word. Its
+log-probabilities of some texts, and those of its own greedy answers, must be what plain
+transformers and PEFT give for them.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import dataclasses
 import os
 import queue
 import threading
@@ -22,6 +23,7 @@ from seal_core.generation.vllm.requests import Texts
 from seal_core.generation.vllm.server import VllmServer
 from seal_core.generation.vllm.wave import Job, Wave
 from seal_core.models.model_shapes import linear_shapes, target_names
+from seal_core.models.tokenizers import right_below
 from seal_core.places import user_path
 
 _CLOSE_SECONDS = 30.0
@@ -44,6 +46,12 @@ class VllmGenerator:
     def __init__(self, options: VllmOptions, log_dir: Path, timeout: float | None = None) -> None:
         self._timeout = timeout
         self._texts = Texts(options.model_path, options.revision, options.chat)
+        limit = right_below(options.model_path, options.revision)
+        if limit is not None:
+            # vLLM takes the stretched positions of long texts for short ones too, if it may be
+            # asked for long ones.
+            wanted = options.max_model_len or limit
+            options = dataclasses.replace(options, max_model_len=min(wanted, limit))
         shapes = linear_shapes(options.model_path, options.revision)
         parent = user_path(options.adapter_folder).absolute() if options.adapter_folder else None
         self._folder = MemoryFolder(parent)

@@ -1,0 +1,37 @@
+"""Models whose positions change for a whole batch are used up to where they do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import Phi3Config, Qwen2Config
+
+from seal_core.models.context import longest_row
+from seal_core.models.tokenizers import right_below
+
+_STRETCHED = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+
+
+def saved(folder: Path, **rope) -> str:
+    config = Phi3Config(
+        vocab_size=257,
+        hidden_size=32,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        **rope,
+    )
+    config.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_stretched_model_is_right_below_its_first_length(tmp_path) -> None:
+    path = saved(tmp_path, rope_parameters=_STRETCHED, original_max_position_embeddings=128)
+    assert json.loads((tmp_path / "config.json").read_text())["max_position_embeddings"] == 512
+    assert right_below(path, None) == 128
+
+
+def test_other_models_have_all_of_their_context(tmp_path) -> None:
+    assert right_below(saved(tmp_path), None) is None
+    assert longest_row(Qwen2Config(max_position_embeddings=300)) == 300
