@@ -36,7 +36,7 @@ def model_path() -> str:
 
 @pytest.fixture(scope="session")
 def loaded(model_path: str) -> LoadedModel:
-    """In float32, and never changed by a test."""
+    """In float32, for answers alone: trainers load their own, as in a run."""
     return load_model(model_path, device="cpu", dtype="float32")
 
 

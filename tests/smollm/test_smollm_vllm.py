@@ -13,6 +13,7 @@ from seal_core.errors import InputError
 from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.generation.vllm.generator import VllmGenerator
 from seal_core.generation.vllm.options import VllmOptions, find_vllm
+from seal_core.models.loading import load_model
 from seal_core.training.batched_trainer import BatchedTrainer
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -27,14 +28,15 @@ def vllm_python() -> str:
 
 
 @pytest.fixture(scope="module")
-def adapter(loaded, tmp_path_factory: pytest.TempPathFactory) -> str:
+def adapter(model_path: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Trained far enough to answer otherwise than the base model."""
     rows = (
         TrainRow("Mira Tolen.", prompt="Who drained the marshes at Halden?", chat=True),
         TrainRow("Port of Halden\nThe port of Halden exported timber until 1934."),
     )
     job = TrainJob("edit", rows, LoraSettings(rank=8, alpha=16.0, lr=2e-3, epochs=4), seed=3)
-    done = BatchedTrainer(loaded).train([job], tmp_path_factory.mktemp("adapter"))[0]
+    trainer = BatchedTrainer(load_model(model_path, device="cpu", dtype="float32"))
+    done = trainer.train([job], tmp_path_factory.mktemp("adapter"))[0]
     assert done.error is None and done.path is not None
     return done.path
 
