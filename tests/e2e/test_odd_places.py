@@ -18,6 +18,8 @@ import pytest
 from tests.e2e.test_command import ROOT, SEAL, seal
 from tests.models import save_qwen2
 
+pytestmark = pytest.mark.long
+
 # `[/a]` over two levels: what rich would take for the end of a style.
 NAMES = ("round=3", "run=x #1? [", "a]* {b,c}", '~it\'s "é😀" 100%', "$HOME a::b \\ :memory:")
 STORE = "?mode=memory/s😀"

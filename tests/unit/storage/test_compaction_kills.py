@@ -37,6 +37,8 @@ from tests.unit.storage.compacting import (
     write,
 )
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(params=["folder", "bucket"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
