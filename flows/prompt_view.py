@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +16,7 @@ from seal_core.domains.base import Domain, PromptText
 from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.errors import InputError
 from seal_core.minilm import weights_path
-from seal_core.models.model_files import check_model_folder
+from seal_core.models.model_files import check_model_folder, model_place
 from seal_core.types import Problem, Question, TrainRow
 from storage.catalog import Catalog
 from storage.formats import visible
@@ -90,7 +89,7 @@ class _Viewer:
 
     def __init__(self, config: Config) -> None:
         named = config.model.path
-        path = str(weights_path() if named == EMBEDDED else Path(named).expanduser())
+        path = str(weights_path()) if named == EMBEDDED else model_place(named)
         check_model_folder(path)
         # It imports torch, which no other command of this kind needs.
         module = importlib.import_module("seal_core.models.tokenizers")

@@ -15,6 +15,7 @@ from seal_core.config import EMBEDDED, ExecutionSection, LoraSection, ModelSecti
 from seal_core.errors import InputError
 from seal_core.minilm import weights_path
 from seal_core.models.model_files import check_model_folder, model_place
+from seal_core.places import user_path
 from seal_core.probe.verdict import Verdict
 from seal_core.process.process import EngineProcess
 from seal_core.process.spec import EngineSpec
@@ -71,7 +72,7 @@ def convert(
         raise InputError(
             f"this transformers cannot read GGUF ({error}): pip install 'seal-pipeline[gguf]'"
         ) from error
-    file = convert_model(gguf.expanduser(), out.expanduser(), dtype)
+    file = convert_model(user_path(gguf), user_path(out), dtype)
     typer.echo(f"{out}: {file.n_weights:,} weights of {file.path.name} in {dtype}, read back equal")
     typer.echo(f"next: seal model check {out}")
 

@@ -97,4 +97,4 @@ def end_tokens(tokenizer: Any, generation: Any, path: str) -> tuple[int, tuple[i
 
 def model_name(path: str) -> str:
     """Hub id or folder name, without any machine's path."""
-    return Path(path).name if Path(path).expanduser().is_dir() else path
+    return Path(path).name if Path(path).is_dir() else path
