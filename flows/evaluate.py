@@ -19,8 +19,9 @@ from storage.policies import find_policy
 from storage.store import Store
 from tasks.context import Progress
 from tasks.evaluate import evaluate
-from tasks.opening import Measured, OpenEngines, Preflight, engine_processes, open_run, preflight
+from tasks.opening import OpenEngines, engine_processes, open_run
 from tasks.policies import adopt_policy, base_policy
+from tasks.preflight import Measured, Preflight, preflight
 from tasks.retention import retain_adapters
 
 

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from flows.progress import PlainProgress
 from flows.seal import restem
-from tasks.opening import Preflight
 from tasks.plan import open_plan
 from tasks.planning import PlannedStage
+from tasks.preflight import Preflight
 
 
 @dataclass(frozen=True)

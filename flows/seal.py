@@ -25,15 +25,9 @@ from seal_core.types import (
 from tasks.context import Progress
 from tasks.evaluate import evaluate
 from tasks.finetune import finetune
-from tasks.opening import (
-    OpenEngines,
-    OpenRun,
-    Preflight,
-    engine_processes,
-    open_run,
-    preflight,
-)
+from tasks.opening import OpenEngines, OpenRun, engine_processes, open_run
 from tasks.policies import PolicyRef, base_policy
+from tasks.preflight import Preflight, preflight
 from tasks.retention import retain_adapters
 from tasks.sample import control_edits, sample
 from tasks.score import score

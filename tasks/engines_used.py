@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from seal_core.errors import StoreError
 from storage.rows import ANSWERING, StageRow
 from storage.store import Store
+from tasks.preflight import Preflight
 from tasks.results import read_result
 from tasks.work import OUTPUTS, ShardResult
-
-if TYPE_CHECKING:
-    from tasks.opening import Preflight
 
 Purpose = Literal["answers", "training"]
 _TRAINING = ("finetune", "update")

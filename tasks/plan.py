@@ -14,8 +14,9 @@ from storage.rows import RunRow
 from storage.runs import config_changes, get_run, list_runs
 from storage.store import Store
 from tasks.context import Progress, RunContext, use
-from tasks.opening import OpenRun, Preflight, cut_shards, run_identity
+from tasks.opening import OpenRun, cut_shards
 from tasks.planning import Planner
+from tasks.preflight import Preflight, run_identity
 
 
 @dataclass(frozen=True)

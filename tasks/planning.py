@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seal_core.errors import StoreError
 from seal_core.types import Policy, TableRef
+from storage.store import Store
+from tasks.cache import CacheEntry
 from tasks.results import read_result
 from tasks.work import ShardResult, Work
-
-if TYPE_CHECKING:
-    from tasks.cache import CacheEntry
-    from tasks.context import RunContext
 
 PENDING = "pending:"
 _MAX_REASONS = 6
@@ -55,7 +53,7 @@ class Planner:
     stages: list[PlannedStage] = field(default_factory=list)
 
     def plan(
-        self, context: RunContext, works: Sequence[Work], entries: Sequence[CacheEntry]
+        self, store: Store, works: Sequence[Work], entries: Sequence[CacheEntry]
     ) -> list[ShardResult]:
         """Notes a stage, and gives what its shards would return."""
         results, reasons = [], []
@@ -64,7 +62,7 @@ class Planner:
                 results.append(entry.result)
             else:
                 results.append(_pending(work))
-                reasons += self._why(context, work, entry)
+                reasons += self._why(store, work, entry)
         if works:
             self.stages.append(
                 PlannedStage(
@@ -78,25 +76,25 @@ class Planner:
             )
         return results
 
-    def _why(self, context: RunContext, work: Work, entry: CacheEntry) -> list[str]:
+    def _why(self, store: Store, work: Work, entry: CacheEntry) -> list[str]:
         if entry.damage:
             self.damaged += 1
             return [entry.damage]
         waits = sorted({_label(ref) for group in work.inputs.values() for ref in group} - {""})
         reasons = [f"after {label}" for label in waits]
-        before = self._before(context, work)
+        before = self._before(store, work)
         if before is None:
             return reasons or ["not done yet"]
         return [*_changes(before, work.identity), *reasons] or ["not done yet"]
 
-    def _before(self, context: RunContext, work: Work) -> dict[str, Any] | None:
+    def _before(self, store: Store, work: Work) -> dict[str, Any] | None:
         """Identity of the work that filled this slot before, in the first run that has it."""
         for run in self.compare:
-            path = context.store.part_path(work.outputs[0], run, work.round_index, work.slot)
-            key = context.store.identity_of(path)
+            path = store.part_path(work.outputs[0], run, work.round_index, work.slot)
+            key = store.identity_of(path)
             if key:
                 try:
-                    return ShardResult.from_json(read_result(context.store, key)).identity
+                    return ShardResult.from_json(read_result(store, key)).identity
                 except (FileNotFoundError, StoreError):
                     continue
         return None

@@ -56,7 +56,7 @@ def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[S
     context = current()
     entries = [look_up(context.store, work, context.name) for work in works]
     if context.planner is not None:
-        return context.planner.plan(context, works, entries)
+        return context.planner.plan(context.store, works, entries)
     _announce(context, works, entries)
     if any(entry.result is None for entry in entries):
         hold_gpu(context, stage.name)

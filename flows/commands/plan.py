@@ -10,7 +10,7 @@ import typer
 from flows.commands.options import JsonOption, RehashOption
 from flows.loading import load_config, store_setting
 from flows.terminal import table_console
-from tasks.opening import preflight
+from tasks.preflight import preflight
 
 
 def plan(

@@ -14,7 +14,8 @@ from flows.commands.options import JsonOption, RehashOption
 from flows.environment import prepare_prefect
 from flows.loading import load_config, store_setting
 from flows.server import check_named_server, start_server
-from tasks.opening import check_free, preflight, register
+from tasks.opening import check_free, register
+from tasks.preflight import preflight
 
 
 class Terminated(KeyboardInterrupt):

@@ -29,7 +29,8 @@ from seal_core.engines import (
     TrainRow,
 )
 from storage.store import Store
-from tasks.opening import Engines, Preflight
+from tasks.opening import Engines
+from tasks.preflight import Preflight
 
 Hook = Callable[[str, Sequence[Any]], None]
 

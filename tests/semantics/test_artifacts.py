@@ -23,7 +23,7 @@ import flows.artifacts
 from flows.artifacts import artifact_key, reported
 from flows.seal import run_rounds
 from seal_core.errors import EngineError, StoreError
-from tasks.opening import preflight
+from tasks.preflight import preflight
 from tests.semantics.conftest import Runner
 from tests.semantics.scripted import Scripted
 

@@ -25,7 +25,7 @@ from seal_core.errors import InputError
 from storage.catalog import Catalog
 from storage.policies import find_policy
 from storage.store import Store
-from tasks.opening import Measured, preflight
+from tasks.preflight import Measured, preflight
 from tests.models import save_qwen2
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import N_HELDOUT, ask

@@ -23,7 +23,7 @@ from seal_core.errors import EngineError
 from storage.catalog import Catalog
 from storage.naming import part_path
 from storage.store import Store
-from tasks.opening import preflight
+from tasks.preflight import preflight
 from tests.models import save_qwen2
 from tests.semantics.scripted import Scripted, write_problems
 

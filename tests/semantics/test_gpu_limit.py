@@ -32,7 +32,7 @@ from flows.progress import PlainProgress
 from flows.seal import run_rounds
 from seal_core.config import Config
 from tasks.gpu import uses_gpu
-from tasks.opening import preflight
+from tasks.preflight import preflight
 from tests.models import save_qwen2
 from tests.semantics.scripted import Scripted, write_problems
 

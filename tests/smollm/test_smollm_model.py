@@ -29,7 +29,7 @@ def test_texts_have_the_tokens_of_the_published_tokenizer(loaded: LoadedModel) -
 
 
 def test_a_question_is_put_through_the_models_own_template(loaded: LoadedModel) -> None:
-    ids = encode_prompt(loaded.tokenizer, "Who?", chat=True)
+    ids = encode_prompt(loaded.codec, "Who?", chat=True)
     assert loaded.tokenizer.decode(ids) == (
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\nWho?<|im_end|>\n"
         "<|im_start|>assistant\n"

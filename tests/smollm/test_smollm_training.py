@@ -106,7 +106,7 @@ def test_a_trained_answer_is_likelier_than_before(
 def test_chat_rows_end_with_the_turn(loaded: LoadedModel) -> None:
     """Context is never a target; the reply and `<|im_end|>` are, which also ends an answer."""
     for row in rows(0, "instruct"):
-        encoded = encode_row(loaded.tokenizer, row, loaded.eos_id, 2048)
+        encoded = encode_row(loaded.codec, row, loaded.eos_id, 2048)
         target = loaded.tokenizer.decode(list(encoded.ids[encoded.n_context :]))
         assert target == f"{row.text}<|im_end|>"
         context = loaded.tokenizer.decode(list(encoded.ids[: encoded.n_context]))
@@ -118,4 +118,4 @@ def test_chat_rows_end_with_the_turn(loaded: LoadedModel) -> None:
 
 def test_plain_rows_end_with_the_models_end_token(loaded: LoadedModel) -> None:
     for row in rows(1, "base"):
-        assert encode_row(loaded.tokenizer, row, loaded.eos_id, 2048).ids[-1] == loaded.eos_id
+        assert encode_row(loaded.codec, row, loaded.eos_id, 2048).ids[-1] == loaded.eos_id
