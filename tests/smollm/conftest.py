@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.smollm)
+
+
+@pytest.fixture
+def compared(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Notes what a test compared, and how far apart it was, for the lines after the tests."""
+    return lambda text: record_property("compared", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.stats.get("passed", [])
+    found = [text for report in reports for _, text in report.user_properties]
+    if found:
+        terminalreporter.section("compared, and equal")
+        for text in sorted(found):
+            terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def rows(folder: Path, query: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.skipif(not SQUAD.exists(), reason="the shared SQuAD files are not here")
-def test_a_run_on_squad_passages(model_path: str, tmp_path: Path) -> None:
+def test_a_run_on_squad_passages(
+    model_path: str, tmp_path: Path, compared: Callable[[str], None]
+) -> None:
     """1"""
     results = json.loads(seal(*few(model_path), "--json", cwd=tmp_path))
     conditions = {row["condition"]: row for row in results["conditions"]}
@@ -66,6 +69,7 @@ def test_a_run_on_squad_passages(model_path: str, tmp_path: Path) -> None:
     before = tables(tmp_path / "seal-store")
     assert json.loads(seal(*few(model_path), "--json", cwd=tmp_path)) == results
     assert tables(tmp_path / "seal-store") == before
+    compared("a run on SQuAD passages and the same again from the cache: equal")
 
 
 def test_a_quantized_copy_is_refused_in_one_line(model_path: str, tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def jobs() -> list[TrainJob]:
     return [TrainJob(f"{variant}-{i}", rows(i, variant), SETTINGS, seed=i) for i, variant in kinds]
 
 
-def compare(together: list[TrainedAdapter], alone: list[TrainedAdapter], limit: float) -> None:
+def compare(together: list[TrainedAdapter], alone: list[TrainedAdapter], limit: float) -> str:
+    """Passes if all that two trainers tell is equal; how far apart they are."""
     for one, other in zip(together, alone, strict=True):
         assert distance(one, other) < limit
         assert (one.n_rows, one.n_steps, one.n_tokens) == (
@@ -50,6 +51,8 @@ def compare(together: list[TrainedAdapter], alone: list[TrainedAdapter], limit: 
         assert one.final_loss == pytest.approx(other.final_loss, rel=limit)
         assert one.final_loss is not None and one.first_loss is not None
         assert one.final_loss < one.first_loss
+    worst = max(distance(one, other) for one, other in zip(together, alone, strict=True))
+    return f"{len(alone)} adapters of the batched trainer and of PEFT: relative L2 {worst:.1g}"
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +60,12 @@ def trained(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> li
     return BatchedTrainer(loaded).train(jobs(), tmp_path_factory.mktemp("batched"))
 
 
-def test_adapters_of_the_batched_trainer_are_pefts(trained, model_path, tmp_path) -> None:
+def test_adapters_of_the_batched_trainer_are_pefts(trained, model_path, tmp_path, compared) -> None:
     alone = PeftTrainer(load_model(model_path, device="cpu", dtype="float32"))
-    compare(trained, alone.train(jobs(), tmp_path), 1e-4)
+    compared(compare(trained, alone.train(jobs(), tmp_path), 1e-4))
 
 
-def test_in_bfloat16_they_are_close(model_path, tmp_path) -> None:
+def test_in_bfloat16_they_are_close(model_path, tmp_path, compared) -> None:
     """The weights are rounded to 8 bits of mantissa, and each product with them."""
     one = [
         trainer(load_model(model_path, device="cpu", dtype="bfloat16")).train(
@@ -70,10 +73,10 @@ def test_in_bfloat16_they_are_close(model_path, tmp_path) -> None:
         )
         for trainer in (BatchedTrainer, PeftTrainer)
     ]
-    compare(*one, 0.02)
+    compared(f"{compare(*one, 0.02)}, in bfloat16")
 
 
-def test_answers_of_a_batch_are_pefts(trained, generator, model_path, questions) -> None:
+def test_answers_of_a_batch_are_pefts(trained, generator, model_path, questions, compared) -> None:
     """With each adapter and without, over `generate()` and PEFT one by one."""
     paths = [result.path for result in trained]
     stacks = [(), *((path,) for path in paths)]
@@ -89,6 +92,7 @@ def test_answers_of_a_batch_are_pefts(trained, generator, model_path, questions)
         assert (answer.text, answer.n_tokens) == (right.text, right.n_tokens)
         assert answer.logprob == pytest.approx(right.logprob, rel=1e-3, abs=1e-3)
     assert len({answer.text for answer in expected}) > 4
+    compared(f"{len(expected)} answers of a batch and of generate() with PEFT: equal")
 
 
 def test_a_trained_answer_is_likelier_than_before(
@@ -103,7 +107,7 @@ def test_a_trained_answer_is_likelier_than_before(
     assert before is not None and after is not None and after > before + 5
 
 
-def test_chat_rows_end_with_the_turn(loaded: LoadedModel) -> None:
+def test_chat_rows_end_with_the_turn(loaded: LoadedModel, compared) -> None:
     """Context is never a target; the reply and `<|im_end|>` are, which also ends an answer."""
     for row in rows(0, "instruct"):
         encoded = encode_row(loaded.codec, row, loaded.eos_id, 2048)
@@ -114,6 +118,7 @@ def test_chat_rows_end_with_the_turn(loaded: LoadedModel) -> None:
             f"<|im_start|>user\n{row.prompt}<|im_end|>\n<|im_start|>assistant\n"
         )
         assert encoded.ids[-1] in loaded.stop_ids
+    compared(f"{len(rows(0, 'instruct'))} instruct rows and the model's own template: equal")
 
 
 def test_plain_rows_end_with_the_models_end_token(loaded: LoadedModel) -> None:
