@@ -1,12 +1,13 @@
-"""Holds a vLLM engine to the plain libraries before its first answer counts."""
+"""Holds each server of a vLLM engine to the plain libraries before its first answer counts."""
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol, TypeVar
 
 from seal_core.engines import (
     GenerateRequest,
@@ -16,12 +17,25 @@ from seal_core.engines import (
     Scored,
     ScoreRequest,
 )
-from seal_core.errors import InputError
+from seal_core.errors import EngineError, InputError
+from seal_core.generation.vllm.options import Served
 from seal_core.process.pool import EnginePool
+
+T = TypeVar("T")
+
+
+class Serving(Generator, Protocol):
+    """A Generator that spreads its requests over servers."""
+
+    def servers(self) -> list[Served]:
+        """Each server, to be asked alone; raises `EngineError` if one cannot be reached."""
+        ...
 
 
 class ProvenGenerator:
-    """A Generator that is tried when it is first asked; see `probe.served_check`.
+    """A Generator whose servers are tried when they are first asked; see `probe.served_check`.
+
+    A server that was restarted by someone may serve another model, so it is tried again.
 
     Args:
         pool: Engine processes that know what the plain libraries answer.
@@ -30,7 +44,7 @@ class ProvenGenerator:
 
     def __init__(
         self,
-        generator: Generator,
+        generator: Serving,
         pool: EnginePool,
         name: str,
         timeout: float,
@@ -38,7 +52,7 @@ class ProvenGenerator:
         self._generator, self._pool, self._name = generator, pool, name
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._proven = False
+        self._proven: set[tuple[str, int]] = set()
 
     def generate(
         self, requests: Sequence[GenerateRequest], progress: Progress | None = None
@@ -46,39 +60,51 @@ class ProvenGenerator:
         """One result per request, in the order of the requests.
 
         Raises:
-            InputError: The engine answers with another model than the plain libraries.
+            InputError: A server answers with another model than the plain libraries.
+            EngineError: A server was restarted meanwhile; what it answered does not count.
         """
-        self._prove()
-        return self._generator.generate(requests, progress)
+        return self._ask(lambda: self._generator.generate(requests, progress))
 
     def score(
         self, requests: Sequence[ScoreRequest], progress: Progress | None = None
     ) -> list[Scored]:
         """As `generate`."""
-        self._prove()
-        return self._generator.score(requests, progress)
+        return self._ask(lambda: self._generator.score(requests, progress))
 
     def close(self) -> None:
         """Closes the engine."""
         self._generator.close()
 
+    def _ask(self, ask: Callable[[], T]) -> T:
+        with self._lock:
+            for served in self._unproven():
+                self._prove(served)
+        answers = ask()
+        if restarted := self._unproven():
+            raise EngineError(
+                f"the vLLM server {restarted[0].url} was restarted by someone while it was asked"
+            )
+        return answers
+
+    def _unproven(self) -> list[Served]:
+        servers = self._generator.servers()
+        return [served for served in servers if (served.url, served.life) not in self._proven]
+
     def _plain_scores(self, requests: Sequence[ScoreRequest]) -> Sequence[Scored]:
         return self._pool.call("plain_scores", {"requests": requests}, self._timeout)
 
-    def _prove(self) -> None:
-        with self._lock:
-            if self._proven:
-                return
-            # It imports torch, which only these runs need here.
-            check = importlib.import_module("seal_core.probe.served_check").check_served
-            with TemporaryDirectory(prefix="seal-probe-") as folder:
-                expected = self._pool.call("references", {"folder": Path(folder)}, self._timeout)
-                comparisons = check(self._generator, expected, self._plain_scores)
-            for found in comparisons:
-                if found.fault is not None:
-                    raise InputError(
-                        f"the vLLM engine does not answer as {self._name} does: {found.name}: "
-                        f"{found.fault}; check what its server was started with (model, dtype, "
-                        "adapters), or use engine.kind = 'transformers'"
-                    )
-            self._proven = True
+    def _prove(self, served: Served) -> None:
+        # It imports torch, which only these runs need here.
+        check = importlib.import_module("seal_core.probe.served_check").check_served
+        with TemporaryDirectory(prefix="seal-probe-") as folder:
+            expected = self._pool.call("references", {"folder": Path(folder)}, self._timeout)
+            comparisons = check(served.generator, expected, self._plain_scores)
+        for found in comparisons:
+            if found.fault is not None:
+                raise InputError(
+                    f"the vLLM {f'server {served.url}' if served.url else 'engine'} does not "
+                    f"answer as {self._name} does: {found.name}: {found.fault}; check what its "
+                    "server was started with (model, dtype, adapters), or use engine.kind = "
+                    "'transformers'"
+                )
+        self._proven.add((served.url, served.life))

@@ -9,10 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from seal_core.config import Config
-from seal_core.engines import Generator
 from seal_core.generation.vllm.checks import check_vllm
 from seal_core.generation.vllm.options import PROBE_RANK, VllmOptions
 from tasks.chatting import chat_settings
+from tasks.proving import Serving
 
 
 def check_serving(config: Config, model_path: str, precision: str) -> str:
@@ -30,7 +30,7 @@ def check_serving(config: Config, model_path: str, precision: str) -> str:
 
 
 @contextmanager
-def serving(config: Config, model_path: str, precision: str, log_dir: Path) -> Iterator[Generator]:
+def serving(config: Config, model_path: str, precision: str, log_dir: Path) -> Iterator[Serving]:
     """A generator on vLLM that ends, with its server, with the block."""
     # It imports torch for the tokenizer and the adapters, which only these runs need here.
     module = importlib.import_module("seal_core.generation.vllm.generator")

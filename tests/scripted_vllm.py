@@ -45,7 +45,7 @@ def plan(folder: Path, **faults: dict[int, str]) -> None:
 
 
 def requests(folder: Path) -> list[dict[str, Any]]:
-    """All requests so far: `path`, `body`, and `loaded` adapters when it came."""
+    """All requests so far: `path`, `body`, `loaded` adapters when it came, the server's `port`."""
     log = folder / "requests.jsonl"
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
@@ -63,6 +63,7 @@ class Script:
     def __init__(self, folder: Path, model: str) -> None:
         self.folder = folder
         self.model = model
+        self.port = 0
         self.adapters: dict[str, Path] = {}
         self.lock = threading.Lock()
 
@@ -80,7 +81,7 @@ class Script:
 
     def note(self, path: str, body: Any) -> None:
         with self.lock, (self.folder / "requests.jsonl").open("a") as log:
-            line = {"path": path, "body": body, "loaded": sorted(self.adapters)}
+            line = {"path": path, "body": body, "loaded": sorted(self.adapters), "port": self.port}
             log.write(json.dumps(line) + "\n")
 
 
@@ -184,7 +185,9 @@ def serve(port: int, model: str) -> ThreadingHTTPServer:
     if last_word is not None:
         sys.exit(last_word)
     ThreadingHTTPServer.request_queue_size = 256
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    Handler.script.port = server.server_port
+    return server
 
 
 if __name__ == "__main__":

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import copy
 import dataclasses
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from seal_core.engines import GenerateRequest, Generation, Progress, Scored, ScoreRequest
 from seal_core.errors import EngineError
 from seal_core.generation.requests import failed_generation
-from seal_core.generation.vllm.adapters import AdapterShelf
+from seal_core.generation.vllm.adapters import AdapterShelf, ServedAdapter
 from seal_core.generation.vllm.link import Link
 from seal_core.generation.vllm.memory_folder import MemoryFolder
-from seal_core.generation.vllm.options import KEY_VARIABLE, VllmOptions, served_rank
+from seal_core.generation.vllm.options import KEY_VARIABLE, Served, VllmOptions, served_rank
 from seal_core.generation.vllm.requests import Texts
 from seal_core.generation.vllm.server import VllmServer
 from seal_core.generation.vllm.wave import Job, Wave
@@ -27,6 +29,7 @@ from seal_core.models.tokenizers import right_below
 from seal_core.places import user_path
 
 _CLOSE_SECONDS = 30.0
+T = TypeVar("T")
 
 
 class VllmGenerator:
@@ -65,8 +68,8 @@ class VllmGenerator:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
-        self._calls: set[concurrent.futures.Future[None]] = set()
-        self._closed = False
+        self._calls: set[concurrent.futures.Future[Any]] = set()
+        self._closed = threading.Event()
         self._closing = threading.Lock()
         atexit.register(self.close)
 
@@ -86,12 +89,24 @@ class VllmGenerator:
         self._run(jobs, progress)
         return [job.result for job in jobs]
 
+    def servers(self) -> list[Served]:
+        """Each server, to be asked alone.
+
+        Raises:
+            EngineError: One cannot be reached.
+        """
+        lives = self._outcome(self._submit(self._lives()))
+        return [
+            Served(link.url, life, self._alone(link))
+            for link, life in zip(self._links, lives, strict=True)
+        ]
+
     def close(self) -> None:
         """Ends the server and removes the adapters; calls under way raise `EngineError`."""
         with self._closing:
-            if self._closed:
+            if self._closed.is_set():
                 return
-            self._closed = True
+            self._closed.set()
         atexit.unregister(self.close)
         # The calls first: one that saw its server die would start another.
         for call in list(self._calls):
@@ -106,6 +121,17 @@ class VllmGenerator:
         if not self._thread.is_alive():
             self._loop.close()
         self._folder.close()
+
+    async def _lives(self) -> list[int]:
+        async with self._shelf.hold(()) as zeros:
+            mark = ServedAdapter(f"{zeros.name}-mark", zeros.path)
+            return [await link.life(mark) for link in self._links]
+
+    def _alone(self, link: Link) -> VllmGenerator:
+        """The same engine, with one of its servers only."""
+        alone = copy.copy(self)
+        alone._links = [link]
+        return alone
 
     def _generate_job(self, request: GenerateRequest) -> Job:
         texts = self._texts
@@ -129,27 +155,41 @@ class VllmGenerator:
         """Runs the jobs on the loop's thread, and reports progress on this one."""
         counts: queue.SimpleQueue[int] = queue.SimpleQueue()
         wave = Wave(self._links, self._shelf, counts.put)
-        with self._closing:
-            if self._closed:
-                raise EngineError("the vLLM engine is closed")
-            call = asyncio.run_coroutine_threadsafe(self._limited(wave, jobs), self._loop)
-            self._calls.add(call)
+        call = self._submit(wave.run(jobs))
         call.add_done_callback(lambda _: counts.put(0))
-        try:
+
+        def watch() -> None:
             while n := counts.get():
                 if progress is not None:
                     progress(n)
-            call.result()
+
+        self._outcome(call, watch)
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        with self._closing:
+            if self._closed.is_set():
+                work.close()
+                raise EngineError("the vLLM engine is closed")
+            call = asyncio.run_coroutine_threadsafe(self._limited(work), self._loop)
+            self._calls.add(call)
+        return call
+
+    def _outcome(
+        self, call: concurrent.futures.Future[T], watch: Callable[[], None] = lambda: None
+    ) -> T:
+        try:
+            watch()
+            return call.result()
         except concurrent.futures.CancelledError:
             raise EngineError("the vLLM engine was closed") from None
         finally:
             call.cancel()
             self._calls.discard(call)
 
-    async def _limited(self, wave: Wave, jobs: Sequence[Job]) -> None:
+    async def _limited(self, work: Coroutine[Any, Any, T]) -> T:
         try:
             async with asyncio.timeout(self._timeout):
-                await wave.run(jobs)
+                return await work
         except TimeoutError:
             raise EngineError(f"a vLLM call was ended after {self._timeout:g} s") from None
 

@@ -60,15 +60,34 @@ class Session:
                 if not self._users[adapter.name]:
                     del self._users[adapter.name]
                     self._lost.discard(adapter.name)
-                    # A server that is gone has nothing to unload, and one that hangs must not
-                    # hold up the end of a call; the next request meets either.
-                    with suppress(RequestRefused, ServerGone, TimeoutError):
-                        async with asyncio.timeout(_UNLOAD_SECONDS):
-                            await self._post("unload", {"lora_name": adapter.name})
+                    await self.unload(adapter.name)
+
+    async def unload(self, name: str) -> None:
+        """Takes an adapter from the server, if it answers.
+
+        A server that is gone has nothing to unload, and one that hangs must not hold up the end of
+        a call; the next request meets either.
+        """
+        with suppress(RequestRefused, ServerGone, TimeoutError):
+            async with asyncio.timeout(_UNLOAD_SECONDS):
+                await self._post("unload", {"lora_name": name})
 
     def lose(self, name: str) -> None:
         """Notes that the server no longer has an adapter: its next user loads it again."""
         self._lost.add(name)
+
+    async def mark(self, adapter: ServedAdapter) -> bool:
+        """Loads an adapter that stays, unless the server has it; whether it had.
+
+        Raises:
+            RequestRefused: The server does not take the adapter.
+            ServerGone: It died.
+        """
+        cards = (await self.client.get("/v1/models"))["data"]
+        if adapter.name in {card["id"] for card in cards}:
+            return True
+        await self._load(adapter)
+        return False
 
     async def _load(self, adapter: ServedAdapter) -> None:
         try:
@@ -94,13 +113,15 @@ class Link:
     def __init__(
         self, url: str, key: str, timeout: float, slots: int, server: VllmServer | None = None
     ) -> None:
-        self._url, self._key = url, key
+        self.url, self._key = url, key
         self._timeout = timeout
         self._server = server
         self._session: Session | None = None
         # A dead session's client may still be in use by other calls, so all close at the end.
         self._clients: list[VllmClient] = []
         self._lock = asyncio.Lock()
+        self._lives = 0
+        self._mark: ServedAdapter | None = None
         self.slots = asyncio.Semaphore(slots)
 
     async def session(self) -> Session:
@@ -126,8 +147,27 @@ class Link:
             if self._server is None:
                 # It may be back when the shard is tried again.
                 self._session = None
-                raise EngineError(f"the vLLM server {self._url} failed: {reason}")
+                raise EngineError(f"the vLLM server {self.url} failed: {reason}")
             self._session = await self._open(dead.number + 1)
+
+    async def life(self, mark: ServedAdapter) -> int:
+        """Counts the lives of a server that is not ours: one without the mark was restarted.
+
+        A server of ours is always started with the same model, so its lives are one.
+
+        Raises:
+            EngineError: The server cannot be reached, or does not take the mark.
+        """
+        if self._server is not None:
+            return 0
+        session = await self.session()
+        async with self._lock:
+            try:
+                self._lives += not await session.mark(mark)
+            except (RequestRefused, ServerGone, KeyError, TypeError) as error:
+                raise EngineError(f"the vLLM server {self.url} failed: {error}") from error
+            self._mark = mark
+            return self._lives
 
     def describe_end(self, reason: str) -> str:
         """What happened to the server, for an error's message."""
@@ -136,13 +176,15 @@ class Link:
 
     async def close(self) -> None:
         """Closes the connections; the server is its owner's to close."""
+        if self._session is not None and self._mark is not None:
+            await self._session.unload(self._mark.name)
         for client in self._clients:
             await client.close()
 
     async def _open(self, number: int) -> Session:
         server = self._server
         if server is None:
-            client = VllmClient(self._url, self._key, self._timeout)
+            client = VllmClient(self.url, self._key, self._timeout)
         else:
             await asyncio.to_thread(server.start)
             life = server.lives

