@@ -60,7 +60,7 @@ $(SMOLLM)/config.json: tests/smollm/requirements.txt | $(STAMP)
 
 test-smollm: $(STAMP) $(VLLM_STAMP) smollm ## a real model: conversion, training, answers, vLLM, a small run
 	SEAL_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/python -m pytest -q -m smollm -n 2 \
-		--dist loadfile tests/smollm
+		--dist loadfile --no-loadscope-reorder tests/smollm
 
 smollm-run: $(STAMP) smollm ## SQuAD passages on the real model: the table of docs/results.md
 	$(BIN)/seal run configs/smollm.toml --set data.path=$(SQUAD)/train50.json \

@@ -33,6 +33,9 @@ os.environ |= {
     "SEAL_CACHE": f"{_home}/cache",
     "TOKENIZERS_PARALLELISM": "false",
 }
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two pools of threads on the same cores wait for each other at every product.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # In the background a shell has it ignored, and so would every command that a test sends it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -95,6 +95,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield here
 
 
+@pytest.mark.long
 def test_equal_to_a_folder(machine: Machine, tmp_path: Path) -> None:
     """1, 3"""
     subprocess.run([*SEAL, *DEMO], cwd=tmp_path, check=True, capture_output=True, timeout=300)

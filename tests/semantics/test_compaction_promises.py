@@ -137,9 +137,9 @@ def test_a_run_goes_on_after_a_compaction_in_the_middle(run: Runner, store: Path
         ("adapters", "delete"),
         ("answers", "truncate"),
         ("scores", "record"),
-        ("problems", "flip"),
+        pytest.param("problems", "flip", marks=pytest.mark.long),
         ("stages", "flip"),
-        ("stages", "delete"),
+        pytest.param("stages", "delete", marks=pytest.mark.long),
     ],
 )
 def test_damage_to_a_compact_file(done: Runner, store: Path, table: str, what: str) -> None:

@@ -43,10 +43,15 @@ GIVEN_OR_MADE = [
     *("answers/run=a", "scores/run=a", "selections/run=a", "policies/run=a/round=-1"),
     *("policies/run=a/round=0", "runs/run=a"),
 ]
+SHORT = ("self_edits/run=a/round=0", "answers/run=a", "policies/run=a/round=0", "runs/run=a")
+EVERY = [
+    pytest.param(i, id=place, marks=[] if place in SHORT else [pytest.mark.long])
+    for i, place in enumerate(GIVEN_OR_MADE)
+]
 RECORDS = ["stages/run=a", "_results", "_runs", "store.json"]
 
 
-@pytest.mark.parametrize("i", range(len(GIVEN_OR_MADE)), ids=GIVEN_OR_MADE)
+@pytest.mark.parametrize("i", EVERY)
 def test_a_damaged_part_is_named_and_mended(done: Runner, store: Path, i: int) -> None:
     """1"""
     check_mended(done, store, {GIVEN_OR_MADE[i]: KINDS[i % len(KINDS)]})

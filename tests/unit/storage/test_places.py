@@ -46,10 +46,11 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 EVERYWHERE = [("folder", place) for place in FOLDERS]
 EVERYWHERE += [("link", "run=x/round=3")]
-EVERYWHERE += [("bucket", place) for place in PLACES]
+EVERYWHERE += [("bucket", place) for place in PLACES[:2]]
+LONG = [pytest.param(("bucket", place), marks=pytest.mark.long) for place in PLACES[2:]]
 
 
-@pytest.mark.parametrize("root", EVERYWHERE, indirect=True, ids="{0[0]} {0[1]}".format)
+@pytest.mark.parametrize("root", [*EVERYWHERE, *LONG], indirect=True, ids="{0[0]} {0[1]}".format)
 def test_rows_are_the_same_everywhere(root: str, tmp_path: Path) -> None:
     """1"""
     usual = filled(str(tmp_path / "usual"))
