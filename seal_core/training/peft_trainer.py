@@ -99,14 +99,7 @@ class PeftTrainer:
             return
         if self._wrapped is not None:
             self._wrapped.unload()
-        config = peft.LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType] (floats work)
-            lora_dropout=settings.dropout,
-            target_modules=list(modules),
-            task_type="CAUSAL_LM",
-        )
-        self._wrapped = peft.get_peft_model(self._loaded.model, config)
+        self._wrapped = peft_model(self._loaded.model, settings, modules)
         # The frozen model is never in training mode; only the adapter's own dropout is.
         self._wrapped.eval()
         self._pairs = {}
@@ -230,3 +223,15 @@ def _own_randomness(job: TrainJob, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(job.seed)
         yield
+
+
+def peft_model(model: Any, settings: LoraSettings, modules: Sequence[str]) -> Any:
+    """The model with one adapter of the plain library on these modules."""
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType] (floats work)
+        lora_dropout=settings.dropout,
+        target_modules=list(modules),
+        task_type="CAUSAL_LM",
+    )
+    return peft.get_peft_model(model, config)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import peft
 from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
@@ -26,7 +25,7 @@ from seal_core.models.loading import LoadedModel
 from seal_core.models.lora_layers import LinearLayers, is_finite
 from seal_core.models.tokens import EncodedRow
 from seal_core.training.checkpoints import set_checkpoints, train_adapters_only
-from seal_core.training.peft_trainer import encode_job, failed, start_weights
+from seal_core.training.peft_trainer import encode_job, failed, peft_model, start_weights
 from seal_core.training.training_plan import check_settings
 
 _SEED_LIMIT = 2**32
@@ -70,7 +69,7 @@ def update_policy(
     modules = layers.resolve(settings.targets)
     names = layers.short_names(modules)
     weights = start_weights(layers, job, modules)
-    wrapped = _wrap(loaded.model, settings, modules)
+    wrapped = peft_model(loaded.model, settings, modules)
     pairs = {}
     for name, (a, b) in weights.items():
         layer = loaded.model.get_submodule(name)
@@ -93,17 +92,6 @@ def update_policy(
         final_loss=sum(losses[-per_epoch:]) / per_epoch,
         seconds=seconds,
     )
-
-
-def _wrap(model: Any, settings: LoraSettings, modules: Sequence[str]) -> Any:
-    config = peft.LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType] (floats work)
-        lora_dropout=settings.dropout,
-        target_modules=list(modules),
-        task_type="CAUSAL_LM",
-    )
-    return peft.get_peft_model(model, config)
 
 
 def _fit(
