@@ -30,7 +30,7 @@ from storage.naming import run_record
 from storage.records import read_record, write_record
 from storage.rows import StageRow
 from storage.store import Store
-from tasks import opening
+from tasks import preflight
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ROOT, ask
 from tests.semantics.scripted import Scripted
@@ -46,7 +46,7 @@ def status(store: Path, *arguments: str) -> str:
 
 def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine has one, and the checkpoint's own precision is half."""
-    monkeypatch.setattr(opening, "used_precision", lambda *_: "bfloat16")
+    monkeypatch.setattr(preflight, "used_precision", lambda *_: "bfloat16")
 
 
 def test_a_run_does_not_go_on_in_another_precision(done: Runner, monkeypatch) -> None:
@@ -98,7 +98,7 @@ def test_a_run_that_goes_on_with_another_engine_says_so(
 
     with pytest.raises(InputError, match="enough"):
         run(Scripted(dies_late))
-    monkeypatch.setattr(opening, "check_serving", lambda *_: "0.32.0")
+    monkeypatch.setattr(preflight, "check_serving", lambda *_: "0.32.0")
     run(engine__kind="vllm")
     assert any(
         note.startswith(f"answers so far: transformers {NOW} in float32")
@@ -113,7 +113,7 @@ def test_a_run_that_goes_on_with_another_engine_says_so(
 
 
 def test_what_a_fork_takes_over_counts(done: Runner, store: Path, monkeypatch) -> None:
-    monkeypatch.setattr(opening, "check_serving", lambda *_: "0.32.0")
+    monkeypatch.setattr(preflight, "check_serving", lambda *_: "0.32.0")
     done(name="b", fork="a", engine__kind="vllm", run__rounds=2)
     made = ask(store, "SELECT count(*) FROM stages WHERE run = 'b' AND engine = 'vllm'")
     assert made[0][0] > 0
