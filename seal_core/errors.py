@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import errno
 
+_LONGEST = 400
+
 
 class SealError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -41,6 +43,12 @@ class StoreError(SealError):
 
 class StoreConnectionError(SealError):
     """Object storage does not answer, which says nothing of what is in it."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """A library's words without their line ends, and not more than fits a screen."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
 def what_next(error: BaseException) -> str:

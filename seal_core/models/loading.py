@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
-from seal_core.errors import InputError
+from seal_core.errors import InputError, in_one_line
 from seal_core.models.context import longest_row
 from seal_core.models.model_files import check_model_folder, refuse_quantized
 from seal_core.models.tokenizers import end_tokens, load_tokenizer, model_name
@@ -74,11 +77,9 @@ def load_model(
     """
     check_model_folder(path)
     place = _device(device)
+    _check_kind(path, revision)
     tokenizer = load_tokenizer(path, revision)
     try:
-        # Before the weights: the library would ask for the quantizer's own package first.
-        config, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
-        refuse_quantized(config, path)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
             revision=revision or "main",
@@ -89,11 +90,14 @@ def load_model(
         )
         model, info = loaded
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"cannot load the model {path}: {error}") from error
+        raise InputError(f"cannot load the model {path}: {in_one_line(error)}") from error
     if info["missing_keys"]:
         # The library would go on with random numbers in their place.
         missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise InputError(f"the weights of {path} lack {missing}: they are another model's")
+        raise InputError(
+            f"the weights of {path} lack {missing}: they are another model's, or those of a model "
+            "that was not trained to continue texts"
+        )
     model.to(place).eval().requires_grad_(False)
     eos_id, stop_ids = end_tokens(tokenizer, model.generation_config, path)
     pad_id = tokenizer.pad_token_id
@@ -122,6 +126,30 @@ def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
         InputError: The tokenizer knows more tokens than the model.
     """
     loaded.codec.check_known(ids, loaded.model.get_input_embeddings().weight.shape[0])
+
+
+def _check_kind(path: str, revision: str | None) -> None:
+    """Passes if the library itself has a causal language model of the config's type.
+
+    Its weights may not be loaded before: the library would ask for a quantizer's package first.
+    """
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the config of {path}: {in_one_line(error)}") from error
+    refuse_quantized(config, path)
+    kind = config.get("model_type")
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return
+    library = f"transformers {version('transformers')}"
+    if kind in CONFIG_MAPPING_NAMES:
+        raise InputError(f"{path} is a {kind}, for which {library} has no causal language model")
+    if "auto_map" in config:
+        raise InputError(
+            f"{path} brings code of its own (auto_map in its config.json), which is never run: use "
+            f"a model whose type {library} knows"
+        )
+    raise InputError(f"{path} is of type {kind!r}, which {library} does not know")
 
 
 def _device(name: str) -> torch.device:

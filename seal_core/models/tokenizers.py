@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
-from seal_core.errors import InputError
+from seal_core.errors import InputError, in_one_line
 from seal_core.models.context import longest_row
 from seal_core.models.tokens import Codec
 
@@ -24,7 +24,7 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
             path, revision=revision or "main", trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"cannot load the tokenizer of {path}: {error}") from error
+        raise InputError(f"cannot load the tokenizer of {path}: {in_one_line(error)}") from error
 
 
 def load_codec(path: str, revision: str | None = None, chat: ChatSettings = PLAIN_CHAT) -> Codec:
@@ -73,7 +73,7 @@ def _config(path: str, revision: str | None) -> Any:
             path, revision=revision or "main", trust_remote_code=False
         )
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot load the config of {path}: {error}") from error
+        raise InputError(f"cannot load the config of {path}: {in_one_line(error)}") from error
 
 
 def end_tokens(tokenizer: Any, generation: Any, path: str) -> tuple[int, tuple[int, ...]]:

@@ -125,6 +125,10 @@ class _Check:
         """Answering must see the model that training sees, and a merged policy must be it too."""
         loaded = self._loaded
         expected = [answer.logits for answer in answers]
+        if not all(bool(logits.isfinite().all()) for logits in expected):
+            raise _Refused(
+                "its logits are not finite: its weights are damaged, or too large for its precision"
+            )
         if not self._holds(
             "generate() against one pass over the text",
             lambda: [uncached_logits(loaded, answer) for answer in answers],

@@ -1,0 +1,124 @@
+"""A folder that holds no causal language model is refused in one line that says what it holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from seal_core.errors import InputError, in_one_line
+from seal_core.models.loading import load_model
+from seal_core.probe.model_check import check_model
+from tests.models import byte_tokenizer, save_qwen2
+
+SIZES = {
+    "vocab_size": 257,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+}
+
+
+def t5() -> PreTrainedModel:
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=257, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4)
+    )
+
+
+def llava() -> PreTrainedModel:
+    eye = {key: value for key, value in SIZES.items() if key != "vocab_size"}
+    vision = CLIPVisionConfig(**eye, image_size=28, patch_size=14)
+    return LlavaForConditionalGeneration(
+        LlavaConfig(text_config=LlamaConfig(**SIZES), vision_config=vision, image_token_index=200)
+    )
+
+
+def classifier() -> PreTrainedModel:
+    return Qwen2ForSequenceClassification(Qwen2Config(**SIZES, num_key_value_heads=2))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (t5, "is a t5, for which transformers .* has no causal language model"),
+        (llava, "is a llava, for which transformers .* has no causal language model"),
+        (classifier, r"lack lm_head.weight: they are .* not trained to continue texts"),
+    ],
+)
+def test_another_kind_of_model(tmp_path: Path, make, reason: str) -> None:
+    make().save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    refused(tmp_path, reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "weird"}, "is of type 'weird', which transformers .* does not know"),
+        ({"model_type": None}, "is of type None, which transformers .* does not know"),
+        (
+            {"model_type": "weird", "auto_map": {"AutoModelForCausalLM": "modeling_weird.Weird"}},
+            r"brings code of its own \(auto_map in its config.json\), which is never run",
+        ),
+    ],
+)
+def test_a_type_that_the_library_does_not_know(tmp_path: Path, changes, reason: str) -> None:
+    config = save_qwen2(tmp_path) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+    refused(tmp_path, reason)
+
+
+def test_a_known_type_with_code_of_its_own_is_the_librarys(tmp_path: Path) -> None:
+    config = save_qwen2(tmp_path) / "config.json"
+    code = {"auto_map": {"AutoModelForCausalLM": "modeling_qwen2.Other"}}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **code}))
+    (tmp_path / "modeling_qwen2.py").write_text("raise SystemExit('run')")
+    assert type(load_model(str(tmp_path)).model).__module__.startswith("transformers.")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(tmp_path: Path, value: float) -> None:
+    file = save_qwen2(tmp_path) / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.0.mlp.up_proj.weight"][0, 0] = value
+    save_file(weights, file, metadata={"format": "pt"})
+    found = check_model(load_model(str(tmp_path)), ("all-linear",))
+    assert found.refused is not None and found.refused.startswith("its logits are not finite")
+
+
+def test_weights_that_overflow_in_half_precision(tmp_path: Path) -> None:
+    file = save_qwen2(tmp_path) / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.0.mlp.up_proj.weight"].mul_(1e5)
+    save_file(weights, file, metadata={"format": "pt"})
+    assert check_model(load_model(str(tmp_path)), ("all-linear",)).refused is None
+    half = load_model(str(tmp_path), dtype="float16")
+    assert half.model.dtype == torch.float16
+    found = check_model(half, ("all-linear",))
+    assert found.refused is not None and found.refused.startswith("its logits are not finite")
+
+
+def test_a_librarys_words_fit_a_screen() -> None:
+    assert in_one_line(ValueError("a\n  b\n")) == "a b"
+    assert len(in_one_line(ValueError("x " * 5000))) < 410
+
+
+def refused(folder: Path, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as error:
+        load_model(str(folder))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
