@@ -56,7 +56,11 @@ class LinearLayers:
             return names
         for target in targets:
             if not any(_selects(target, name) for name in self._layers):
-                raise InputError(f"target {target!r} names no linear layer of this model")
+                usual = {n.rpartition(".")[2] for n in self._layers if n not in self._barred}
+                raise InputError(
+                    f"target {target!r} names no linear layer of this model with weights of its "
+                    f"own: it has {', '.join(sorted(usual))}, or use {ALL_LINEAR!r}"
+                )
         names = sorted(name for name in self._layers if any(_selects(t, name) for t in targets))
         for name in names:
             if name in self._barred:

@@ -118,6 +118,12 @@ def test_a_librarys_words_fit_a_screen() -> None:
     assert len(in_one_line(ValueError("x " * 5000))) < 410
 
 
+def test_a_target_that_is_not_there_is_told_what_is(tmp_path: Path) -> None:
+    model = load_model(str(save_qwen2(tmp_path)))
+    with pytest.raises(InputError, match=r"'c_attn' .* it has down_proj, gate_proj, k_proj, .*up_"):
+        check_model(model, ("q_proj", "c_attn"))
+
+
 def refused(folder: Path, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as error:
         load_model(str(folder))
