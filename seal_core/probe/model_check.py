@@ -28,7 +28,13 @@ from seal_core.probe.probe_rows import (
 )
 from seal_core.probe.training_check import batched_gradients, plain_gradients
 from seal_core.probe.verdict import Comparison, Verdict
-from seal_core.probe.verdict_files import VerdictFiles, recall, remember, write_verdict
+from seal_core.probe.verdict_files import (
+    VerdictFiles,
+    own_code,
+    recall,
+    remember,
+    write_verdict,
+)
 from seal_core.training.packing import can_pack
 
 _FAILURES = (
@@ -82,7 +88,8 @@ def known_verdict(loaded: LoadedModel, targets: Sequence[str], files: VerdictFil
         "device": torch.cuda.get_device_name() if loaded.device.type == "cuda" else "cpu",
         "attention": str(loaded.model.config._attn_implementation),
         "torch": torch.__version__,
-        **{name: version(name) for name in ("transformers", "peft", "seal-pipeline")},
+        **{name: version(name) for name in ("transformers", "peft")},
+        "seal_core": own_code(),
     }
     remembers = bool(files.model_digest and files.folder)
     verdict = recall(Path(files.folder), circumstances) if remembers else None

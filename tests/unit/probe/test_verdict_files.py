@@ -52,8 +52,10 @@ def test_anything_else_is_tried_anew(model_path, files, tried, monkeypatch) -> N
     known_verdict(load_model(model_path, dtype="bfloat16"), ("q_proj",), files)
     monkeypatch.setattr(torch, "__version__", "9.9.0")
     known_verdict(load_model(model_path), ("q_proj",), files)
+    monkeypatch.setattr(model_check, "own_code", lambda: "other code")
+    known_verdict(load_model(model_path), ("q_proj",), files)
     known_verdict(load_model(model_path), ("q_proj",), VerdictFiles())
-    assert tried == ["torch.float32"] * 3 + ["torch.bfloat16"] + ["torch.float32"] * 2
+    assert tried == ["torch.float32"] * 3 + ["torch.bfloat16"] + ["torch.float32"] * 3
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "[" * 100_000])
