@@ -22,6 +22,10 @@ from seal_core.models.literal import LiteralEncoder
 _USER, _REPLY, _NEXT = "Zquestionq", "Zreplyq", "Znextq"
 _THOUGHT_END = "</think>"
 _THOUGHT = "<think>"
+_TEMPLATE_FAILURES = (
+    *(TemplateError, ValueError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, RecursionError, MemoryError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ class ChatTemplate:
                 strftime_now=date.strftime,
                 date_string=date.strftime("%d %b %Y"),
             )
-        except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+        except _TEMPLATE_FAILURES as error:
             raise self._refusal(f"it fails ({type(error).__name__}: {error})") from error
 
     def _refusal(self, reason: str) -> InputError:

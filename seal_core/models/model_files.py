@@ -163,7 +163,7 @@ def model_digest(
 def _check_config(folder: Path, path: str) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"config.json of model {path} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"config.json of model {path} is no JSON object: save the model again")
@@ -175,9 +175,9 @@ def _check_weights(folder: Path, path: str) -> None:
     if index.is_file():
         try:
             shards = set(json.loads(index.read_text())["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
+            missing = sorted(name for name in shards if not (folder / name).is_file())
+        except (OSError, ValueError, KeyError, AttributeError, RecursionError, TypeError) as error:
             raise InputError(f"{index} is not a weights index: {error!r}") from error
-        missing = sorted(name for name in shards if not (folder / name).is_file())
         if missing:
             raise InputError(f"model folder {path} lacks the weights {', '.join(missing)}")
     elif not (folder / "model.safetensors").is_file():

@@ -37,6 +37,7 @@ from seal_core.probe.verdict_files import (
 )
 from seal_core.training.packing import can_pack
 
+_NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 _FAILURES = (
     InputError,
     TypeError,
@@ -95,11 +96,17 @@ def known_verdict(loaded: LoadedModel, targets: Sequence[str], files: VerdictFil
     verdict = recall(Path(files.folder), circumstances) if remembers else None
     if verdict is None:
         verdict = check_model(loaded, targets)
-        if remembers:
+        # On a CPU, memory that ran out has no error of its own.
+        if remembers and not _lacked_memory(verdict):
             remember(Path(files.folder), loaded.name, circumstances, verdict)
     if files.record:
         write_verdict(Path(files.record), loaded.name, circumstances, verdict)
     return verdict
+
+
+def _lacked_memory(verdict: Verdict) -> bool:
+    faults = [verdict.refused, *(found.fault for found in verdict.comparisons)]
+    return any(word in (fault or "") for fault in faults for word in _NO_MEMORY)
 
 
 class _Refused(Exception):

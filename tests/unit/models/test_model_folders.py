@@ -118,6 +118,23 @@ def test_a_librarys_words_fit_a_screen() -> None:
     assert len(in_one_line(ValueError("x " * 5000))) < 410
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "[" * 100_000),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ["x"]}}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 1}}'),
+        ("model.safetensors.index.json", "[]"),
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer.json", "[]"),
+    ],
+)
+def test_a_damaged_file(tmp_path: Path, name: str, text: str) -> None:
+    (save_qwen2(tmp_path) / name).write_text(text)
+    with pytest.raises(InputError):
+        load_model(str(tmp_path))
+
+
 def test_a_target_that_is_not_there_is_told_what_is(tmp_path: Path) -> None:
     model = load_model(str(save_qwen2(tmp_path)))
     with pytest.raises(InputError, match=r"'c_attn' .* it has down_proj, gate_proj, k_proj, .*up_"):

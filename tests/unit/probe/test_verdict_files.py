@@ -78,3 +78,17 @@ def test_memory_that_ran_out_is_no_verdict(model_path, files, monkeypatch, tmp_p
             with pytest.raises(torch.OutOfMemoryError):
                 known_verdict(load_model(model_path), ("q_proj",), files)
     assert not (tmp_path / "known").exists()
+
+
+def test_memory_that_ran_out_on_a_cpu_is_not_remembered(
+    model_path, files, monkeypatch, tmp_path
+) -> None:
+    def full(*_):
+        raise RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: 1 byte"
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_check, "batched_logits", full)
+        assert known_verdict(load_model(model_path), ("q_proj",), files).generator == "plain"
+    assert known_verdict(load_model(model_path), ("q_proj",), files).is_fast
