@@ -23,7 +23,10 @@ EMBEDDED = "minilm"
 """Name of the model and of the data source that ship with the package."""
 
 
-_OF_THE_MODEL = ("--model", "--revision", "--dtype", "--quantization", "-q", "--hf-overrides")
+_OF_THE_MODEL = (
+    *("--model", "--revision", "--dtype", "--quantization", "--hf-overrides", "--config"),
+    *("--kv-cache-dtype", "--load-format", "--tokenizer", "--speculative-config"),
+)
 
 
 class Section(BaseModel):
@@ -334,8 +337,11 @@ class EngineSection(Section):
     @classmethod
     def _args_leave_the_model(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for arg in value:
-            name = arg.partition("=")[0].replace("_", "-")
-            if name in _OF_THE_MODEL:
+            # vLLM takes beginnings of names, parts of JSON (`--hf-overrides.x`) and `-qfp8` too.
+            name = arg.partition("=")[0].partition(".")[0].replace("_", "-")
+            if arg.startswith("-q") or (
+                name.startswith("--") and any(own.startswith(name) for own in _OF_THE_MODEL)
+            ):
                 raise ValueError(
                     f"engine.args has {name}, which changes what is answered and would be in no "
                     "cache key: set model.path, model.revision or model.dtype instead"

@@ -19,7 +19,13 @@ def test_running_servers_take_no_settings_of_a_start() -> None:
         EngineSection(kind="vllm", servers=("http://localhost:8000",), gpus="0")
 
 
-@pytest.mark.parametrize("arg", ["--dtype", "--dtype=half", "--hf_overrides={}", "-q"])
+@pytest.mark.parametrize(
+    "arg",
+    [
+        *("--dtype", "--dtype=half", "--hf_overrides={}", "-q"),
+        *("-qfp8", "--quant", "--hf-overrides.rope_theta", "--kv-cache-dtype", "--tokenizer"),
+    ],
+)
 def test_arguments_of_vllm_leave_the_model_as_the_run_identifies_it(arg) -> None:
     with pytest.raises(ValidationError, match=r"engine\.args has .*set model\.path"):
         EngineSection(kind="vllm", args=(arg, "half"))

@@ -84,9 +84,7 @@ def test_memory_that_ran_out_on_a_cpu_is_not_remembered(
     model_path, files, monkeypatch, tmp_path
 ) -> None:
     def full(*_):
-        raise RuntimeError(
-            "DefaultCPUAllocator: can't allocate memory: 1 byte"
-        )
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 byte")
 
     with monkeypatch.context() as patch:
         patch.setattr(model_check, "batched_logits", full)
