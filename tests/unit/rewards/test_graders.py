@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import string
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,13 @@ NAMES = ("exact_match", "f1", "contains")
         ("❤\ufe0f 👩\u200d🔬", "❤ 👩🔬"),
         ("10²", "10²"),
         ("x₂ 1½ 5º", "x₂ 1½ 5º"),
-        ("①Ⅳ", "1iv"),
-        ("−5 1⁄2", "5 12"),
+        ("Ⅳ ⅳ 𝟓 Ｂ", "iv iv 5 b"),
+        ("5① 5⑴ 5⒈ ⑳ Ⓐ", "5① 5⑴ 5⒈ ⑳ ⓐ"),
+        ("10㎡ 3㎥ 5㎧ 5㎏", "10m² 3m³ 5ms 5kg"),
+        ("10^2 10² 10⁻²", "102 10² 10⁻²"),
+        ("½ ٥ ５ ₅", "½ ٥ 5 ₅"),
+        ("−5 1⁄2 1∕2", "5 12 12"),
+        ("New\u2800York Hawaiʻi", "new york hawaii"),
         ("O´Brien O\u02bcBrien O’Brien", "obrien obrien obrien"),
     ],
 )
@@ -72,11 +78,27 @@ def test_grades(text, golds, expected):
         ("H₂O", "H20"),
         ("1½", "11/2"),
         ("½", "12"),
+        ("5①", "51"),
+        ("5⑴", "51"),
+        ("10²", "10^2"),
+        ("10㎡", "10m2"),
+        ("Hope\u06dd", "Hope"),
         ("\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", "\U0001f3f4"),
     ],
 )
 def test_other_answers_stay_other(text, gold):
     assert grade_all(text, [gold]).exact_match == grade_all(gold, [text]).exact_match == 0.0
+
+
+def test_what_shows_nothing_is_removed_and_nothing_else():
+    """Unicode's property Default_Ignorable_Code_Point, by its derivation."""
+    shown = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+    shown |= {*range(0xFFF9, 0xFFFC), *range(0x13430, 0x13440)}
+    hidden = {n for n in range(0x110000) if unicodedata.category(chr(n)) == "Cf"} - shown
+    hidden |= {0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180F, 0x3164, 0xFE0F, 0xFFA0}
+    hidden |= {0xE0100, 0xE01EF, 0xE0061}
+    for n in hidden | shown:
+        assert (normalize(f"x{chr(n)}y") == "xy") == (n in hidden), hex(n)
 
 
 def test_ascii_is_graded_as_squad_does():
