@@ -126,7 +126,7 @@ def print_results(results: Results, console: Console) -> None:
     for name in ("a", "b", "a − b", "standard error", "95% interval"):
         pairs.add_column(name, justify="left" if name in "ab" else "right")
     for a, b, estimate in results.paired:
-        pairs.add_row(a, b, _signed(estimate.mean), number(estimate.se), span(estimate))
+        pairs.add_row(a, b, signed(estimate.mean), number(estimate.se), span(estimate))
     console.print(pairs)
     lost = sum(row.n_errors for row in results.conditions)
     if lost:
@@ -178,7 +178,8 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _signed(value: float | None) -> str:
+def signed(value: float | None) -> str:
+    """A difference for a table; a dash where there is none."""
     return "–" if value is None else f"{value:+.3f}"
 
 

@@ -1,7 +1,7 @@
 """Sums up the same experiment over seeds: `python -m flows.seeds PREFIX SEED …`.
 
 Reads the runs `PREFIX-SEED` of the store, prints a row per seed, and the mean over seeds of the
-gain from the first round's policy to the last's, with a t-interval over seeds.
+gain from the first round's policy to the last's, with an interval over seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.commands.options import STORE
-from flows.results import Results, held_out_results
+from flows.results import Results, held_out_results, number, signed
 from flows.terminal import table_console
 from seal_core.errors import InputError
 from seal_core.rewards.stats import Estimate, mean_interval
@@ -45,23 +45,17 @@ def print_seeds(reports: Sequence[Results], console: Console) -> None:
     for report in reports:
         gain = last_round_gain(report)
         matched = last_round_gain(report, INPUT_ONLY_MATCHED)
-        means = [f"{row.accuracy.mean:.3f}" for row in report.conditions]
-        table.add_row(
-            report.run, *means, f"{gain.mean:+.3f}", f"{gain.se:.3f}", f"{matched.mean:+.3f}"
-        )
+        means = [number(row.accuracy.mean) for row in report.conditions]
+        table.add_row(report.run, *means, signed(gain.mean), number(gain.se), signed(matched.mean))
     console.print(table)
     for title, against in (("round_0", "round_0"), ("the matched control", INPUT_ONLY_MATCHED)):
         found = [last_round_gain(report, against).mean for report in reports]
         gains = [gain for gain in found if gain is not None]
-        mean = mean_interval(gains)
+        mean = mean_interval(gains, bounds=(-1.0, 1.0))
         console.print(
             f"last round above {title}: in {sum(gain > 0 for gain in gains)} of {len(gains)} "
-            f"seeds, mean {_signed(mean.mean)} [{_signed(mean.low)}, {_signed(mean.high)}]"
+            f"seeds, mean {signed(mean.mean)} [{signed(mean.low)}, {signed(mean.high)}]"
         )
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
 
 
 def main(prefix: str, seeds: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 The unit of every interval is the problem: questions about one passage, and repeats of one
 self-edit, are not independent of one another, so they are averaged first and n is the number of
-problems. Intervals are Student's t, which needs no seed. numpy and the standard library only.
+problems. Intervals are Student's t, which needs no seed; where all values are alike it has no
+width, and a bound by their range takes its place. numpy and the standard library only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_ALIKE = 1e-9
+"""Values that differ by less differ by rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -21,8 +25,8 @@ class Estimate:
 
     Attributes:
         mean: None when there is no value.
-        se: Standard error, SD (n - 1) / sqrt(n); None below two problems, as are the bounds.
-        low, high: Bounds of the interval; not cut to [0, 1].
+        se: Standard error, SD (n - 1) / sqrt(n); None where all values are alike.
+        low, high: Bounds of the interval; not cut to [0, 1]; None below two problems.
         n: Number of problems.
     """
 
@@ -41,8 +45,14 @@ def problem_means(values: Iterable[tuple[str, float]]) -> dict[str, float]:
     return {problem_id: math.fsum(found) / len(found) for problem_id, found in grouped.items()}
 
 
-def mean_interval(values_P: Iterable[float], level: float = 0.95) -> Estimate:
-    """Mean of one value per problem, with a t-interval of the given level."""
+def mean_interval(
+    values_P: Iterable[float], level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Estimate:
+    """Mean of one value per problem, with an interval of the given level.
+
+    Args:
+        bounds: Least and greatest value that a problem can have; read only where all are alike.
+    """
     values = np.asarray(list(values_P), dtype=float)
     n = len(values)
     if n == 0:
@@ -50,6 +60,12 @@ def mean_interval(values_P: Iterable[float], level: float = 0.95) -> Estimate:
     mean = float(values.mean())
     if n == 1:
         return Estimate(mean, None, None, None, 1)
+    if np.ptp(values) < _ALIKE:
+        # Where less than this share of all problems had that value, n of n would be rarer than
+        # 1 - level. The others may have any value.
+        share = (1.0 - level) ** (1.0 / n)
+        low, high = (share * mean + (1.0 - share) * bound for bound in bounds)
+        return Estimate(mean, None, low, high, n)
     se = float(values.std(ddof=1)) / math.sqrt(n)
     half = t_quantile(0.5 + level / 2, n - 1) * se
     return Estimate(mean, se, mean - half, mean + half, n)
@@ -58,12 +74,13 @@ def mean_interval(values_P: Iterable[float], level: float = 0.95) -> Estimate:
 def paired_difference(
     a: Mapping[str, float], b: Mapping[str, float], level: float = 0.95
 ) -> Estimate:
-    """Mean of `a - b` over the problems that both have, with a t-interval.
+    """Mean of `a - b` over the problems that both have, with an interval.
 
     Args:
-        a, b: One value per problem id.
+        a, b: One value in [0, 1] per problem id.
     """
-    return mean_interval((value - b[key] for key, value in a.items() if key in b), level)
+    differences = (value - b[key] for key, value in a.items() if key in b)
+    return mean_interval(differences, level, bounds=(-1.0, 1.0))
 
 
 def t_quantile(p: float, df: int) -> float:

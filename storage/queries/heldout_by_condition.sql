@@ -15,7 +15,7 @@ SELECT run, condition,
     sum(n_answers)::BIGINT AS n_answers,
     sum(n_errors)::BIGINT AS n_errors,
     avg(accuracy) AS accuracy,
-    stddev_samp(accuracy) / sqrt(count(accuracy)) AS standard_error
+    nullif(stddev_samp(accuracy), 0) / sqrt(count(accuracy)) AS standard_error
 FROM per_problem
 GROUP BY run, condition
 ORDER BY run, condition

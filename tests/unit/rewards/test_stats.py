@@ -39,6 +39,30 @@ def test_too_few_problems_have_no_interval():
     assert mean_interval([0.5]) == Estimate(0.5, None, None, None, 1)
 
 
+@pytest.mark.parametrize(
+    ("value", "n", "low", "high"),
+    [
+        (1.0, 2, 0.2236, 1.0),
+        (0.0, 2, 0.0, 0.7764),
+        (1.0, 100, 0.9705, 1.0),
+        (0.5, 10, 0.3706, 0.6294),
+    ],
+)
+def test_alike_values_are_no_certainty(value, n, low, high):
+    """n of n right: the binomial's exact one-sided bound, 0.05^(1/n)."""
+    found = mean_interval([value] * n)
+    assert (found.mean, found.se, found.n) == (value, None, n)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_alike_differences_are_no_certainty():
+    """Equal up to rounding: 0.3 - 0.1 is not 0.4 - 0.2."""
+    found = paired_difference({"p": 0.3, "q": 0.4}, {"p": 0.1, "q": 0.2})
+    share = 0.05**0.5
+    assert found.se is None
+    assert (found.low, found.high) == pytest.approx((1.2 * share - 1, 1 - 0.8 * share))
+
+
 def test_the_interval_covers_the_truth_at_its_level():
     rng = np.random.default_rng(0)
     hits = 0

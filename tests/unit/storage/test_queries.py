@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from seal_core.rewards.stats import mean_interval
 from seal_core.types import Answer
 from storage.catalog import Catalog
 from storage.store import Store
@@ -213,9 +214,9 @@ def test_heldout_by_condition(found: tuple[World, Catalog]) -> None:
             )
             for p in range(PROBLEMS)
         ]
-        row = result[condition]
-        assert row["accuracy"] == pytest.approx(statistics.mean(means))
-        assert row["standard_error"] == pytest.approx(statistics.stdev(means) / math.sqrt(PROBLEMS))
+        row, expected = result[condition], mean_interval(means)
+        assert row["accuracy"] == pytest.approx(expected.mean)
+        assert row["standard_error"] == pytest.approx(expected.se)
         assert (row["n_problems"], row["n_questions"]) == (PROBLEMS, PROBLEMS * QUESTIONS)
         assert row["n_errors"] == sum(a.error is not None for a in answers)
         assert row["n_answers"] + row["n_errors"] == len(answers)
