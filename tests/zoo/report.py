@@ -16,6 +16,10 @@ NAME = "zoo"
 """Of the markers around the table."""
 
 _WIDTH = 160
+_DECODERS = (
+    "Types with a switch `is_decoder` (`bert`, `roberta` and other encoders) are built as "
+    "decoders, with it on. An encoder as published has it off, looks ahead, and is refused."
+)
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
@@ -37,6 +41,8 @@ def lines(rows: Sequence[Row]) -> list[str]:
         f"{counts(rows)}.",
         "",
         f"Measured with {about['versions']} on {about['device']}, {about['cores']}.",
+        "",
+        _DECODERS,
         "",
         *table(("type", "verdict", "answers", "training", "why not faster, or not at all"), cells),
         "",
