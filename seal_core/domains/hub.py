@@ -7,12 +7,13 @@ seconds, which every command that needs no data set would otherwise pay.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from seal_core.domains.json_text import check_depth
+from seal_core.domains.file_rows import Row, any_json_rows, csv_rows, read_text
 from seal_core.domains.records import Parsed, parse_records
 from seal_core.errors import InputError
 from seal_core.places import plain_alias, user_path
@@ -35,15 +36,15 @@ def read_dataset(path: str, subset: str | None, split: str) -> Parsed:
     name = f"{path} ({split})"
     folder = user_path(path)
     if not folder.is_dir():
-        return parse_records(name, _numbered(name, _loaded(path, subset, split)))
-    check_depth(folder)
-    with plain_alias(folder, "data") as alias:
-        saved = any((folder / mark).exists() for mark in _SAVED_MARKS)
-        rows = _saved(path, alias, split) if saved else _of_files(path, alias, subset, split)
-        return parse_records(name, _numbered(name, rows))
+        return parse_records(name, _loaded(path, subset, split))
+    with plain_alias(folder, "data") as alias, tempfile.TemporaryDirectory() as cache:
+        if any((folder / mark).exists() for mark in _SAVED_MARKS):
+            return parse_records(name, _numbered(name, _saved(path, alias, split)))
+        # The library's cache tells files by their times, which copies may share.
+        return parse_records(name, _loaded(path, subset, split, str(alias), cache))
 
 
-def read_parquet(file: Path) -> list[tuple[str, Any]]:
+def read_parquet(file: Path) -> list[Row]:
     """All rows of a Parquet file as plain Python values, each with its place.
 
     Raises:
@@ -64,7 +65,7 @@ def read_parquet(file: Path) -> list[tuple[str, Any]]:
         return list(_numbered(file.name, table))
 
 
-def _numbered(name: str, rows: Any) -> Iterator[tuple[str, Any]]:
+def _numbered(name: str, rows: Any) -> Iterator[Row]:
     """Rows with their places; Python values are made of them, which can fail, only here."""
     source = iter(rows)
     for i in count(1):
@@ -98,25 +99,76 @@ def _saved(path: str, alias: Path, split: str) -> Any:
     return found[split]
 
 
-def _of_files(path: str, alias: Path, subset: str | None, split: str) -> Any:
-    # The library's cache tells files by their times, which copies may share.
-    with tempfile.TemporaryDirectory() as cache:
-        return _loaded(path, subset, split, str(alias), cache_dir=cache, keep_in_memory=True)
-
-
 def _loaded(
-    path: str, subset: str | None, split: str, source: str | None = None, **options: Any
-) -> Any:
-    from datasets import load_dataset  # noqa: PLC0415  (slow to import)
+    path: str, subset: str | None, split: str, alias: str = "", cache: str | None = None
+) -> Iterable[Row]:
+    from datasets import load_dataset_builder  # noqa: PLC0415  (slow to import)
 
     try:
-        return load_dataset(source or path, name=subset, split=split, **options)
+        builder = load_dataset_builder(alias or path, name=subset, cache_dir=cache)
+        if builder.name in ("json", "csv"):
+            return _of_texts(builder, split, path, alias, cache)
+        builder.download_and_prepare()
+        rows = builder.as_dataset(split=split, in_memory=cache is not None)
+    except InputError:
+        raise
     except Exception as error:  # as above, and everything a network can do
-        cause = _cause(error, source or path, path)
+        cause = _cause(error, alias or path, path)
         raise InputError(
             f"{path}: split {split!r} of the data set cannot be loaded ({cause}): check "
             "data.path, data.subset and data.dataset_split, or give a folder on this machine"
         ) from error
+    return _numbered(f"{path} ({split})", rows)
+
+
+def _of_texts(builder: Any, split: str, path: str, alias: str, cache: str | None) -> list[Row]:
+    """Rows of JSON and CSV files, which `datasets` finds, downloads and unpacks.
+
+    Its readers guess types, chunk by chunk: "007" becomes "7", a date gets a time.
+    """
+    from datasets import DownloadConfig, DownloadManager, ReadInstruction  # noqa: PLC0415
+
+    _check_options(builder.config, path)
+    config = DownloadConfig(cache_dir=cache, token=builder.token)
+    downloads = DownloadManager(download_config=config, base_path=builder.base_path)
+    rows: dict[str, list[Row]] = {}
+    for name, files in builder.config.data_files.items():
+        found = rows[str(name)] = []
+        for file in files if str(name) in split else ():
+            shown = str(file).replace(alias, path) if alias else str(file)
+            for place, text in _texts(downloads, str(file), shown):
+                if builder.name == "csv":
+                    found += csv_rows(text, place, builder.config.sep)
+                else:
+                    found += any_json_rows(text, place)
+    parts = ReadInstruction.from_spec(split).to_absolute({n: len(r) for n, r in rows.items()})
+    return [row for part in parts for row in rows[part.splitname][part.from_ : part.to]]
+
+
+def _texts(downloads: Any, file: str, shown: str) -> Iterator[tuple[str, str]]:
+    """Name and text of a file, or of the files in an archive."""
+    try:
+        unpacked = Path(downloads.extract(downloads.download(file)))
+    except Exception as error:  # as above
+        cause = _cause(error, file, shown)
+        raise InputError(f"{shown}: cannot be read ({cause}): write it again") from error
+    for part in map(Path, downloads.iter_files(str(unpacked))):
+        place = f"{shown}: {part.relative_to(unpacked)}" if unpacked.is_dir() else shown
+        yield place, read_text(part.read_bytes(), place)
+
+
+def _check_options(config: Any, path: str) -> None:
+    """Refuses options that a data set's README has for the readers of `datasets`."""
+    from datasets import BuilderConfig  # noqa: PLC0415  (slow to import)
+
+    plain = type(config)()
+    known = {field.name for field in fields(BuilderConfig)} | {"sep", "delimiter", "features"}
+    for name in (field.name for field in fields(config)):
+        if name not in known and getattr(config, name) != getattr(plain, name):
+            raise InputError(
+                f"{path}: its README sets {name!r} for reading its files, which is not supported: "
+                "remove that, or save the data set as Parquet"
+            )
 
 
 def _cause(error: BaseException, alias: Path | str = "", path: Path | str = "") -> str:

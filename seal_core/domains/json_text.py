@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import json
-import lzma
-import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
 
 from seal_core.errors import InputError
-
-_OPEN: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_ENDINGS = (".json", ".jsonl", ".ndjson")
 
 
 class Repeated:
@@ -57,44 +48,27 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_object)
 
 
-def check_depth(folder: Path) -> None:
-    """Refuses JSON files whose depth would overflow the stack of `datasets`' parser, in C.
-
-    Whether they are JSON at all is left to that parser to say.
-
-    Raises:
-        InputError: A file is nested too deeply, or cannot be read.
-    """
-    for file in sorted(folder.rglob("*")):
-        plain = file.with_suffix("") if file.suffix.lower() in _OPEN else file
-        if plain.suffix.lower() in _ENDINGS and file.is_file():
-            for place, text in _pieces(file):
-                if _is_deep(text):
-                    raise InputError(
-                        f"{file}: {place}it is nested too deeply to be read: correct it there"
-                    )
-
-
-def _pieces(file: Path) -> Iterator[tuple[str, str]]:
-    """A file's lines, and all of it, as JSON may span lines; each with its place."""
+def is_json(text: str) -> bool:
+    """Whether `parse_json` reads it."""
     try:
-        with _OPEN.get(file.suffix.lower(), open)(file, "rb") as stream:
-            text = stream.read().decode(errors="replace")
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{file}: cannot be read ({error}): write it again") from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        yield f"line {number}: ", line
-    yield "", text
-
-
-def _is_deep(text: str) -> bool:
-    try:
-        json.loads(text, parse_int=str)
-    except RecursionError:
-        return True
+        parse_json(text)
     except ValueError:
         return False
-    return False
+    return True
+
+
+def repeated(value: Any, path: str = "") -> str | None:
+    """Where an object within a value of `parse_json` has a key twice: "questions[2]: 'answer'"."""
+    if isinstance(value, dict):
+        twice = next((key for key, part in value.items() if isinstance(part, Repeated)), None)
+        if twice is not None:
+            return f"{path}: {twice!r}" if path else repr(twice)
+        parts = [(f"{path}.{key}" if path else key, part) for key, part in value.items()]
+    elif isinstance(value, list):
+        parts = [(f"{path}[{i}]", part) for i, part in enumerate(value, start=1)]
+    else:
+        return None
+    return next(filter(None, (repeated(part, place) for place, part in parts)), None)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from seal_core.domains.json_text import Repeated
 from seal_core.errors import InputError
 
 _FORMS = (
@@ -149,7 +148,7 @@ def _questions(
         place = f"{where}: {field}[{i}]" if field else where
         if not isinstance(item, Mapping):
             raise InputError(f"{place}: it is not an object with 'question' and 'answer'")
-        if item.get("is_impossible") is True:
+        if _flag(place, "is_impossible", item.get("is_impossible")):
             skipped += 1
             continue
         question = RawQuestion(
@@ -226,6 +225,15 @@ def _title(where: str, row: Mapping[str, Any]) -> str:
     return "" if value is None else _text(where, "title", value, blank=True)
 
 
+def _flag(where: str, field: str, value: Any) -> bool:
+    """A flag may be missing; CSV has texts for them."""
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    if not isinstance(value, str) or value.lower() not in ("", "false", "true"):
+        raise InputError(f"{where}: {field!r} is {value!r:.40}: it must be true or false")
+    return value.lower() == "true"
+
+
 def _text(where: str, field: str, value: Any, blank: bool = False) -> str:
     if not isinstance(value, str):
         raise InputError(f"{where}: {field!r} is {_kind(value)}: it must be a text")
@@ -244,6 +252,4 @@ def _text(where: str, field: str, value: Any, blank: bool = False) -> str:
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, Repeated):
-        return "given twice"
     return "missing" if value is None else f"of type {type(value).__name__}"

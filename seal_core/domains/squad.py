@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+from seal_core.domains.file_rows import Row, json_rows, line_rows, read_text
 from seal_core.domains.hub import read_parquet
-from seal_core.domains.json_text import decode_text, parse_json
 from seal_core.domains.records import Parsed, parse_records
 from seal_core.errors import InputError
 from seal_core.places import user_path
-
-Row = tuple[str, Any]
 
 
 def read_squad(path: str) -> Parsed:
@@ -37,37 +34,11 @@ def read_squad(path: str) -> Parsed:
 
 
 def _json(file: Path) -> Iterator[Row]:
-    try:
-        value = parse_json(_text(file))
-    except ValueError as error:
-        fix = "rename it to .jsonl if it has one object per line, else correct it there"
-        raise InputError(f"{file.name}: it is not JSON ({error}): {fix}") from None
-    if isinstance(value, dict) and "data" in value:
-        value = value["data"]
-    if not isinstance(value, list):
-        raise InputError(
-            f"{file.name}: its top level must be a list of passages, or SQuAD's {{'data': [...]}}"
-        )
-    for i, row in enumerate(value, start=1):
-        yield f"{file.name}: row {i}", row
+    return json_rows(_text(file), file.name)
 
 
 def _jsonl(file: Path) -> Iterator[Row]:
-    for i, line in enumerate(_text(file).split("\n"), start=1):
-        # Files that were joined have a byte order mark on any line.
-        text = line.strip().removeprefix("\ufeff")
-        if not text:
-            continue
-        try:
-            yield f"{file.name}: row {i}", parse_json(text)
-        except ValueError as error:
-            raise InputError(
-                f"{file.name}: row {i}: it is not JSON ({error}): put one object on each line"
-            ) from None
-
-
-def _parquet(file: Path) -> Iterator[Row]:
-    yield from read_parquet(file)
+    return line_rows(_text(file), file.name)
 
 
 def _text(file: Path) -> str:
@@ -75,14 +46,11 @@ def _text(file: Path) -> str:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}): check its rights") from None
-    text = decode_text(data, file.name)
-    if not text.strip():
-        raise InputError(f"{file.name}: the file is empty: write passages with questions to it")
-    return text
+    return read_text(data, file.name)
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path], Iterable[Row]]] = {
     ".json": _json,
     ".jsonl": _jsonl,
-    ".parquet": _parquet,
+    ".parquet": read_parquet,
 }

@@ -24,6 +24,12 @@ def _offline_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "files").mkdir()
+    return tmp_path / "files"
+
+
+@pytest.fixture
 def saved(tmp_path, flat_rows) -> str:
     parts = datasets.DatasetDict(
         train=datasets.Dataset.from_list(flat_rows[:5]),
@@ -71,36 +77,109 @@ def test_a_file_replaced_by_one_of_its_size_and_time_is_read_anew(tmp_path, flat
     assert second.problems[3].context == "Passage number 3 says nothin."
 
 
-@pytest.mark.parametrize(
-    "text", ['{"title": ' + "9" * 5000 + "}", "[" * 100_000 + "]" * 100_000, '{"title": NaN']
-)
-def test_a_file_of_a_folder_that_is_no_json_is_one_line(tmp_path, text):
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "train.jsonl").write_text(text)
-    said = r"files(: split 'train'| .train.: row 1|.train.jsonl: line 1)"
-    with pytest.raises(InputError, match=said) as caught:
-        read_dataset(str(tmp_path / "files"), None, "train")
-    assert "\n" not in str(caught.value)
-
-
 DEEP = '{"n": ' + "[" * 100_000 + "]" * 100_000 + "}"
 
 
-@pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz"])
-def test_a_row_so_deep_that_the_library_would_crash_is_named(tmp_path, flat_rows, name):
-    """The process would end with a segmentation fault, and say nothing."""
-    text = f"{json.dumps(flat_rows[0])}\n{DEEP}\n".encode()
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
-    with pytest.raises(InputError, match=rf"files.{name}: line 2: it is nested too deeply"):
-        read_dataset(str(tmp_path / "files"), None, "train")
+@pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz", "train.json", "train.zip"])
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ('"n": NaN', r"it is not JSON \(expected value"),
+        (f'"n": {"9" * 5000}', r"it is not JSON \(number out of range"),
+        (f'"n": {DEEP}', r"it is not JSON \(recursion limit"),
+        ('"id": 1, "id": 2', "'id' is given twice"),
+        ('"context": "Other."', "'context' is given twice"),
+    ],
+)
+def test_what_is_no_plain_json_is_named_by_file_and_row(folder, flat_rows, name, extra, said):
+    """In any field: the library takes the last of two, and crashes where nesting is deep."""
+    good, bad = (json.dumps(row) for row in flat_rows[:2])
+    _pack(folder / name, f"{good}\n{bad[:-1]}, {extra}}}\n")
+    with pytest.raises(InputError, match=rf"files.{name}: (train.jsonl: )?row 2: {said}") as caught:
+        read_dataset(str(folder), None, "train")
+    assert "\n" not in str(caught.value)
 
 
-def test_a_deep_file_that_is_no_json_lines_is_named(tmp_path):
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "train.json").write_text("[\n" * 50_000 + "]\n" * 50_000)
-    with pytest.raises(InputError, match=r"files.train.json: it is nested too deeply"):
-        read_dataset(str(tmp_path / "files"), None, "train")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[\n" * 50_000 + "]\n" * 50_000, "recursion limit"),
+        ('{"title": NaN', "expected value at line 1"),
+        ('[{"a": 1},\n{"a": NaN}]', "expected value at line 2"),
+        ("", "the file is empty"),
+        ("\ufeff[]", r"files \(train\): there are no rows"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named(folder, text, said):
+    (folder / "train.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_dataset(str(folder), None, "train")
+
+
+def test_no_type_is_guessed(folder):
+    """The library's readers would make 7 of 007, and add a time to dates of a file of its own."""
+    rows = [f"C{i}.,Q?,{'NA' if i < 10_000 else '007'}" for i in range(10_001)]
+    (folder / "train.csv").write_text("\n".join(["context,question,answer", *rows]))
+    problems = read_dataset(str(folder), None, "train").problems
+    assert [problems[i].questions[0].golds for i in (0, 10_000)] == [("NA",), ("007",)]
+    (folder / "train.csv").unlink()
+    for i, answer in enumerate(("word", "2020-01-01")):
+        row = {"context": f"C{i}.", "question": "Q?", "answer": answer}
+        (folder / f"train-{i}.json").write_text(json.dumps(row))
+    problems = read_dataset(str(folder), None, "train").problems
+    assert [p.questions[0].golds for p in problems] == [("word",), ("2020-01-01",)]
+
+
+def test_a_table_of_texts_is_read_as_it_is(folder):
+    head = "title\tcontext\tquestion\tanswer\tis_impossible\r\n"
+    rows = '\tC1\tQ?\t"a ""b""\r\n c"\tFalse\r\n\r\nT\tC2\tQ?\t1.50\t\r\nT\tC2\tR?\tx\tTrue\r\n'
+    (folder / "train.tsv").write_bytes(b"\xef\xbb\xbf" + (head + rows).encode())
+    parsed = read_dataset(str(folder), None, "train")
+    assert [(p.title, p.context, [q.golds for q in p.questions]) for p in parsed.problems] == [
+        ("", "C1", [('a "b"\r\n c',)]),
+        ("T", "C2", [("1.50",)]),
+    ]
+    assert parsed.n_impossible == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("context,answer\nC\n", r"train.csv: row 1: it has 1 values for 2 columns"),
+        ("context,answer\n\nC,a\nC,a,b\n", r"train.csv: row 2: it has 3 values for 2 columns"),
+        ("answer,answer\na,b\n", r"train.csv: the column 'answer' is given twice"),
+        ('context,answer\nC,"a\n', r"train.csv: row 1: it is not CSV"),
+        ("context,answer\nC,a\n", r"train.csv: row 1: 'questions' is missing"),
+    ],
+)
+def test_a_table_that_is_not_square_is_named(folder, text, said):
+    (folder / "train.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_dataset(str(folder), None, "train")
+
+
+@pytest.mark.parametrize(
+    ("split", "titles"),
+    [("train[1:3]", "12"), ("train[-1:]", "4"), ("train[:40%]+test[1:]", "016"), ("test", "56")],
+)
+def test_slices_are_those_of_the_library(folder, flat_rows, split, titles):
+    for name, rows in (("train", flat_rows[:5]), ("test", flat_rows[5:7])):
+        datasets.Dataset.from_list(rows).to_json(str(folder / f"{name}.json"))
+    (folder / "validation.json").write_text("broken, but not asked for")
+    found = [p.title for p in read_dataset(str(folder), None, split).problems]
+    assert found == [f"Title {i}" for i in titles]
+    with pytest.raises(InputError, match=r'Unknown split "dev". Should be one of .*train'):
+        read_dataset(str(folder), None, "dev")
+
+
+def test_options_for_other_readers_are_refused(folder, flat_rows):
+    (folder / "train.csv").write_text("context;question;answer\nC;Q?;A\n")
+    card = "---\nconfigs:\n- config_name: default\n  data_files: train.csv\n  sep: ';'\n"
+    (folder / "README.md").write_text(f"{card}---\n")
+    assert len(read_dataset(str(folder), None, "train").problems) == 1
+    (folder / "README.md").write_text(f"{card}  nrows: 1\n---\n")
+    with pytest.raises(InputError, match="its README sets 'nrows' for reading its files"):
+        read_dataset(str(folder), None, "train")
 
 
 def test_a_compressed_file_that_is_cut_is_named(tmp_path, flat_rows):
@@ -125,6 +204,15 @@ def test_rows_of_any_kind_of_file_are_those_it_holds_now(tmp_path, ending):
     assert content("one") == "one"
     size = file.stat().st_size
     assert content("two") == "two" and file.stat().st_size == size
+
+
+def _pack(file, text: str) -> None:
+    """The text as a file, packed as its ending says."""
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("train.jsonl", text)
+    else:
+        file.write_bytes(gzip.compress(text.encode()) if file.suffix == ".gz" else text.encode())
 
 
 def _write(file, ending: str, answer: str) -> None:

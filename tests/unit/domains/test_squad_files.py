@@ -203,8 +203,8 @@ def test_a_bad_row_is_named_with_its_field(write, change, message):
 @pytest.mark.parametrize(
     ("old", "field"),
     [
-        ('"context": "C."', "'context' is given twice: it must be a text"),
-        ('"title": "T"', "'title' is given twice: it must be a text"),
+        ('"context": "C."', "'context' is given twice: keep one of them"),
+        ('"title": "T"', "'title' is given twice: keep one of them"),
         ('"answer": "A"', r"questions\[1\]: 'answer' is given twice"),
         ('"question": "Q?"', r"questions\[1\]: 'question' is given twice"),
     ],
@@ -218,9 +218,27 @@ def test_a_field_that_stands_twice_is_named(write, name, old, field):
         read_squad(path)
 
 
-def test_other_fields_may_stand_twice(write):
-    path = write("a.jsonl", json.dumps(GOOD)[:-1] + ', "id": 1, "id": 2}')
-    assert len(read_squad(path).problems) == 1
+def test_fields_that_are_not_read_may_not_stand_twice_either(write):
+    path = write("a.jsonl", "\n" + json.dumps(GOOD)[:-1] + ', "m": [{"id": 1, "id": 2}]}')
+    with pytest.raises(InputError, match=r"a.jsonl: row 2: m\[1\]: 'id' is given twice"):
+        read_squad(path)
+    text = json.dumps(OFFICIAL)
+    for old, said in (
+        ('"version": "1.1"', "official.json: 'version' is given twice: keep one of them"),
+        ('"id": "2"', r"official.json: data\[1\].paragraphs\[2\].qas\[1\]: 'id' is given twice"),
+    ):
+        with pytest.raises(InputError, match=said):
+            read_squad(write("official.json", text.replace(old, f"{old}, {old}")))
+    with pytest.raises(InputError, match=r"official.json: 'data' is given twice"):
+        read_squad(write("official.json", text[:-1] + ', "data": []}'))
+
+
+@pytest.mark.parametrize("flag", [1, "yes", [True]])
+def test_a_flag_that_is_none_is_refused(write, flag):
+    """Kept, it would be a question without a right answer."""
+    item = {"question": "Q?", "answer": "A", "is_impossible": flag}
+    with pytest.raises(InputError, match=r"'is_impossible' is .*: it must be true or false"):
+        read_squad(write("a.json", [{**GOOD, "questions": [item]}]))
 
 
 def test_a_parquet_file_with_broken_text_names_the_row(tmp_path):
