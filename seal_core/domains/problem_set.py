@@ -55,8 +55,11 @@ def make_problem(
         Question(make_id("question", problem_id, i, *pair), question.text, question.golds)
         for i, (question, pair) in enumerate(zip(asked, content, strict=True))
     )
-    for question in questions:
-        validate_question(question)
+    try:
+        for question in questions:
+            validate_question(question)
+    except InputError as error:
+        raise InputError(f"{raw.where}: {error}") from None
     return Problem(problem_id, domain, split, raw.title, raw.context, questions)
 
 

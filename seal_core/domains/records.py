@@ -97,6 +97,7 @@ def _pieces(where: str, row: Any) -> Iterator[tuple[RawProblem, int]]:
     """The passages of one row, each with the number of unanswerable questions left out."""
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: it is {_kind(row)}, not an object: {_FORMS}")
+    _one_of(where, row, "paragraphs", "questions", "question")
     if "paragraphs" in row:
         yield from _article(where, row)
     elif "questions" in row:
@@ -129,7 +130,7 @@ def _article(where: str, row: Mapping[str, Any]) -> Iterator[tuple[RawProblem, i
 
 def _single(where: str, row: Mapping[str, Any]) -> tuple[RawProblem, int]:
     context = _text(where, "context", row.get("context"))
-    answers = row.get("answers")
+    answers = row.get(_one_of(where, row, "answer", "answers"))
     # The hub's squad_v2 has no 'is_impossible': no answer text is how it says so.
     if isinstance(answers, Mapping) and not answers.get("text"):
         questions: tuple[RawQuestion, ...] = ()
@@ -159,7 +160,7 @@ def _questions(
 
 
 def _golds(where: str, item: Mapping[str, Any]) -> tuple[str, ...]:
-    field = "answer" if item.get("answers") is None else "answers"
+    field = _one_of(where, item, "answer", "answers")
     value = item.get(field)
     if isinstance(value, Mapping):
         value = value.get("text")
@@ -249,6 +250,14 @@ def _text(where: str, field: str, value: Any, blank: bool = False) -> str:
     if "\0" in value:
         raise InputError(f"{where}: {field!r} has a NUL character: remove it")
     return value
+
+
+def _one_of(where: str, row: Mapping[str, Any], *names: str) -> str:
+    """The one of these fields that a row has, else the first; which of two is meant, nobody knows."""
+    found = [name for name in names if row.get(name) is not None]
+    if len(found) > 1:
+        raise InputError(f"{where}: it has both {found[0]!r} and {found[1]!r}: keep one of them")
+    return [*found, names[0]][0]
 
 
 def _kind(value: Any) -> str:

@@ -29,7 +29,8 @@ def read_squad(path: str) -> Parsed:
     if not file.exists():
         raise InputError(f"{path}: there is no such file: check data.path and data.heldout_path")
     if not file.is_file():
-        raise InputError(f"{path}: it is a folder: name a file, or set data.source = 'dataset'")
+        kind = "a folder" if file.is_dir() else "no plain file"
+        raise InputError(f"{path}: it is {kind}: name a file, or set data.source = 'dataset'")
     return parse_records(file.name, reader(file))
 
 

@@ -117,10 +117,7 @@ def _problem(source: Source, article: Article, asked_Q: list[Asked], where: str)
     """The problem, with the ids that the same passage and questions have in a run of ours."""
     questions = tuple(RawQuestion(asked.question, (asked.answer,)) for asked in asked_Q)
     raw = RawProblem(where, article.title, article.context, questions)
-    try:
-        return make_problem(raw, DOMAIN, source.split)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+    return make_problem(raw, DOMAIN, source.split)
 
 
 def _prompt_id(article: Article) -> str:

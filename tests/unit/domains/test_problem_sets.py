@@ -49,6 +49,14 @@ def test_one_problem_needs_a_heldout_path(write, flat_rows):
     assert (len(found.train), len(found.heldout)) == (1, 2)
 
 
+def test_a_question_that_cannot_be_graded_is_named_by_its_row(write, flat_rows):
+    flat_rows[2]["questions"][0]["answer"] = "\u200b"
+    with pytest.raises(
+        InputError, match=r"a.json: row 3: question 'What is 2.0\?': its own answer"
+    ):
+        load_problem_set(squad(write("a.json", flat_rows)), seed=0)
+
+
 def test_a_passage_in_both_sets_is_refused(write, flat_rows):
     path = write("a.json", flat_rows[:3])
     moved = {**flat_rows[2], "context": flat_rows[2]["context"] + "  \n", "title": "Other"}

@@ -177,6 +177,11 @@ GOOD: dict[str, Any] = {
         ({"questions": [{"question": "Q?"}]}, r"row 2: questions\[1\]: 'answer' is missing"),
         ({"questions": [{"answer": "A"}]}, r"row 2: questions\[1\]: 'question' is missing"),
         (
+            {"questions": [{"question": "Q?", "answer": "A", "answers": ["B"]}]},
+            r"row 2: questions\[1\]: it has both 'answer' and 'answers': keep one of them",
+        ),
+        ({"paragraphs": []}, "row 2: it has both 'paragraphs' and 'questions'"),
+        (
             {"questions": [{"question": "Q?", "answers": []}]},
             r"row 2: questions\[1\]: 'answers' is empty",
         ),
