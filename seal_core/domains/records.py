@@ -253,7 +253,7 @@ def _text(where: str, field: str, value: Any, blank: bool = False) -> str:
 
 
 def _one_of(where: str, row: Mapping[str, Any], *names: str) -> str:
-    """The one of these fields that a row has, else the first; which of two is meant, nobody knows."""
+    """The one of these fields that a row has, or the first; of two, nobody knows which is meant."""
     found = [name for name in names if row.get(name) is not None]
     if len(found) > 1:
         raise InputError(f"{where}: it has both {found[0]!r} and {found[1]!r}: keep one of them")
