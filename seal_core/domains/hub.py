@@ -1,14 +1,16 @@
 """Reads rows through `datasets`: a hub name, a saved folder, or a Parquet file.
 
-The only module that imports `datasets`, and it does so inside functions: the import takes
+The only module that imports `datasets`, and it does so inside a function: the import takes
 seconds, which every command that needs no data set would otherwise pay.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -37,32 +39,43 @@ def read_dataset(path: str, subset: str | None, split: str) -> Parsed:
     folder = user_path(path)
     if not folder.is_dir():
         return parse_records(name, _loaded(path, subset, split))
-    with plain_alias(folder, "data") as alias, tempfile.TemporaryDirectory() as cache:
+    with plain_alias(folder, "data") as alias, tempfile.TemporaryDirectory() as room:
         if any((folder / mark).exists() for mark in _SAVED_MARKS):
             return parse_records(name, _numbered(name, _saved(path, alias, split)))
         # The library's cache tells files by their times, which copies may share.
-        return parse_records(name, _loaded(path, subset, split, str(alias), cache))
+        return parse_records(name, _loaded(path, subset, split, str(alias), room))
 
 
-def read_parquet(file: Path) -> list[Row]:
+def read_parquet(file: Path, name: str = "") -> list[Row]:
     """All rows of a Parquet file as plain Python values, each with its place.
+
+    Args:
+        name: For messages; the file's own by default.
 
     Raises:
         InputError: the file is not Parquet, or has no rows, or texts that are not UTF-8.
     """
-    from datasets import Dataset  # noqa: PLC0415  (slow to import)
-
+    name = name or file.name
     with plain_alias(file, "data.parquet") as alias:
         try:
-            table = Dataset.from_parquet(
+            table = _library().Dataset.from_parquet(
                 str(alias), cache_dir=str(alias.parent), keep_in_memory=True
             )
         except Exception as error:  # datasets raises many types for one broken file
             raise InputError(
-                f"{file.name}: it is not a Parquet file with rows ({_cause(error, alias, file)}): "
+                f"{name}: it is not a Parquet file with rows ({_cause(error, alias, file)}): "
                 "write it again, or use JSON"
             ) from error
-        return list(_numbered(file.name, table))
+        return list(_numbered(name, table))
+
+
+@cache
+def _library() -> Any:
+    import datasets  # noqa: PLC0415  (slow to import)
+
+    # What its readers log they raise as well, and that becomes one line.
+    logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)
+    return datasets
 
 
 def _numbered(name: str, rows: Any) -> Iterator[Row]:
@@ -82,16 +95,14 @@ def _numbered(name: str, rows: Any) -> Iterator[Row]:
 
 
 def _saved(path: str, alias: Path, split: str) -> Any:
-    from datasets import DatasetDict, load_from_disk  # noqa: PLC0415  (slow to import)
-
     try:
-        found = load_from_disk(str(alias))
+        found = _library().load_from_disk(str(alias))
     except Exception as error:  # as above
         cause = _cause(error, alias, path)
         raise InputError(
             f"{path}: the saved data set cannot be read ({cause}): save it again"
         ) from error
-    if not isinstance(found, DatasetDict):
+    if not isinstance(found, _library().DatasetDict):
         return found
     if split not in found:
         known = ", ".join(map(str, found))
@@ -100,16 +111,14 @@ def _saved(path: str, alias: Path, split: str) -> Any:
 
 
 def _loaded(
-    path: str, subset: str | None, split: str, alias: str = "", cache: str | None = None
+    path: str, subset: str | None, split: str, alias: str = "", room: str | None = None
 ) -> Iterable[Row]:
-    from datasets import load_dataset_builder  # noqa: PLC0415  (slow to import)
-
     try:
-        builder = load_dataset_builder(alias or path, name=subset, cache_dir=cache)
-        if builder.name in ("json", "csv"):
-            return _of_texts(builder, split, path, alias, cache)
+        builder = _library().load_dataset_builder(alias or path, name=subset, cache_dir=room)
+        if builder.name in ("json", "csv") or (alias and builder.name == "parquet"):
+            return _of_files(builder, split, path, alias, room)
         builder.download_and_prepare()
-        rows = builder.as_dataset(split=split, in_memory=cache is not None)
+        rows = builder.as_dataset(split=split, in_memory=room is not None)
     except InputError:
         raise
     except Exception as error:  # as above, and everything a network can do
@@ -121,53 +130,59 @@ def _loaded(
     return _numbered(f"{path} ({split})", rows)
 
 
-def _of_texts(builder: Any, split: str, path: str, alias: str, cache: str | None) -> list[Row]:
-    """Rows of JSON and CSV files, which `datasets` finds, downloads and unpacks.
+def _of_files(builder: Any, split: str, path: str, alias: str, room: str | None) -> list[Row]:
+    """Rows of files that `datasets` finds, downloads and unpacks.
 
-    Its readers guess types, chunk by chunk: "007" becomes "7", a date gets a time.
+    It would guess types, chunk by chunk, and convert later chunks to the first one's: "007" becomes
+    "7", a date gets a time.
     """
-    from datasets import DownloadConfig, DownloadManager, ReadInstruction  # noqa: PLC0415
-
     _check_options(builder.config, path)
-    config = DownloadConfig(cache_dir=cache, token=builder.token)
-    downloads = DownloadManager(download_config=config, base_path=builder.base_path)
+    config = _library().DownloadConfig(cache_dir=room, token=builder.token)
+    downloads = _library().DownloadManager(download_config=config, base_path=builder.base_path)
     rows: dict[str, list[Row]] = {}
     for name, files in builder.config.data_files.items():
-        found = rows[str(name)] = []
-        for file in files if str(name) in split else ():
-            shown = str(file).replace(alias, path) if alias else str(file)
-            for place, text in _texts(downloads, str(file), shown):
-                if builder.name == "csv":
-                    found += csv_rows(text, place, builder.config.sep)
-                else:
-                    found += any_json_rows(text, place)
-    parts = ReadInstruction.from_spec(split).to_absolute({n: len(r) for n, r in rows.items()})
+        wanted = map(str, files if str(name) in split else ())
+        rows[str(name)] = [
+            row
+            for file in wanted
+            for place, part in _unpacked(downloads, file, file.replace(alias or path, path))
+            for row in _rows(builder, part, place)
+        ]
+    lengths = {name: len(found) for name, found in rows.items()}
+    parts = _library().ReadInstruction.from_spec(split).to_absolute(lengths)
     return [row for part in parts for row in rows[part.splitname][part.from_ : part.to]]
 
 
-def _texts(downloads: Any, file: str, shown: str) -> Iterator[tuple[str, str]]:
-    """Name and text of a file, or of the files in an archive."""
+def _unpacked(downloads: Any, file: str, shown: str) -> Iterator[tuple[str, Path]]:
+    """The file, or the files in an archive, each with its name for messages."""
     try:
-        unpacked = Path(downloads.extract(downloads.download(file)))
+        found = Path(downloads.extract(downloads.download(file)))
     except Exception as error:  # as above
         cause = _cause(error, file, shown)
         raise InputError(f"{shown}: cannot be read ({cause}): write it again") from error
-    for part in map(Path, downloads.iter_files(str(unpacked))):
-        place = f"{shown}: {part.relative_to(unpacked)}" if unpacked.is_dir() else shown
-        yield place, read_text(part.read_bytes(), place)
+    for part in map(Path, downloads.iter_files(str(found))):
+        yield (f"{shown}: {part.relative_to(found)}" if found.is_dir() else shown), part
+
+
+def _rows(builder: Any, file: Path, name: str) -> Iterable[Row]:
+    if builder.name == "parquet":
+        return read_parquet(file, name)
+    text = read_text(file.read_bytes(), name)
+    if builder.name == "csv":
+        return csv_rows(text, name, builder.config.sep)
+    return any_json_rows(text, name)
 
 
 def _check_options(config: Any, path: str) -> None:
     """Refuses options that a data set's README has for the readers of `datasets`."""
-    from datasets import BuilderConfig  # noqa: PLC0415  (slow to import)
-
     plain = type(config)()
-    known = {field.name for field in fields(BuilderConfig)} | {"sep", "delimiter", "features"}
+    known = {field.name for field in fields(_library().BuilderConfig)}
+    known |= {"sep", "delimiter", "features"}
     for name in (field.name for field in fields(config)):
         if name not in known and getattr(config, name) != getattr(plain, name):
             raise InputError(
                 f"{path}: its README sets {name!r} for reading its files, which is not supported: "
-                "remove that, or save the data set as Parquet"
+                "remove that line"
             )
 
 

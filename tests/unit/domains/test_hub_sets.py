@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import json
 import os
@@ -128,6 +129,18 @@ def test_no_type_is_guessed(folder):
         (folder / f"train-{i}.json").write_text(json.dumps(row))
     problems = read_dataset(str(folder), None, "train").problems
     assert [p.questions[0].golds for p in problems] == [("word",), ("2020-01-01",)]
+
+
+def test_parquet_files_of_other_types_are_not_converted(folder, caplog):
+    for i, answer in enumerate(("word", datetime.datetime(2020, 1, 1))):
+        row = {"context": f"C{i}.", "question": "Q?", "answer": answer}
+        datasets.Dataset.from_list([row]).to_parquet(str(folder / f"train-{i}.parquet"))
+    with pytest.raises(InputError, match=r"train-1.parquet: row 1: 'answer' is of type datetime"):
+        read_dataset(str(folder), None, "train")
+    (folder / "train-1.parquet").write_text("PAR1 nonsense")
+    with pytest.raises(InputError, match=r"train-1.parquet: it is not a Parquet file"):
+        read_dataset(str(folder), None, "train")
+    assert not caplog.records
 
 
 def test_a_table_of_texts_is_read_as_it_is(folder):
