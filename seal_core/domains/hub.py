@@ -115,7 +115,7 @@ def _loaded(
 ) -> Iterable[Row]:
     try:
         builder = _library().load_dataset_builder(alias or path, name=subset, cache_dir=room)
-        if builder.name in ("json", "csv") or (alias and builder.name == "parquet"):
+        if alias and builder.name in ("json", "csv", "parquet"):
             return _of_files(builder, split, path, alias, room)
         builder.download_and_prepare()
         rows = builder.as_dataset(split=split, in_memory=room is not None)
