@@ -138,12 +138,17 @@ class ChatSection(Section):
     Attributes:
         thinking: Let the model think before it replies; what it thought is left out of its text.
         date: What a template that writes today's date writes, `YYYY-MM-DD`.
-        system: Text of a system message before every conversation; empty for none.
+        system: Text of a system message before every conversation; blank for none.
     """
 
     thinking: bool = False
     date: str = "2024-07-26"
     system: str = ""
+
+    @field_validator("system")
+    @classmethod
+    def _blank_is_none(cls, value: str) -> str:
+        return value if value.strip() else ""
 
     @field_validator("date", mode="before")
     @classmethod

@@ -1,31 +1,35 @@
-"""Renders conversations with a model's chat template, and finds what ends a reply in it.
+"""Finds in a model's chat template what comes before a reply and what ends it.
 
-Nothing is known of templates but what they write: a conversation whose reply is a marker shows
-what comes before a reply and what follows it. Text of users, replies and the system message stays
-text whatever it looks like, see `literal`; the date is the configuration's, never the clock's.
+Nothing is known of templates but what they write: conversations of markers show what stands
+around the words of a user and a reply. Each text is then rendered in its place and looked up
+there, so that what is read or trained is what the template writes, or is refused. Text of users,
+replies and the system message stays text whatever it looks like, see `literal`; the date is the
+configuration's, never the clock's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
-
-from jinja2 import TemplateError
 
 from seal_core.engines import ChatSettings
 from seal_core.errors import InputError
 from seal_core.models.literal import LiteralEncoder
+from seal_core.models.rendering import TEMPLATE_FAILURES, Message, message, render
 
-_USER, _REPLY, _NEXT = "Zquestionq", "Zreplyq", "Znextq"
+_SYSTEM, _USER, _REPLY, _NEXT = (f"\ufdd0{name}\ufdd1" for name in ("s", "user", "reply", "next"))
+"""Markers of noncharacters, which `LiteralEncoder.hide` lets no text have."""
+
+_PROBE = 'It\'s <i>A</i> & "B"  {{ c }}\n\n\tAT&amp;T \\n 10% É e\u0301 漢字 \U0001f642.'
+"""What a template that escapes, strips or rewrites would change."""
+
 _THOUGHT_END = "</think>"
 _THOUGHT = "<think>"
-_TEMPLATE_FAILURES = (
-    *(TemplateError, ValueError, TypeError, LookupError, AttributeError),
-    *(ArithmeticError, RecursionError, MemoryError),
-)
+_LAST_TAG = re.compile(r"[<\[][^<>\[\]/]+[>\]]\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class ChatTemplate:
         end: What the template writes after a reply, up to and including that token.
 
     Raises:
-        InputError: The template is missing or cannot be used, for the reason that is named.
+        InputError: The template is missing or cannot be used, for the reason that is named. The
+            same from each method whose text the template changes.
     """
 
     def __init__(
@@ -54,35 +59,46 @@ class ChatTemplate:
         self._literal = literal
         self._settings = settings
         self._name = name
-        self._system = literal.hide(settings.system)
         if not tokenizer.chat_template:
             raise self._refusal("it has none")
-        self._check_roles()
+        # A blank system message is none.
+        self._system = literal.hide(settings.system) if settings.system.strip() else ""
+        self._check_system()
+        self._around_user = self._split(self._render(_user(_USER), prompt=True), _USER)
+        before, self._after = self._split(self._render(_turn(_USER, _REPLY)), _REPLY)
+        self._around_asked = self._split(before, _USER)
         self.end = self._find_end()
         self.end_id = literal.encode(self.end)[-1]
+        self._generation_prompt(_PROBE)
+        self.row_text(_PROBE, _PROBE)
         if settings.thinking and _THOUGHT_END not in tokenizer.get_chat_template():
             raise self._refusal(f"chat.thinking is set, and it knows no thought ({_THOUGHT_END})")
 
     def prompt_text(self, user: str) -> str:
-        """What a reply follows, rendered; text that looks like a control token is hidden in it.
+        """What an answer follows, rendered; text that looks like a control token is hidden in it.
 
-        With thinking off, it is what the template writes before a reply that has no thought. In
-        most templates that is the generation prompt; where that opens a thought, or leaves the
-        reply's header to the model, it is not.
+        It is the generation prompt. With thinking off, it is what the template writes before a
+        reply, where the generation prompt opens a thought or leaves the reply's header to the
+        model.
         """
-        return self._generation_prompt(user) if self._settings.thinking else self._opening(user)
+        if self._settings.thinking:
+            return self._generation_prompt(user)
+        return self._opening(user, self._before_reply(user))
 
     def prompt(self, user: str) -> list[int]:
-        """Ids of what a reply follows."""
+        """Ids of what an answer follows."""
         return self._literal.encode(self.prompt_text(user))
 
     def row_text(self, user: str, reply: str) -> str:
         """The conversation up to the token that ends the reply, as `prompt_text`."""
-        return self._before_reply(user) + self._literal.hide(reply) + self.end
+        return self._whole(user, reply, self._before_reply(user))
 
     def row(self, user: str, reply: str) -> ChatRow:
         """Ids of the conversation up to the token that ends the reply."""
-        text, context = self.row_text(user, reply), self._opening(user)
+        before = self._before_reply(user)
+        text, context = self._whole(user, reply, before), self._opening(user, before)
+        if not before.startswith(context):
+            context = before.rstrip(" ")
         ids, context_ids = self._literal.encode(text), self._literal.encode(context)
         if ids[: len(context_ids)] != context_ids:
             # The reply's first token would swallow the prompt's last: apart, as when sampled.
@@ -118,60 +134,90 @@ class ChatTemplate:
         return found.get(_THOUGHT_END)
 
     def _generation_prompt(self, user: str) -> str:
-        return self._render([*self._start(user)], add_generation_prompt=True)
-
-    def _opening(self, user: str) -> str:
-        """What stands before a reply, without spaces that belong to the reply's first token."""
-        before, prompt = self._before_reply(user), self._generation_prompt(user)
-        rest = before.removeprefix(prompt)
-        if before.startswith(prompt) and not rest.strip(" "):
-            return prompt
-        return before.rstrip(" ")
+        said = self._literal.hide(user)
+        text = self._render(_user(said), prompt=True)
+        self._check_said("the user", said, text, self._around_user)
+        return text
 
     def _before_reply(self, user: str) -> str:
-        reply = _REPLY
-        while reply in user or reply in self._settings.system:
-            reply += "q"
-        text = self._render([*self._start(user), _message("assistant", reply)])
-        before, found, _ = text.rpartition(reply)
-        hidden = self._literal.hide(user).strip()
-        if not found or hidden not in before:
-            raise self._refusal("it leaves out or changes what a user or the assistant says")
+        said = self._literal.hide(user)
+        before, _ = self._split(self._render(_turn(said, _REPLY)), _REPLY)
+        self._check_said("the user", said, before, self._around_asked)
         return before
 
-    def _start(self, user: str) -> list[dict[str, str]]:
-        asked = _message("user", self._literal.hide(user))
-        return [_message("system", self._system), asked] if self._system else [asked]
+    def _whole(self, user: str, reply: str, before: str) -> str:
+        said = self._literal.hide(reply)
+        text = self._render(_turn(self._literal.hide(user), said))
+        self._check_said("the assistant", said, text, (before, self._after))
+        return text[: len(text) - len(self._after)] + self.end
 
-    def _check_roles(self) -> None:
-        if self._system.strip() and self._system.strip() not in self._before_reply(_USER):
+    def _opening(self, user: str, before: str) -> str:
+        """What an answer without a thought follows; the template writes `before` before a reply."""
+        prompt = self._generation_prompt(user)
+        if before.startswith(prompt):
+            # Spaces belong to the reply's first token.
+            header = before.removeprefix(prompt).strip(" ")
+            return before.rstrip(" ") if header else prompt
+        tag = _LAST_TAG.search(prompt)
+        opens_thought = (
+            tag
+            and before.startswith(prompt[: tag.start()])
+            and not before.startswith(prompt.rstrip())
+        )
+        return before.rstrip(" ") if opens_thought else prompt
+
+    def _check_system(self) -> None:
+        if not self._system:
+            return
+        said, self._system = self._system, _SYSTEM
+        marked = self._render(_turn(_USER, _REPLY))
+        self._system = said
+        if _SYSTEM not in marked:
             raise self._refusal("chat.system is set, and it leaves the system message out")
-        self._before_reply(_USER)
+        around = self._split(marked, _SYSTEM)
+        self._check_said("the system message", said, self._render(_turn(_USER, _REPLY)), around)
 
     def _find_end(self) -> str:
-        """What follows a reply that ends a conversation; else, what comes before the next turn."""
-        start = [*self._start(_USER), _message("assistant", _REPLY)]
-        for rest in ([], [_message("user", _NEXT)]):
-            _, _, after = self._render([*start, *rest]).rpartition(_REPLY)
-            before_next = after.partition(_NEXT)[0]
-            if (end := self._literal.first_end(before_next)) is not None:
-                return before_next[:end]
+        for after in self._after_replies():
+            if (end := self._literal.first_end(after)) is not None:
+                return after[:end]
         raise self._refusal("it writes no token after a reply, so that nothing would end an answer")
 
-    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
-        date = datetime.fromisoformat(self._settings.date)
+    def _after_replies(self) -> Iterator[str]:
+        """What follows a reply that ends a conversation; then, what comes before the next turn."""
+        asked = self._render(_user(_USER))
+        # A template that always writes a generation prompt writes it after the last reply, too.
+        always = asked == self._render(_user(_USER), prompt=True)
+        if not (always and asked.endswith(self._after)):
+            yield self._after
+        text = self._render([*_turn(_USER, _REPLY), *_user(_NEXT)])
+        yield self._split(text, _REPLY)[1].partition(_NEXT)[0]
+
+    def _split(self, text: str, marker: str) -> tuple[str, str]:
+        """What stands before and after a marker."""
+        before, found, after = text.rpartition(marker)
+        if not found:
+            raise self._refusal("it leaves out or changes what a user or the assistant says")
+        return before, after
+
+    def _check_said(self, who: str, said: str, text: str, around: tuple[str, str]) -> None:
+        """Passes if a rendered text has, in its place, what was said, trimmed at most."""
+        before, after = around
+        found = text.removeprefix(before).removesuffix(after)
+        if f"{before}{found}{after}" == text and found.strip() == said.strip():
+            return
+        old, new = said.lstrip(), found.lstrip()
+        pairs = enumerate(zip_longest(old, new))
+        at = next((i for i, (a, b) in pairs if a != b), 0)
+        old, new = (self._literal.reveal(text[at : at + 9]) for text in (old, new))
+        raise self._refusal(f"it changes what {who} says: {old!r} becomes {new!r}")
+
+    def _render(self, messages: Sequence[Message], prompt: bool = False) -> str:
+        if self._system:
+            messages = [message("system", self._system), *messages]
         try:
-            return self._tokenizer.apply_chat_template(
-                messages,
-                add_generation_prompt=add_generation_prompt,
-                tokenize=False,
-                # Qwen3 and SmolLM3 know the first name, Granite and DeepSeek the second.
-                enable_thinking=self._settings.thinking,
-                thinking=self._settings.thinking,
-                strftime_now=date.strftime,
-                date_string=date.strftime("%d %b %Y"),
-            )
-        except _TEMPLATE_FAILURES as error:
+            return render(self._tokenizer, messages, self._settings, prompt)
+        except TEMPLATE_FAILURES as error:
             raise self._refusal(f"it fails ({type(error).__name__}: {error})") from error
 
     def _refusal(self, reason: str) -> InputError:
@@ -181,5 +227,9 @@ class ChatTemplate:
         )
 
 
-def _message(role: str, text: str) -> dict[str, str]:
-    return {"role": role, "content": text}
+def _user(text: str) -> list[Message]:
+    return [message("user", text)]
+
+
+def _turn(user: str, reply: str) -> list[Message]:
+    return [message("user", user), message("assistant", reply)]

@@ -16,6 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from seal_core.errors import InputError
+from seal_core.models.rendering import samples
 
 _HIDDEN = "\ufdd0{}\ufdd1"
 _ALIAS = "\ufdd2{}\ufdd3"
@@ -30,7 +31,7 @@ class LiteralEncoder:
     """A tokenizer that tells a template's control tokens from text that looks like them.
 
     Control tokens are the special ones, and those added ones in brackets that the chat template
-    writes (`<think>` of Qwen3 is one, `<table>` of Gemma is not).
+    writes, at once or from pieces (`<think>` of Qwen3 is one, `<table>` of Gemma is not).
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -114,17 +115,30 @@ class LiteralEncoder:
 
 
 def _control_tokens(tokenizer: Any) -> dict[str, int]:
-    template = tokenizer.chat_template or ""
-    source = template if isinstance(template, str) else "".join(template.values())
+    added = {token.content: token_id for token_id, token in tokenizer.added_tokens_decoder.items()}
+    plain = {
+        token.content for token in tokenizer.added_tokens_decoder.values() if not token.special
+    }
+    written = _written(tokenizer) if any(map(_BRACKETS.fullmatch, plain)) else ""
     found = {
-        token.content: token_id
-        for token_id, token in tokenizer.added_tokens_decoder.items()
-        if token.special or (_BRACKETS.fullmatch(token.content) and token.content in source)
+        name: token_id
+        for name, token_id in added.items()
+        if name not in plain or (_BRACKETS.fullmatch(name) and name in written)
     }
     for name in tokenizer.all_special_tokens:
         found.setdefault(name, tokenizer.convert_tokens_to_ids(name))
     # A lone character, as the `!` that pads CLIP, is text wherever it stands in text.
     return {name: token_id for name, token_id in found.items() if len(name) > 1}
+
+
+def _written(tokenizer: Any) -> str:
+    """All that a chat template may write: its source has the tokens of calls and tools, and what
+    it renders has those that it puts together, as `'<|' + role + '|>'`."""
+    template = tokenizer.chat_template
+    if not template:
+        return ""
+    source = template if isinstance(template, str) else "".join(template.values())
+    return source + samples(tokenizer)
 
 
 def _renamed(plain: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any]:
