@@ -15,15 +15,20 @@ from seal_core.config import EMBEDDED, Config
 from seal_core.domains.base import Domain, PromptText
 from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.errors import InputError
+from seal_core.fingerprint import digest
 from seal_core.minilm import weights_path
-from seal_core.models.model_files import check_model_folder, model_place
+from seal_core.models.model_files import model_digest, model_place
 from seal_core.types import Problem, Question, TrainRow
 from storage.catalog import Catalog
 from storage.formats import visible
+from storage.store import Store
 from tasks.chatting import chat_settings
+from tasks.preflight import model_memory
+
+_ANY_LENGTH = 1 << 30
 
 
-def view_prompts(catalog: Catalog, found: dict[str, Any]) -> list[dict[str, Any]]:
+def view_prompts(store: Store, catalog: Catalog, found: dict[str, Any]) -> list[dict[str, Any]]:
     """Each prompt and row that a run makes of a problem or self-edit, as plain JSON types.
 
     Args:
@@ -32,18 +37,25 @@ def view_prompts(catalog: Catalog, found: dict[str, Any]) -> list[dict[str, Any]
     Returns:
         Items with `what`, `text`, `n_context` (leading tokens that are no target; of a prompt,
         all), `tokens` (`id`, `token`, and `control`: whether it is a special token or one of the
-        chat template) and `ends` (the tokens that end what follows a prompt).
+        chat template), `ends` (the tokens that end what follows a prompt) and `note` (that it is
+        cut, or too long; mostly None).
 
     Raises:
-        InputError: Nothing is prompted with it, its run was imported, or the tokenizer or chat
-            template of its model cannot be used.
+        InputError: Nothing is prompted with it, its run was imported, its model is another one
+            now, or the tokenizer or chat template of that cannot be used.
     """
     if found["kind"] == "adapter":
         raise InputError("--prompt shows a problem or an edit: an adapter is prompted with neither")
     run = str(found["problem"]["run"])
-    config = _config(catalog, run)
+    recorded = json.loads(
+        catalog.fetch("SELECT config_json FROM runs WHERE run = $run", run=run)[0][0]
+    )
+    config = _config(run, recorded)
+    named = config.model.path
+    path = str(weights_path()) if named == EMBEDDED else model_place(named)
+    _check_model(store, run, path, recorded)
     problem, domain = _problem(catalog, found["problem"]), KnowledgeDomain.from_config(config)
-    viewer = _Viewer(config)
+    viewer = _Viewer(config, path)
     text = found["edit"]["text"] if found["kind"] == "edit" else ""
     views = [viewer.prompt(what, prompt) for what, prompt in _prompts(domain, problem)]
     rows = domain.train_rows(problem, text)
@@ -62,6 +74,8 @@ def print_prompts(views: Sequence[dict[str, Any]], console: Console) -> None:
             _print(console, f"trained: {_line(tokens[n_context:])}")
         if view["ends"]:
             _print(console, f"ends at: {_line(view['ends'])}")
+        if view["note"]:
+            _print(console, view["note"])
 
 
 def _print(console: Console, text: str) -> None:
@@ -87,10 +101,7 @@ def _prompts(domain: Domain, problem: Problem) -> Iterator[tuple[str, PromptText
 class _Viewer:
     """Encodes as the run's engines do."""
 
-    def __init__(self, config: Config) -> None:
-        named = config.model.path
-        path = str(weights_path()) if named == EMBEDDED else model_place(named)
-        check_model_folder(path)
+    def __init__(self, config: Config, path: str) -> None:
         # It imports torch, which no other command of this kind needs.
         module = importlib.import_module("seal_core.models.tokenizers")
         self._tokens = importlib.import_module("seal_core.models.tokens")
@@ -98,6 +109,8 @@ class _Viewer:
         self._codec = module.load_codec(path, revision, chat_settings(config))
         tokenizer = self._codec.tokenizer
         self._eos_id, self._stop_ids = module.saved_end_tokens(tokenizer, path, revision)
+        self._context = module.saved_context(path, revision)
+        self._row_limit = min(config.finetune.max_length, self._context or _ANY_LENGTH)
 
     def prompt(self, what: str, prompt: PromptText) -> dict[str, Any]:
         codec = self._codec
@@ -106,19 +119,32 @@ class _Viewer:
         if prompt.chat:
             text = codec.literal.reveal(codec.chat.prompt_text(text))
         ends = codec.ends(self._stop_ids, prompt.chat)
-        return self._view(what, text, ids, len(ids), ends)
+        note = None
+        if self._context is not None and len(ids) >= self._context:
+            note = f"too long: the model's context is {self._context} tokens"
+        return self._view(what, text, ids, len(ids), ends, note)
 
     def row(self, what: str, row: TrainRow) -> dict[str, Any]:
-        codec = self._codec
-        # Longer than any row: what `max_length` cuts is shown too.
-        encoded = self._tokens.encode_row(codec, row, self._eos_id, 1 << 30)
+        codec, limit = self._codec, self._row_limit
+        whole = self._tokens.encode_row(codec, row, self._eos_id, _ANY_LENGTH)
         text = row.prompt + row.text
         if row.chat:
             text = codec.literal.reveal(codec.chat.row_text(row.prompt, row.text))
-        return self._view(what, text, encoded.ids, encoded.n_context, ())
+        note = None
+        if len(whole.ids) > limit:
+            note = f"cut: {limit} of {len(whole.ids)} tokens are left"
+            if whole.n_context >= limit:
+                note += ", none of them to train on, so that the row is left out"
+        return self._view(what, text, whole.ids[:limit], min(whole.n_context, limit), (), note)
 
     def _view(
-        self, what: str, text: str, ids: Sequence[int], n_context: int, ends: Sequence[int]
+        self,
+        what: str,
+        text: str,
+        ids: Sequence[int],
+        n_context: int,
+        ends: Sequence[int],
+        note: str | None,
     ) -> dict[str, Any]:
         return {
             "what": what,
@@ -126,6 +152,7 @@ class _Viewer:
             "n_context": n_context,
             "tokens": self._named(ids),
             "ends": self._named(ends),
+            "note": note,
         }
 
     def _named(self, ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -137,10 +164,7 @@ class _Viewer:
         ]
 
 
-def _config(catalog: Catalog, run: str) -> Config:
-    recorded = json.loads(
-        catalog.fetch("SELECT config_json FROM runs WHERE run = $run", run=run)[0][0]
-    )
+def _config(run: str, recorded: dict[str, Any]) -> Config:
     if "import" in recorded:
         raise InputError(f"run {run!r} was imported: its prompts are not known")
     try:
@@ -151,6 +175,18 @@ def _config(catalog: Catalog, run: str) -> Config:
         raise InputError(
             f"run {run!r} is of another version, whose settings are not known here: {error}"
         ) from error
+
+
+def _check_model(store: Store, run: str, path: str, recorded: dict[str, Any]) -> None:
+    """Passes if a run's model is still the one that it was registered with."""
+    contents, model = recorded.get("contents", {}), recorded["model"]
+    precision = contents.get("precision", model["dtype"])
+    now = digest([model_digest(path, model["revision"], model_memory(store)), precision])
+    if contents.get("model", now) != now:
+        raise InputError(
+            f"{path} is not the model of run {run!r} any more, so that its tokens may be others: "
+            "put the run's model back there"
+        )
 
 
 def _problem(catalog: Catalog, row: dict[str, Any]) -> Problem:

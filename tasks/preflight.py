@@ -93,5 +93,10 @@ def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]
 
 def files_digest(checked: Preflight, store: Store, rehash: bool = False) -> str:
     """Of the model's files, from the store's memory of them unless `rehash`."""
-    known = store.state_root / "_state" / "models.json"
-    return model_digest(checked.model_path, checked.config.model.revision, known, rehash)
+    revision = checked.config.model.revision
+    return model_digest(checked.model_path, revision, model_memory(store), rehash)
+
+
+def model_memory(store: Store) -> Path:
+    """Where a store remembers digests of models' files."""
+    return store.state_root / "_state" / "models.json"

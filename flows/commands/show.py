@@ -33,7 +33,7 @@ def show(
     with Catalog(opened) as catalog:
         explanation = explain(catalog, item, run)
         if prompt:
-            views = view_prompts(catalog, explanation)
+            views = view_prompts(opened, catalog, explanation)
             if as_json:
                 typer.echo(json.dumps(views, indent=2, ensure_ascii=False))
             else:

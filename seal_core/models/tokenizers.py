@@ -56,6 +56,15 @@ def vocabulary_size(path: str, revision: str | None) -> int:
     return _config(path, revision).get_text_config().vocab_size
 
 
+def saved_context(path: str, revision: str | None) -> int | None:
+    """As `longest_row`, of a model whose weights are not loaded.
+
+    Raises:
+        InputError: The config cannot be loaded.
+    """
+    return longest_row(_config(path, revision).get_text_config())
+
+
 def right_below(path: str, revision: str | None) -> int | None:
     """Longest row of a model that is right for shorter ones only; None for others.
 
