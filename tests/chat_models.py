@@ -8,6 +8,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from tests.chat_families import FAMILIES
+
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -89,6 +91,7 @@ CONTROL = {
         (),
     ),
     "open_end": (OPEN_END, ("<|user|>", "<|assistant|>"), ()),
+    **{kind: (one.template, one.special, one.added) for kind, one in FAMILIES.items()},
 }
 """Template, special tokens and other added tokens of each kind, besides the ends of text."""
 
@@ -101,6 +104,7 @@ END = {
     "thinker": "</s>",
     "channels": "<|return|>",
     "open_end": "<|user|>",
+    **{kind: one.end for kind, one in FAMILIES.items()},
 }
 
 

@@ -155,8 +155,8 @@ class ChatTemplate:
         """What an answer without a thought follows; the template writes `before` before a reply."""
         prompt = self._generation_prompt(user)
         if before.startswith(prompt):
-            # Spaces belong to the reply's first token.
-            header = before.removeprefix(prompt).strip(" ")
+            # Space alone is no header, and may belong to the reply's first token.
+            header = before.removeprefix(prompt).strip()
             return before.rstrip(" ") if header else prompt
         tag = _LAST_TAG.search(prompt)
         opens_thought = (

@@ -23,6 +23,11 @@ CUSTOM_PROMPT = {
     "channels": "<|start|>system<|message|>Date: 2024-07-26<|end|><|start|>user<|message|>Q<|end|>"
     "<|start|>assistant<|channel|>final<|message|>",
 }
+CUSTOM_CONTEXT = {
+    "closed": "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n",
+    "break": "<|user|>Q</s><|assistant|>",
+}
+"""What stands before the reply of a row, where the generation prompt has more."""
 
 
 def said(role: str, content: str) -> dict[str, str]:
@@ -51,9 +56,11 @@ def test_ordinary_text_gives_the_tokens_of_the_library(kind: str, backend: str) 
         assert prompt == library(tokenizer, asked, add_generation_prompt=True)
     row = encode_row(codec, TrainRow(REPLY, QUESTION, chat=True), tokenizer.eos_token_id, 1000)
     whole = library(tokenizer, asked, said("assistant", REPLY))
-    if kind == "open_end":  # Its reply ends with the next turn.
+    if END[kind] == "<|user|>":  # The reply ends with the next turn.
         whole = library(tokenizer, asked, said("assistant", REPLY), said("user", ""))
     assert list(row.ids) == whole[: len(row.ids)]
+    if kind in CUSTOM_CONTEXT:
+        prompt = codec.literal.encode(CUSTOM_CONTEXT[kind].replace("Q", QUESTION))
     assert list(row.ids[: row.n_context]) == prompt
 
 
@@ -174,6 +181,19 @@ REFUSED = {
         "{% for m in messages if m.role == 'user' %}{{ m.content }}</s>{% endfor %}",
         {},
         "leaves out or changes",
+    ),
+    "escaped": (CHATML.replace("m.content", "m.content | e"), {}, "becomes '&#39;s &l'"),
+    "reply escaped": (
+        CHATML.replace("m.content", "(m.content | e if m.role == 'assistant' else m.content)"),
+        {},
+        "it changes what the assistant says",
+    ),
+    "quoted": (CHATML.replace("m.content", "m.content | tojson"), {}, "changes"),
+    "inner space": (CHATML.replace("m.content", "m.content.split() | join(' ')"), {}, "changes"),
+    "system changed": (
+        CHATML.replace("m.content", "m.content | replace('e', 'x')"),
+        {"system": "Be brief."},
+        "it changes what the system message says: 'e brief.' becomes 'x brixf.'",
     ),
     "user changed": (
         "{% for m in messages %}{{ m.content | upper if m.role == 'user' else m.content }}</s>"

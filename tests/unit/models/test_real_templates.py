@@ -40,7 +40,6 @@ ENDS = {
 }
 OPENINGS = {
     "deepseek_r1_distill": "<｜User｜>Q<｜Assistant｜>",
-    "glm4moe": "Q/nothink<|assistant|>\n<think></think>\n",
     "gptoss": "<|start|>assistant<|channel|>final<|message|>",
 }
 """How a prompt ends where the generation prompt leaves a thought or a header to the model."""
