@@ -131,6 +131,11 @@ def test_what_a_chat_template_is_told_is_identity_where_there_are_chats(values):
         Config.model_validate({"chat": values})
 
 
+def test_a_blank_system_message_is_none():
+    config = Config.model_validate({"chat": {"system": " \n"}})
+    assert config.chat.system == "" and config.identity() == Config().identity()
+
+
 def test_a_date_may_be_written_without_quotes():
     values = tomllib.loads("[rows]\nvariant = 'instruct'\n[chat]\ndate = 2025-01-31")
     assert Config.model_validate(values).chat.date == "2025-01-31"

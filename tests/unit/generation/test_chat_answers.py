@@ -31,6 +31,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
+def open_ended(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model whose reply is ended by the next turn, and whose header lacks a line break."""
+    return save_chat_model(tmp_path_factory.mktemp("open_ended"), "glm4")
+
+
+@pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model that lacks the last token of its tokenizer, which ends a turn."""
     return save_chat_model(tmp_path_factory.mktemp("narrow"), "chatml", spare=-1)
@@ -46,22 +52,30 @@ def test_a_model_trained_on_replies_answers_with_them_and_stops(
     assert_learnt([trained.path], model)
 
 
+def test_so_does_one_whose_turns_end_with_the_next(open_ended: str, tmp_path: Path) -> None:
+    job = TrainJob("learnt", ROWS, SETTINGS, seed=1)
+    (trained,) = BatchedTrainer(load_model(open_ended)).train([job], tmp_path)
+    assert trained.error is None and trained.path is not None
+    assert_learnt([trained.path], open_ended, "\n")
+
+
 def test_so_does_a_policy_that_was_updated_on_replies(model: str, tmp_path: Path) -> None:
     trained = update_policy(load_model(model), ROWS, SETTINGS, 1, tmp_path / "policy")
     assert trained.error is None and trained.path is not None
     assert_learnt([trained.path], model)
 
 
-def assert_learnt(adapters: list[str], model: str) -> None:
+def assert_learnt(adapters: list[str], model: str, header: str = "") -> None:
     requests = [
         GenerateRequest(row.text, row.prompt, tuple(adapters), max_tokens=60, chat=True)
         for row in ROWS
     ]
     loaded = load_model(model)
-    n_tokens = [len(loaded.codec.literal.encode_text(row.text)) + 1 for row in ROWS]
+    texts = [header + row.text for row in ROWS]
+    n_tokens = [len(loaded.codec.literal.encode_text(text)) + 1 for text in texts]
     for generator in GENERATORS:
         found = generator(load_model(model)).generate(requests)
-        assert [one.text for one in found] == [row.text for row in ROWS]
+        assert [one.text for one in found] == texts
         assert [one.finish_reason for one in found] == ["stop", "stop"]
         assert [one.n_tokens for one in found] == n_tokens  # The turn's end, and nothing after it.
 

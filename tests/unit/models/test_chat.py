@@ -101,6 +101,52 @@ def test_text_that_looks_like_a_control_token_stays_text(kind: str, backend: str
         assert shown == text
 
 
+ODD = '\n It\'s <b>1</b> &amp; "2"  \t\n\n漢字 🙂 {{ x }} e\u0301 <|no token|> \n '
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_text_too_is_trained_as_the_library_renders_it(kind: str, thinking: bool) -> None:
+    tokenizer = chat_tokenizer(kind)
+    if thinking and "</think>" not in tokenizer.chat_template:
+        return
+    chat = Codec(tokenizer, chat=ChatSettings(thinking=thinking)).chat
+    asked, options = said("user", ODD), {"enable_thinking": thinking, "thinking": thinking}
+    # A line break that would join the prompt's is kept apart, as it is sampled.
+    row, reply = chat.row(ODD, ODD.lstrip()), said("assistant", ODD.lstrip())
+    turns = [asked, reply]
+    if END[kind] == "<|user|>":
+        turns.append(said("user", ""))
+    assert row.ids == library(tokenizer, *turns, **options)[: len(row.ids)]
+    assert row.ids[-1] == tokenizer.convert_tokens_to_ids(END[kind])
+    if thinking or kind not in CUSTOM_PROMPT:
+        prompt = library(tokenizer, asked, add_generation_prompt=True, **options)
+        assert chat.prompt(ODD) == prompt
+
+
+@pytest.mark.parametrize("kind", ["phi3", "pieces"])
+def test_control_tokens_that_a_template_puts_together_are_known(kind: str) -> None:
+    tokenizer = chat_tokenizer(kind)
+    tokenizer.add_tokens(["<table>", "<|other|>"])
+    _, _, added = CONTROL[kind]
+    assert set(Codec(tokenizer).literal.ids) == {"<s>", "</s>", "<unk>", *added}
+
+
+def test_a_text_that_the_template_changes_is_refused_and_no_other() -> None:
+    tokenizer = chat_tokenizer("chatml")
+    tokenizer.chat_template = CHATML.replace("m.content", "m.content.split('</think>')[-1]")
+    chat = Codec(tokenizer, "acme-7b").chat
+    assert tokenizer.decode(chat.row("Q", "A").ids).endswith("A<|im_end|>")
+    with pytest.raises(InputError, match=r"acme-7b .* the assistant says: '<think>Hm' becomes 'A'"):
+        chat.row("Q", "<think>Hm</think> A")
+    with pytest.raises(InputError, match=r"the user says: 'a</think>' becomes 'b'"):
+        chat.prompt("a</think>b")
+    # It is no text to the template where it is a token, which text cannot be.
+    tokenizer.add_tokens(["</think>"])
+    row = Codec(tokenizer).chat.row("Q", "Hm</think> A")
+    assert tokenizer.decode(row.ids).endswith("Hm</think> A<|im_end|>")
+
+
 @pytest.mark.parametrize("thinking", [False, True])
 def test_a_thinking_switch_is_off_unless_the_config_turns_it_on(thinking: bool) -> None:
     codec = Codec(chat_tokenizer("switch"), chat=ChatSettings(thinking=thinking))
@@ -161,6 +207,14 @@ def test_a_system_message_is_sent_where_the_template_has_a_place_for_it() -> Non
     shown = codec.literal.reveal(codec.chat.prompt_text("Q"))
     assert shown.startswith("<|im_start|>system\nBe brief </s>.<|im_end|>\n<|im_start|>user\nQ")
     assert codec.literal.ids["</s>"] not in codec.chat.prompt("Q")
+
+
+def test_a_blank_system_message_is_none() -> None:
+    for kind in ("strict", "qwen"):  # The first refuses any, the second has one of its own.
+        blank, none = (
+            Codec(chat_tokenizer(kind), chat=ChatSettings(system=text)) for text in (" \n", "")
+        )
+        assert blank.chat.prompt("Q") == none.chat.prompt("Q")
 
 
 REFUSED = {
