@@ -29,7 +29,7 @@ class ChatSettings:
     Attributes:
         thinking: Let the model think before it replies, where its template can.
         date: What a template that writes today's date writes, `YYYY-MM-DD`.
-        system: Text of the system message; empty for none.
+        system: Text of the system message; blank for none.
     """
 
     thinking: bool = False

@@ -27,7 +27,7 @@ def show(
     """Shows text, training rows, answers before and after, reward, kept or not and why.
 
     With --prompt, of a problem or an edit: the prompts and rows that its run makes of it, in the
-    tokens of its model, whose weights are not needed.
+    tokens of its model, whose weights are not loaded.
     """
     opened = Store.open(store, create=False)
     with Catalog(opened) as catalog:

@@ -1,7 +1,8 @@
 """Chat models as typed: a run with `rows.variant = "instruct"`, and what its model reads.
 
 1. A whole run on a chat model whose turns and texts end at different tokens.
-2. `seal show PROBLEM --prompt` shows every prompt and row in the model's tokens.
+2. `seal show PROBLEM --prompt` shows every prompt and row in the model's tokens, and refuses if the
+   model is another one by now.
 3. A template that cannot be used ends in one line before anything is written.
 4. Another date or thinking is another run, and what it concerns is done again.
 """
@@ -71,6 +72,19 @@ def test_what_the_model_reads_can_be_seen(folder: Path) -> None:
         seal("sql", "SELECT adapter_id FROM adapters LIMIT 1", "--format", "json", cwd=folder)
     )
     seal("show", adapter["adapter_id"], "--prompt", cwd=folder, code=2)
+
+
+def test_another_model_than_the_runs_is_not_shown(folder: Path) -> None:
+    """2"""
+    sql = "SELECT problem_id FROM problems LIMIT 1"
+    (problem,) = json.loads(seal("sql", sql, "--format", "json", cwd=folder))
+    command = ["show", problem["problem_id"], "--prompt"]
+    file = folder / "model" / "tokenizer_config.json"
+    saved = file.read_bytes()
+    file.write_bytes(saved + b"\n")
+    seal(*command, cwd=folder, code=2)
+    file.write_bytes(saved)
+    seal(*command, cwd=folder)
 
 
 def test_a_template_that_cannot_be_used_is_refused_before_any_work(tmp_path: Path) -> None:
