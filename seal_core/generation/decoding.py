@@ -71,7 +71,12 @@ def decode(
         [row.request for row in rows], [row.limit for row in rows], device=loaded.device
     )
     start = prefill(loaded, bank, [row.prompt for row in rows])
-    cache, logits, positions = start.cache, start.logits, start.lengths[:, None]
+    cache, logits = start.cache, start.logits
+    # A finished row stays at the last place that it may have: some models have no later one, and
+    # others turn all rows by the batch's largest.
+    limits = torch.tensor([row.limit for row in rows], device=loaded.device)
+    first = start.lengths[:, None]
+    last = first + limits[:, None] - 2
     n_steps = max(row.limit for row in rows)
     mask = _mask_of_answers(loaded.model, start, n_steps)
     shrinks = can_drop_rows(cache)
@@ -88,11 +93,11 @@ def decode(
             kept = torch.tensor(going, device=loaded.device)
             sampler.keep(going)
             cache.batch_select_indices(kept)
-            tokens, positions = tokens[kept], positions[kept]
+            tokens, first, last = tokens[kept], first[kept], last[kept]
             mask = None if mask is None else mask[kept]
         seen = None if mask is None else mask[..., : start.width + step + 1]
+        positions = (first + step).minimum(last)
         logits = _next_logits(loaded.model, tokens[:, None], seen, positions, cache)
-        positions = positions + 1
 
 
 def _mask_of_answers(model: Any, start: Prefilled, n_steps: int) -> torch.Tensor | None:

@@ -53,16 +53,19 @@ class RoomyLayer(DynamicLayer):
         self._key_buffer = self._key_buffer[indices]
         self._value_buffer = self._value_buffer[indices]
 
-    def reserve(self, like: torch.Tensor, rows: int, length: int) -> None:
+    def reserve(self, keys: torch.Tensor, values: torch.Tensor, rows: int, length: int) -> None:
         """Becomes a layer of empty rows of that length, each to be filled by `place`.
 
         Args:
-            like: Keys or values with the heads, head size, dtype and device to expect.
+            keys: Any, with the heads, head size, dtype and device to expect.
+            values: The same; latent attention gives them other heads and another size.
         """
-        self.lazy_initialization(like, like)
-        # What is masked is multiplied by zero, which does not make it zero if it is NaN.
-        shape = (rows, like.shape[1], length + self._room, like.shape[3])
-        self._key_buffer, self._value_buffer = like.new_zeros(shape), like.new_zeros(shape)
+        self.lazy_initialization(keys, values)
+        self._key_buffer, self._value_buffer = (
+            # What is masked is multiplied by zero, which does not make it zero if it is NaN.
+            like.new_zeros(rows, like.shape[1], length + self._room, like.shape[3])
+            for like in (keys, values)
+        )
         self._hold(length)
 
     def place(self, rows: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
@@ -107,8 +110,8 @@ def joined(parts: Sequence[tuple[torch.Tensor, Any]], rows: int, length: int) ->
     """
     layers = []
     for i in range(len(parts[0][1].layers)):
-        layer = RoomyLayer()
-        layer.reserve(parts[0][1].layers[i].keys, rows, length)
+        layer, first = RoomyLayer(), parts[0][1].layers[i]
+        layer.reserve(first.keys, first.values, rows, length)
         for numbers, part in parts:
             layer.place(numbers, part.layers[i].keys, part.layers[i].values)
             part.layers[i] = None
