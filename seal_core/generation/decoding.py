@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from seal_core.engines import GenerateRequest
-from seal_core.generation.kv_cache import can_drop_rows, has_full_attention
+from seal_core.generation.kv_cache import can_drop_rows, drop_first, has_full_attention
 from seal_core.generation.lora_bank import LoraBank
 from seal_core.generation.prefill import Prefilled, prefill
 from seal_core.generation.sampling import Chooser, Sampler
@@ -66,38 +66,90 @@ def decode(
     Args:
         sampler: What chooses the tokens; None for what the rows' requests ask for.
     """
-    alive = list(rows)
     sampler = sampler or Sampler(
         [row.request for row in rows], [row.limit for row in rows], device=loaded.device
     )
-    start = prefill(loaded, bank, [row.prompt for row in rows])
-    cache, logits = start.cache, start.logits
-    # A finished row stays at the last place that it may have: some models have no later one, and
-    # others turn all rows by the batch's largest.
-    limits = torch.tensor([row.limit for row in rows], device=loaded.device)
-    first = start.lengths[:, None]
-    last = first + limits[:, None] - 2
-    n_steps = max(row.limit for row in rows)
-    mask = _mask_of_answers(loaded.model, start, n_steps)
-    shrinks = can_drop_rows(cache)
-    for step in range(n_steps):
-        tokens = sampler.choose(logits, step)
-        _append(alive, tokens, _logprobs(logits, tokens), finder)
-        going = [i for i, row in enumerate(alive) if not row.finish_reason]
+    batch = _Batch(loaded, bank, rows)
+    for step in range(max(row.limit for row in rows)):
+        tokens = sampler.choose(batch.logits, step)
+        _append(batch.rows, tokens, _logprobs(batch.logits, tokens), finder)
+        going = [i for i, row in enumerate(batch.rows) if not row.finish_reason]
         if not going:
             return
-        if shrinks and len(going) <= _SHRINK * len(alive):
+        if batch.should_drop(len(going)):
             going = bank.order(going)
             bank.keep(going)
-            alive = [alive[i] for i in going]
-            kept = torch.tensor(going, device=loaded.device)
             sampler.keep(going)
-            cache.batch_select_indices(kept)
-            tokens, first, last = tokens[kept], first[kept], last[kept]
-            mask = None if mask is None else mask[kept]
-        seen = None if mask is None else mask[..., : start.width + step + 1]
-        positions = (first + step).minimum(last)
-        logits = _next_logits(loaded.model, tokens[:, None], seen, positions, cache)
+            tokens = tokens[batch.keep(going)]
+        batch.read(tokens)
+
+
+class _Batch:
+    """The rows of a batch that were not dropped yet, and what the model holds of them.
+
+    No row of it, padding included, gets longer than the model's context, whatever the finished
+    ones go on to do: beyond it some models fail, and others change all rows of a batch.
+
+    Attributes:
+        logits: Of every row's next token, `[rows, vocabulary]`.
+    """
+
+    def __init__(self, loaded: LoadedModel, bank: LoraBank, rows: Sequence[DecodeRow]) -> None:
+        self._loaded, self._bank = loaded, bank
+        self.rows = list(rows)
+        self._start()
+
+    def _start(self) -> None:
+        start = prefill(self._loaded, self._bank, [row.prompt + row.ids for row in self.rows])
+        self.logits, self._cache, self._width = start.logits, start.cache, start.width
+        self._positions = start.lengths[:, None]
+        n_steps = max(row.limit - len(row.ids) for row in self.rows)
+        self._mask = _mask_of_answers(self._loaded.model, start, n_steps)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._width == self._loaded.context
+
+    def should_drop(self, n_going: int) -> bool:
+        """Whether the finished rows have to leave, or it pays that they do."""
+        pays = n_going <= _SHRINK * len(self.rows) and can_drop_rows(self._cache)
+        return pays or self._is_full
+
+    def keep(self, going: Sequence[int]) -> torch.Tensor:
+        """Drops all rows but these, and returns their numbers on the device."""
+        kept = torch.tensor(going, device=self._loaded.device)
+        self.rows = [self.rows[i] for i in going]
+        crops = has_full_attention(self._loaded.model)
+        if self._is_full and not crops:
+            self._cache = None  # Read anew, the rows have less padding.
+            return kept
+        self._cache.batch_select_indices(kept)
+        self._positions = self._positions[kept]
+        # The newest token is not in the cache yet.
+        longest = max(len(row.prompt) + len(row.ids) - 1 for row in self.rows)
+        spare = self._width - longest if crops else 0
+        if spare:
+            drop_first(self._cache, spare)
+        self._width -= spare
+        self._mask = None if self._mask is None else self._mask[kept][..., spare:]
+        return kept
+
+    def read(self, tokens: torch.Tensor) -> None:
+        """Reads every row's newest token."""
+        if self._cache is None:
+            self._start()
+            return
+        self._width += 1
+        output = self._loaded.model(
+            input_ids=tokens[:, None],
+            attention_mask=None if self._mask is None else self._mask[..., : self._width],
+            position_ids=self._positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self.logits = output.logits[:, -1]
+        self._positions = self._positions + 1
 
 
 def _mask_of_answers(model: Any, start: Prefilled, n_steps: int) -> torch.Tensor | None:
@@ -114,20 +166,6 @@ def _mask_of_answers(model: Any, start: Prefilled, n_steps: int) -> torch.Tensor
         return mask
     added = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device)
     return added.masked_fill_(mask == 0, -math.inf)[:, None, None]
-
-
-def _next_logits(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Any
-) -> torch.Tensor:
-    output = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return output.logits[:, -1]
 
 
 def _logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

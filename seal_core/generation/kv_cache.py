@@ -53,6 +53,14 @@ class RoomyLayer(DynamicLayer):
         self._key_buffer = self._key_buffer[indices]
         self._value_buffer = self._value_buffer[indices]
 
+    def drop_first(self, n: int) -> None:
+        """Drops the first tokens of all rows."""
+        self._key_buffer, self._value_buffer = (
+            self._key_buffer[:, :, n:],
+            self._value_buffer[:, :, n:],
+        )
+        self._hold(self._length - n)
+
     def reserve(self, keys: torch.Tensor, values: torch.Tensor, rows: int, length: int) -> None:
         """Becomes a layer of empty rows of that length, each to be filled by `place`.
 
@@ -99,6 +107,12 @@ def has_full_attention(model: Any) -> bool:
 def can_drop_rows(cache: Any) -> bool:
     """Whether finished rows can leave the cache; recurrent states of the library cannot."""
     return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
+
+
+def drop_first(cache: Any, n: int) -> None:
+    """Drops the first tokens of all rows, padding; the cache is one for full attention."""
+    for layer in cache.layers:
+        layer.drop_first(n)
 
 
 def joined(parts: Sequence[tuple[torch.Tensor, Any]], rows: int, length: int) -> Cache:

@@ -18,7 +18,7 @@ class StopFinder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._pieces: list[str] | None = None
+        self._pieces: dict[int, str] = {}
         self._enders: dict[str, frozenset[int] | None] = {}
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -57,7 +57,11 @@ class StopFinder:
         """
         if not character.isascii() or character == " ":
             return None
-        if self._pieces is None:
-            ids = [[token] for token in range(len(self._tokenizer))]
-            self._pieces = self._tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
-        return frozenset(i for i, piece in enumerate(self._pieces or ()) if character in piece)
+        if not self._pieces:
+            # Ids are not always 0, 1, 2 and so on: a vocabulary may have holes.
+            ids = sorted({*range(len(self._tokenizer)), *self._tokenizer.get_vocab().values()})
+            pieces = self._tokenizer.batch_decode(
+                [[token] for token in ids], clean_up_tokenization_spaces=False
+            )
+            self._pieces = dict(zip(ids, pieces, strict=True))
+        return frozenset(i for i, piece in self._pieces.items() if character in piece)

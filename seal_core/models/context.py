@@ -13,6 +13,13 @@ _RIGHT_BELOW = {
 }
 """By type, the name of a length that no row may reach; the probe's are too short to find it."""
 
+_LENGTHS = (
+    "original_max_position_embeddings",
+    "max_position_embeddings",
+    "max_seq_len",  # MPT
+    "max_target_positions",  # Whisper
+)
+
 
 def longest_row(config: Any) -> int | None:
     """The longest sequence whose answers do not depend on the rows beside it.
@@ -29,6 +36,5 @@ def longest_row(config: Any) -> int | None:
     ]
     if config.model_type in _RIGHT_BELOW:
         limits.append(getattr(config, _RIGHT_BELOW[config.model_type]) - 1)
-    limits.append(getattr(config, "original_max_position_embeddings", None))
-    limits.append(getattr(config, "max_position_embeddings", None))
+    limits.extend(getattr(config, name, None) for name in _LENGTHS)
     return min((limit for limit in limits if limit), default=None)
