@@ -97,6 +97,7 @@ class _Batch:
     def __init__(self, loaded: LoadedModel, bank: LoraBank, rows: Sequence[DecodeRow]) -> None:
         self._loaded, self._bank = loaded, bank
         self.rows = list(rows)
+        self._cache: Any = None
         self._start()
 
     def _start(self) -> None:

@@ -6,6 +6,7 @@ that copy costs more than the model. Here room is allocated ahead and grows by h
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,10 +92,12 @@ class RoomyLayer(DynamicLayer):
 
 def new_cache(model: Any, room: int = _ROOM) -> Cache:
     """A cache for one batch; the library's own for models with other than full attention."""
-    config = model.config.get_text_config()
     if has_full_attention(model):
-        return Cache(layers=[RoomyLayer(room) for _ in range(config.num_hidden_layers)])
-    return DynamicCache(config=config)
+        # One layer for each that turns up: a decoder of a pair may have another number of them
+        # than its config tells first.
+        layer: Any = functools.partial(RoomyLayer, room)
+        return Cache(layer_class_to_replicate=layer)
+    return DynamicCache(config=model.config.get_text_config())
 
 
 def has_full_attention(model: Any) -> bool:

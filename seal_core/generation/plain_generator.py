@@ -26,6 +26,7 @@ from seal_core.models.adapter_files import read_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import is_finite
+from seal_core.models.module_state import clearing_state
 
 
 class PlainGenerator:
@@ -112,13 +113,14 @@ def run_generate(
     own, model.generation_config = model.generation_config, config
     ids = torch.tensor([row.prompt], device=loaded.device)
     try:
-        model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            generation_config=config,
-            logits_processor=list(processors),
-            stopping_criteria=list(criteria),
-        )
+        with clearing_state(model):
+            model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=config,
+                logits_processor=list(processors),
+                stopping_criteria=list(criteria),
+            )
     finally:
         model.generation_config = own
 

@@ -1,11 +1,11 @@
-"""Models whose positions change for a whole batch are used up to where they do not."""
+"""Models are used up to where their positions end, or change for a whole batch."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from transformers import Phi3Config, Qwen2Config
+from transformers import MptConfig, Phi3Config, Qwen2Config, WhisperConfig
 
 from seal_core.models.context import longest_row
 from seal_core.models.tokenizers import right_below
@@ -35,3 +35,8 @@ def test_a_stretched_model_is_right_below_its_first_length(tmp_path) -> None:
 def test_other_models_have_all_of_their_context(tmp_path) -> None:
     assert right_below(saved(tmp_path), None) is None
     assert longest_row(Qwen2Config(max_position_embeddings=300)) == 300
+
+
+def test_the_length_is_known_by_any_of_its_names() -> None:
+    assert longest_row(MptConfig(max_seq_len=300)) == 300
+    assert longest_row(WhisperConfig(max_target_positions=300)) == 300

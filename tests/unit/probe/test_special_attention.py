@@ -1,4 +1,4 @@
-"""Attention that is more than attention: indexers, and queries scaled by their place."""
+"""Attention that is more than attention: indexers, latent keys, queries scaled by their place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    DeepseekV3Config,
     DeepseekV32Config,
     Llama4TextConfig,
     MiniMaxM3VLTextConfig,
@@ -19,6 +20,25 @@ from seal_core.probe.model_check import check_model
 from tests.unit.conftest import save_tokenizer
 
 CONFIGS = {
+    # The cache holds other sizes for keys than for values.
+    "latent": DeepseekV3Config(
+        vocab_size=257,
+        eos_token_id=256,
+        bos_token_id=256,
+        pad_token_id=256,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        first_k_dense_replace=2,
+        q_lora_rank=8,
+        kv_lora_rank=12,
+        qk_rope_head_dim=8,
+        qk_nope_head_dim=8,
+        v_head_dim=16,
+        initializer_range=0.3,
+    ),
     "indexer": DeepseekV32Config(
         vocab_size=257,
         eos_token_id=256,
@@ -104,6 +124,8 @@ def save(tmp_path):
     [
         ("indexer", ("ab", "a prompt longer than the indexer's choice", "middle one")),
         ("scaled", ("ab", "a prompt", "mid")),
+        # So unequal that they are read in parts.
+        ("latent", ("a", "ten tokens", "x" * 80, "y" * 90)),
     ],
 )
 def test_a_batch_answers_as_generate_does(save, kind, prompts) -> None:
