@@ -11,6 +11,7 @@ from transformers import (
     CamembertConfig,
     GPT2Config,
     Lfm2Config,
+    LlamaConfig,
     Mamba2Config,
     OPTConfig,
     Qwen2MoeConfig,
@@ -75,6 +76,14 @@ CONFIGS = {
         dropout=0.5,
         init_std=0.3,
         pad_token_id=256,
+        **ENDS,
+    ),
+    "untied": LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        initializer_range=0.3,
         **ENDS,
     ),
 }

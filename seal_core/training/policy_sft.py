@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from torch.nn import functional
 from transformers import PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -22,6 +23,7 @@ from seal_core.engines import LoraSettings, Progress, TrainedAdapter, TrainJob, 
 from seal_core.errors import InputError
 from seal_core.models.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
+from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers, is_finite
 from seal_core.models.tokens import EncodedRow
 from seal_core.training.checkpoints import set_checkpoints, train_adapters_only
@@ -30,6 +32,9 @@ from seal_core.training.training_plan import check_settings
 
 _SEED_LIMIT = 2**32
 """NumPy, which the library seeds too, takes no larger seed."""
+
+_NO_TARGET = -100
+"""The library's label of a token that carries no loss."""
 
 
 def update_policy(
@@ -111,7 +116,9 @@ def _fit(
         # The inner loop's model is without its own dropout: so is the policy's.
         set_checkpoints(loaded.model, loaded.device.type == "cuda")
         train_adapters_only(wrapped, dropouts)
-        trainer = SFTTrainer(
+        # TRL refuses an adapter on the head, which its loss would leave out: ours does not.
+        wrapped.get_output_embeddings = lambda: None
+        trainer = _Trainer(
             model=wrapped,
             args=_arguments(folder, loaded, settings, seed, one_by_one),
             train_dataset=_dataset(rows),
@@ -156,10 +163,43 @@ def _arguments(
         dataloader_pin_memory=on_gpu,
         logging_steps=1,
         logging_nan_inf_filter=False,
+        router_aux_loss_coef=0.0,  # The loss is the self-edit's alone: no balance of experts.
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
     )
+
+
+class _Trainer(SFTTrainer):
+    """Takes the loss from the model's own logits, as PEFT's users see them.
+
+    TRL multiplies the last hidden state by the head's bare weights instead: past an adapter on
+    the head, and past what some models compute before or after it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Of every model the loss is a mean over the step's tokens, in however many passes.
+        self.model_accepts_loss_kwargs = True
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The pass's share of the step's mean negative log-probability per target, nats."""
+        ids, labels = inputs["input_ids"], inputs["labels"]
+        mask = None if bool(inputs["attention_mask"].all()) else inputs["attention_mask"]
+        first = int((labels != _NO_TARGET).any(dim=0).nonzero()[0])
+        base = model.get_base_model()
+        logits = next_logits(base, ids, ids.shape[1] - first + 1, mask)[:, :-1]
+        targets = labels[:, first:]
+        total = functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=_NO_TARGET, reduction="sum"
+        )
+        return total / num_items_in_batch
 
 
 class _Recorder(TrainerCallback):

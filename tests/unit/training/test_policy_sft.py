@@ -10,11 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seal_core.engines import LoraSettings, ScoreRequest, TrainRow
+from seal_core.engines import LoraSettings, ScoreRequest, TrainJob, TrainRow
 from seal_core.errors import InputError
 from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import load_model
+from seal_core.training.peft_trainer import PeftTrainer
 from seal_core.training.policy_sft import update_policy
+from tests.families import save_family
+from tests.unit.training.test_batched_trainer import distance
 
 SETTINGS = LoraSettings(rank=4, alpha=8.0, lr=5e-3, epochs=3, batch_size=2)
 EXAMPLES = tuple(
@@ -94,6 +97,29 @@ def test_rows_run_alone_give_the_same_policy(model_path, tmp_path) -> None:
     assert results[0].n_steps == results[1].n_steps == 4
     assert results[1].first_loss == pytest.approx(results[0].first_loss, rel=1e-4)
     assert results[1].n_tokens == results[0].n_tokens
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [
+        ("experts", ("all-linear",)),  # Its config knows a loss that balances experts.
+        ("encoder", ("all-linear",)),  # Computes more than a product after its last layer.
+        ("dropout", ("all-linear",)),
+        ("untied", ("lm_head", "v_proj")),
+    ],
+)
+def test_the_update_is_that_of_a_plain_loop(tmp_path, kind, targets, one_by_one) -> None:
+    path = str(save_family(tmp_path / kind, kind))
+    settings = replace(SETTINGS, batch_size=3, lr=1e-2, targets=targets)
+    job = TrainJob("plain", EXAMPLES, settings, seed=3)
+    (plain,) = PeftTrainer(load_model(path)).train([job], tmp_path)
+    ours = update_policy(
+        load_model(path), EXAMPLES, settings, 3, tmp_path / "p", one_by_one=one_by_one
+    )
+    assert (ours.n_steps, ours.n_tokens) == (plain.n_steps, plain.n_tokens)
+    assert ours.final_loss == pytest.approx(plain.final_loss, rel=1e-4)
+    assert distance(ours, plain) <= 1e-4
 
 
 def test_a_broken_update_writes_nothing(model_path, tmp_path) -> None:
