@@ -23,6 +23,7 @@ from storage.store import Store
 from tasks.chatting import chat_settings
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.engines_used import engines_used, mixtures, tell_change
+from tasks.finetune import finetune_settings
 from tasks.preflight import Preflight, files_digest, run_identity
 from tasks.proving import ProvenGenerator
 from tasks.scratch import run_scratch
@@ -213,6 +214,7 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         max_batch_tokens=execution.max_batch_tokens,
         trainer=execution.trainer,
         targets=_targets(checked.config),
+        fill_rows=checked.config.finetune.published,
         chat=chat_settings(checked.config),
         model_digest=files_digest(checked, store),
         verdicts=str(verdict_folder(store.state_root)),
@@ -223,5 +225,5 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
 
 def _targets(config: Config) -> tuple[str, ...]:
     """All that the run's adapters are trained on."""
-    targets = {*config.finetune.targets, *config.update.targets}
-    return ("all-linear",) if "all-linear" in targets else tuple(sorted(targets))
+    finetune = finetune_settings(config.finetune)
+    return tuple(sorted({*finetune["targets"], *config.update.targets}))

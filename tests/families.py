@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
     CamembertConfig,
     GPT2Config,
     Lfm2Config,
     LlamaConfig,
     Mamba2Config,
+    OpenAIGPTConfig,
     OPTConfig,
     Qwen2MoeConfig,
 )
@@ -67,6 +69,16 @@ CONFIGS = {
         pad_token_id=1,
         **ENDS,
     ),
+    "bert": BertConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        is_decoder=True,
+        initializer_range=0.3,
+        pad_token_id=256,
+        **ENDS,
+    ),
     "dropout": OPTConfig(
         hidden_size=32,
         ffn_dim=48,
@@ -77,6 +89,9 @@ CONFIGS = {
         init_std=0.3,
         pad_token_id=256,
         **ENDS,
+    ),
+    "no checkpoints": OpenAIGPTConfig(
+        n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.3, **ENDS
     ),
     "untied": LlamaConfig(
         hidden_size=32,

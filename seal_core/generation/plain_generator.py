@@ -30,7 +30,7 @@ from seal_core.models.module_state import clearing_state
 
 
 class PlainGenerator:
-    """See `base.Generator`."""
+    """See `engines.Generator`."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded

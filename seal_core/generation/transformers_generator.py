@@ -30,7 +30,7 @@ _ADAPTER_BYTES = {"cpu": 1 << 30, "cuda": 16 << 30}
 
 
 class TransformersGenerator:
-    """The embedded Generator; see `base.Generator`.
+    """The embedded Generator; see `engines.Generator`.
 
     Args:
         max_batch_tokens: Rows times padded length of one batch; bounds memory, changes no

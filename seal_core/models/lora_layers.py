@@ -43,25 +43,27 @@ class LinearLayers:
         self._merged: tuple[object, ...] = ()
 
     def resolve(self, targets: Sequence[str]) -> list[str]:
-        """Sorted full names that the targets select, as PEFT selects them.
+        """Sorted full names that any of the targets selects, each as PEFT selects it.
 
         Raises:
             InputError: A target selects nothing.
         """
-        if tuple(targets) == (ALL_LINEAR,):
+        return sorted({name for target in targets for name in self._selected(target)})
+
+    def _selected(self, target: str) -> list[str]:
+        if target == ALL_LINEAR:
             chosen = (n for n, layer in self._layers.items() if layer is not self._head)
-            names = sorted(name for name in chosen if name not in self._barred)
+            names = [name for name in chosen if name not in self._barred]
             if not names:
                 raise InputError("this model has no linear layer that LoRA could target")
             return names
-        for target in targets:
-            if not any(_selects(target, name) for name in self._layers):
-                usual = {n.rpartition(".")[2] for n in self._layers if n not in self._barred}
-                raise InputError(
-                    f"target {target!r} names no linear layer of this model with weights of its "
-                    f"own: it has {', '.join(sorted(usual))}, or use {ALL_LINEAR!r}"
-                )
-        names = sorted(name for name in self._layers if any(_selects(t, name) for t in targets))
+        names = [name for name in self._layers if _selects(target, name)]
+        if not names:
+            usual = {n.rpartition(".")[2] for n in self._layers if n not in self._barred}
+            raise InputError(
+                f"target {target!r} names no linear layer of this model with weights of its "
+                f"own: it has {', '.join(sorted(usual))}, or use {ALL_LINEAR!r}"
+            )
         for name in names:
             if name in self._barred:
                 raise InputError(

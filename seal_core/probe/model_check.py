@@ -54,17 +54,20 @@ _FAILURES = (
 Tensors = Sequence[torch.Tensor]
 
 
-def check_model(loaded: LoadedModel, targets: Sequence[str] = ("all-linear",)) -> Verdict:
+def check_model(
+    loaded: LoadedModel, targets: Sequence[str] = ("all-linear",), fill: bool = False
+) -> Verdict:
     """Compares both ways of answering and the three of training with the plain libraries.
 
     Args:
         targets: What adapters will be trained on.
+        fill: Whether training rows will be filled up with padding.
 
     Raises:
         InputError: A target names no layer of the model.
     """
     modules = LinearLayers(loaded.model).resolve(targets)
-    check = _Check(loaded, modules)
+    check = _Check(loaded, modules, fill)
     try:
         return check.verdict()
     except _Refused as refusal:
@@ -76,7 +79,9 @@ def check_model(loaded: LoadedModel, targets: Sequence[str] = ("all-linear",)) -
     return Verdict("refused", "refused", reason, tuple(check.comparisons))
 
 
-def known_verdict(loaded: LoadedModel, targets: Sequence[str], files: VerdictFiles) -> Verdict:
+def known_verdict(
+    loaded: LoadedModel, targets: Sequence[str], files: VerdictFiles, fill: bool = False
+) -> Verdict:
     """The remembered verdict on the model where there is one, else a new one; recorded.
 
     Raises:
@@ -85,6 +90,7 @@ def known_verdict(loaded: LoadedModel, targets: Sequence[str], files: VerdictFil
     circumstances = {
         "model": files.model_digest,
         "targets": sorted(targets),
+        "filled rows": fill,
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "device": torch.cuda.get_device_name() if loaded.device.type == "cuda" else "cpu",
         "attention": str(loaded.model.config._attn_implementation),
@@ -95,7 +101,7 @@ def known_verdict(loaded: LoadedModel, targets: Sequence[str], files: VerdictFil
     remembers = bool(files.model_digest and files.folder)
     verdict = recall(Path(files.folder), circumstances) if remembers else None
     if verdict is None:
-        verdict = check_model(loaded, targets)
+        verdict = check_model(loaded, targets, fill)
         # On a CPU, memory that ran out has no error of its own.
         if remembers and not _lacked_memory(verdict):
             remember(Path(files.folder), loaded.name, circumstances, verdict)
@@ -116,8 +122,8 @@ class _Refused(Exception):
 class _Check:
     """The comparisons of one model, from the plainest to the fastest."""
 
-    def __init__(self, loaded: LoadedModel, modules: Sequence[str]) -> None:
-        self._loaded, self._modules = loaded, modules
+    def __init__(self, loaded: LoadedModel, modules: Sequence[str], fill: bool) -> None:
+        self._loaded, self._modules, self._fill = loaded, modules, fill
         self.comparisons: list[Comparison] = []
 
     def verdict(self) -> Verdict:
@@ -160,17 +166,24 @@ class _Check:
             raise _Refused("an adapter merged into its weights is another model than PEFT's")
 
     def _trainer(self) -> str:
-        loaded, modules = self._loaded, self._modules
-        expected = plain_gradients(loaded, modules)
+        loaded, modules, fill = self._loaded, self._modules, self._fill
+        expected = plain_gradients(loaded, modules, fill)
         if not all(bool(tensor.isfinite().all()) for tensor in expected):
             raise _Refused("PEFT's losses or gradients are not finite")
-        if self._packs() and self._holds(
-            "training, rows end to end", lambda: batched_gradients(loaded, modules, True), expected
+        # Rows that are filled up are never packed.
+        if (
+            not fill
+            and self._packs()
+            and self._holds(
+                "training, rows end to end",
+                lambda: batched_gradients(loaded, modules, True),
+                expected,
+            )
         ):
             return "packed"
         if self._holds(
             "training, rows in a rectangle",
-            lambda: batched_gradients(loaded, modules, False),
+            lambda: batched_gradients(loaded, modules, False, fill),
             expected,
         ):
             return "padded"

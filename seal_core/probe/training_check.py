@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import peft
 import torch
-from torch.nn import functional
 
+from seal_core.engines import LoraSettings
 from seal_core.models.loading import LoadedModel
-from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers
 from seal_core.models.tokens import EncodedRow
 from seal_core.probe.probe_rows import RANK, random_weights, some_tokens
 from seal_core.training.lora_slots import LoraSlots
+from seal_core.training.peft_trainer import backward, peft_model
 from seal_core.training.ticks import Share, TickRunner
 
-_LENGTHS = ((3, 11), (7,))
-"""Tokens of the rows of each adapter."""
+_ROWS = (((3, 1), (11, 4)), ((7, 3),))
+"""Tokens of the rows of each adapter, and how many of them are context."""
 
 
-def plain_gradients(loaded: LoadedModel, modules: Sequence[str]) -> list[torch.Tensor]:
-    """Each adapter's loss `[1]` and gradient `[width]`, with PEFT's layers, row by row."""
-    config = peft.LoraConfig(
-        r=RANK, lora_alpha=RANK, target_modules=list(modules), task_type="CAUSAL_LM"
-    )
+def plain_gradients(
+    loaded: LoadedModel, modules: Sequence[str], fill: bool = False
+) -> list[torch.Tensor]:
+    """Each adapter's loss `[1]` and gradient `[width]`, as `PeftTrainer` computes them.
+
+    Args:
+        fill: Fill the rows up with padding, as `pad_to_max_length` does.
+    """
     layers = LinearLayers(loaded.model)
-    weights = [random_weights(layers, modules, seed) for seed in range(len(_LENGTHS))]
-    wrapped: Any = peft.get_peft_model(loaded.model, config)
+    weights = [random_weights(layers, modules, seed) for seed in range(len(_ROWS))]
+    wrapped = peft_model(loaded.model, LoraSettings(rank=RANK, alpha=RANK), modules)
     wrapped.eval()
     try:
         found = []
-        for own, rows in zip(weights, _rows(loaded), strict=True):
+        for own, rows in zip(weights, _rows(loaded, fill), strict=True):
             parameters = []
             for name in sorted(modules):
                 layer = loaded.model.get_submodule(name)
@@ -41,32 +42,32 @@ def plain_gradients(loaded: LoadedModel, modules: Sequence[str]) -> list[torch.T
                     parameter.data.copy_(value)
                     parameter.grad = None
                 parameters += pair
-            loss = _loss(loaded, rows)
-            loss.backward()
+            loss = backward(loaded, rows)
             grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-            found += [loss.detach()[None], torch.cat([grad.flatten() for grad in grads])]
+            found += [_number(loss), torch.cat([grad.flatten() for grad in grads])]
         return found
     finally:
         wrapped.unload()
 
 
 def batched_gradients(
-    loaded: LoadedModel, modules: Sequence[str], pack: bool
+    loaded: LoadedModel, modules: Sequence[str], pack: bool, fill: bool = False
 ) -> list[torch.Tensor]:
     """The same from one tick over both adapters.
 
     Args:
-        pack: Lay the rows end to end; else in a rectangle. See `row_logits`.
+        pack: Pack the rows; else pad them. See `row_logits`.
+        fill: As in `plain_gradients`.
 
     Raises:
         Exception: of many kinds, from within models that cannot be run so.
     """
     layers = LinearLayers(loaded.model)
     precision = torch.promote_types(loaded.model.dtype, torch.float32)
-    slots = LoraSlots(loaded.model, modules, RANK, len(_LENGTHS), precision)
+    slots = LoraSlots(loaded.model, modules, RANK, len(_ROWS), precision)
     try:
         shares = []
-        for slot, rows in enumerate(_rows(loaded)):
+        for slot, rows in enumerate(_rows(loaded, fill)):
             slots.write(slot, random_weights(layers, modules, slot))
             n_targets = sum(row.n_targets for row in rows)
             generator = torch.Generator().manual_seed(0)
@@ -76,23 +77,23 @@ def batched_gradients(
         found = []
         for slot, loss in enumerate(losses):
             parts = [part.flatten() for pair in slots.gradients(slot).values() for part in pair]
-            found += [torch.tensor([loss], dtype=torch.float64), torch.cat(parts)]
+            found += [_number(loss), torch.cat(parts)]
         return found
     finally:
         slots.remove()
 
 
-def _rows(loaded: LoadedModel) -> list[list[EncodedRow]]:
-    return [
-        [EncodedRow(tuple(some_tokens(loaded, length, place)), 1) for length in lengths]
-        for place, lengths in enumerate(_LENGTHS)
-    ]
+def _rows(loaded: LoadedModel, fill: bool) -> list[list[EncodedRow]]:
+    found = []
+    for place, rows in enumerate(_ROWS):
+        tokens = [some_tokens(loaded, length, place) for length, _ in rows]
+        contexts = [min(own, len(ids) - 1) for ids, (_, own) in zip(tokens, rows, strict=True)]
+        found.append([EncodedRow(tuple(i), n) for i, n in zip(tokens, contexts, strict=True)])
+    if not fill:
+        return found
+    longest = max(len(row.ids) for rows in found for row in rows)
+    return [[row.padded(longest, loaded.pad_id) for row in rows] for rows in found]
 
 
-def _loss(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tensor:
-    total: Any = 0.0
-    for row in rows:
-        ids = torch.tensor([row.ids], device=loaded.device)
-        logits = next_logits(loaded.model, ids, ids.shape[1])[0, row.n_context - 1 : -1]
-        total = total + functional.cross_entropy(logits, ids[0, row.n_context :], reduction="sum")
-    return total / sum(row.n_targets for row in rows)
+def _number(value: float) -> torch.Tensor:
+    return torch.tensor([value], dtype=torch.float64)

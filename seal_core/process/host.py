@@ -101,15 +101,15 @@ class Engines:
         return end_id
 
     def generate(self, requests: Sequence[GenerateRequest], progress: Progress) -> list[Any]:
-        """See `base.Generator.generate`."""
+        """See `engines.Generator.generate`."""
         return self._open_generator().generate(requests, progress)
 
     def score(self, requests: Sequence[ScoreRequest], progress: Progress) -> list[Scored]:
-        """See `base.Generator.score`."""
+        """See `engines.Generator.score`."""
         return self._open_generator().score(requests, progress)
 
     def train(self, jobs: Sequence[TrainJob], out: str, progress: Progress) -> list[TrainedAdapter]:
-        """See `base.Trainer.train`."""
+        """See `engines.Trainer.train`."""
         if self._trainer is None:
             self._trainer = self._new_trainer()
         return self._trainer.train(jobs, Path(out), progress)
@@ -166,7 +166,7 @@ class Engines:
         if self._verdict is None:
             spec = self._spec
             files = VerdictFiles(spec.model_digest, spec.verdicts, spec.verdict_record)
-            self._verdict = known_verdict(loaded, spec.targets, files)
+            self._verdict = known_verdict(loaded, spec.targets, files, spec.fill_rows)
         return self._verdict
 
     def _load(self) -> LoadedModel:

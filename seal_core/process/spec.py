@@ -20,6 +20,7 @@ class EngineSpec:
         threads: CPU threads of the process.
         max_batch_tokens: Rows times padded length of one batch of answers; bounds memory.
         targets: What adapters are trained on; the model is tried with these.
+        fill_rows: Whether training rows are filled up with padding; the model is tried so.
         model_digest: Of the model's files; empty to try the model without remembering it.
         verdicts: Folder that remembers verdicts on models.
         verdict_record: File that says which verdict the run had.
@@ -38,6 +39,7 @@ class EngineSpec:
     trainer: str = "batched"
     memory_bytes: int | None = None
     targets: tuple[str, ...] = ("all-linear",)
+    fill_rows: bool = False
     model_digest: str = ""
     verdicts: str = ""
     verdict_record: str = ""

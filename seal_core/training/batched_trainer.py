@@ -1,7 +1,7 @@
 """Trains many LoRA adapters of one frozen model at once, each as if it were alone.
 
 A *tick* is one forward and backward pass. It takes the next step of several adapters, their rows
-laid end to end without padding; an adapter's own steps never change their order. Each adapter
+packed or padded (see `row_logits`); an adapter's own steps never change their order. Each adapter
 has its own loss, clipping, AdamW, schedule, seed and end, so only rounding tells its result
 from one trained alone, and, dropout aside, from `PeftTrainer`'s. A finished adapter's place is
 taken by the next job. An adapter that is no longer finite keeps its place, frozen: the others
@@ -34,11 +34,13 @@ from seal_core.training.memory_plan import (
     plan_memory,
 )
 from seal_core.training.peft_trainer import encode_job, failed, start_weights, succeeded
+from seal_core.training.row_logits import tick_tokens
 from seal_core.training.ticks import Share, TickRunner
 from seal_core.training.training_plan import Step, check_settings, plan_steps
 
 _TICK_TOKENS = {False: 1024, True: 8192}
-"""Tokens of one tick, on a GPU or not, memory permitting."""
+"""Tokens of one tick, padding included, by whether it runs on a GPU; a single step may have more,
+and memory that is short makes it fewer."""
 
 _SIMILAR = 2.0
 """On a GPU, adapters of one tick have at most this many times the tokens of its first, since
@@ -56,9 +58,9 @@ class Training:
     modules: tuple[str, ...]
     weights: Weights = field(default_factory=dict)
 
-    def n_tokens(self, step: Step) -> int:
-        """Tokens that a step's rows take in a batch."""
-        return sum(len(self.rows[row].ids) for row in step.rows)
+    def rows_of(self, step: Step) -> list[EncodedRow]:
+        """A step's rows."""
+        return [self.rows[row] for row in step.rows]
 
 
 @dataclass(slots=True)
@@ -84,16 +86,16 @@ class Running:
         return self.training.steps[len(self.losses)]
 
     @property
-    def n_tokens(self) -> int:
-        """Tokens of the next step."""
-        return self.training.n_tokens(self.step)
+    def rows(self) -> list[EncodedRow]:
+        """Rows of the next step."""
+        return self.training.rows_of(self.step)
 
     def share(self) -> Share:
         """The next step as a part of a tick."""
         settings = self.training.job.settings
         return Share(
             slot=self.slot,
-            rows=[self.training.rows[row] for row in self.step.rows],
+            rows=self.rows,
             n_targets=self.step.n_tokens,
             scale=settings.alpha / settings.rank,
             dropout=settings.dropout,
@@ -102,16 +104,16 @@ class Running:
 
 
 class BatchedTrainer:
-    """The fast Trainer; see `base.Trainer`.
+    """The fast Trainer; see `engines.Trainer`.
 
     Args:
-        max_batch_tokens: Tokens of one tick, unless a single step has more; None for what
-            keeps the device busy, and a CPU's cache warm.
+        max_batch_tokens: Tokens of one tick, padding included, unless a single step has more;
+            None for what keeps the device busy, and a CPU's cache warm.
         max_adapters: Adapters in training at once.
         memory_bytes: Budget for adapters in training and activations, which bounds both;
             None for most of a GPU, or a share of the machine's memory on a CPU.
-        pack: Lay rows end to end; else in a rectangle, see `row_logits`. Which of the two is
-            right for a model, if any, is `model_check`'s to say.
+        pack: Pack rows; else pad them, see `row_logits`. Which of the two is right for a
+            model, if any, is `model_check`'s to say. Rows that are filled up are padded.
     """
 
     def __init__(
@@ -148,7 +150,8 @@ class BatchedTrainer:
                 results[index] = failed(job, str(error), 0.0)
                 _report(progress)
                 continue
-            groups.setdefault((job.base_adapters, training.modules), []).append(training)
+            fills = job.settings.pad_to_max_length
+            groups.setdefault((job.base_adapters, training.modules, fills), []).append(training)
         # Groups of one policy follow one another, so that it is merged once.
         for _, group in sorted(groups.items(), key=lambda item: str(item[0])):
             for index, result in self._train_group(group, out):
@@ -210,7 +213,7 @@ class BatchedTrainer:
         model = self._loaded.model
         slots = LoraSlots(model, group[0].modules, rank, plan.n_adapters, self._precision())
         try:
-            with TickRunner(self._loaded, slots, plan.checkpoint, self._pack) as ticks:
+            with TickRunner(self._loaded, slots, plan.checkpoint, self._packs(group)) as ticks:
                 yield from self._run(ticks, slots, group, plan.n_tokens, out)
         finally:
             slots.remove()
@@ -231,11 +234,11 @@ class BatchedTrainer:
         while waiting or running:
             while free and waiting:
                 running.append(self._start(slots, waiting.popleft(), free.pop()))
-            chosen = choose(running, max_tokens, similar)
+            chosen = choose(running, max_tokens, similar, ticks.pack)
             try:
                 losses = ticks.run([runner.share() for runner in chosen])
             except torch.OutOfMemoryError:
-                max_tokens = sum(runner.n_tokens for runner in chosen)
+                max_tokens = sum(tick_tokens([runner.rows for runner in chosen], ticks.pack))
                 if len(chosen) > 1:
                     max_tokens //= 2
                     continue
@@ -277,7 +280,8 @@ class BatchedTrainer:
 
     def _plan(self, group: Sequence[Training], rank: int) -> MemoryPlan:
         shapes = [self._layers.shape(name) for name in group[0].modules]
-        longest = max(t.n_tokens(step) for t in group for step in t.steps)
+        pack = self._packs(group)
+        longest = max(sum(tick_tokens([t.rows_of(s)], pack)) for t in group for s in t.steps)
         return plan_memory(
             self._budget,
             adapter_bytes(shapes, rank, self._precision()),
@@ -288,25 +292,31 @@ class BatchedTrainer:
             self._max_batch_tokens,
         )
 
+    def _packs(self, group: Sequence[Training]) -> bool:
+        return self._pack and not group[0].job.settings.pad_to_max_length
+
     def _precision(self) -> torch.dtype:
         """Adapters are trained in float32 at least, as PEFT does."""
         return torch.promote_types(self._loaded.model.dtype, torch.float32)
 
 
-def choose(running: Sequence[Running], max_tokens: int, similar: float) -> list[Running]:
+def choose(
+    running: Sequence[Running], max_tokens: int, similar: float, pack: bool = True
+) -> list[Running]:
     """The adapters of the next tick: the one with most left to do, and all that fit with it.
 
     Args:
+        max_tokens: Of the tick, padding included.
         similar: Largest ratio of an adapter's tokens in the tick to the first one's.
     """
     order = sorted(running, key=lambda runner: (-runner.left, runner.slot))
-    first = order[0].n_tokens
-    chosen, total = [order[0]], first
+    chosen, rows = [order[0]], [order[0].rows]
     for runner in order[1:]:
-        own = runner.n_tokens
-        if total + own <= max_tokens and first / similar <= own <= first * similar:
+        tokens = tick_tokens([*rows, runner.rows], pack)
+        first, own = tokens[0], tokens[-1]
+        if sum(tokens) <= max_tokens and first / similar <= own <= first * similar:
             chosen.append(runner)
-            total += own
+            rows.append(runner.rows)
     return chosen
 
 
@@ -332,8 +342,8 @@ def _step(slots: LoraSlots, chosen: Sequence[Running], losses: Sequence[float]) 
 def _too_large(runner: Running) -> Running:
     """Ends a job whose single step does not fit, even with activations computed twice."""
     runner.error = (
-        f"a step of {runner.n_tokens} tokens does not fit the device: lower finetune.max_length "
-        "or finetune.batch_size"
+        f"a step of {sum(len(row.ids) for row in runner.rows)} tokens does not fit the device: "
+        "lower finetune.max_length or finetune.batch_size"
     )
     return runner
 

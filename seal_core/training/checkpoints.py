@@ -8,12 +8,21 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
+def can_checkpoint(model: Any) -> bool:
+    """Whether the model's layers can compute their activations a second time."""
+    return model.supports_gradient_checkpointing and any(
+        isinstance(module, GradientCheckpointingLayer) for module in model.modules()
+    )
+
+
 def set_checkpoints(model: Any, enabled: bool) -> None:
-    """Switches the layers' activation checkpoints on or off, and nothing else.
+    """Switches the activation checkpoints of layers that have them on or off, and nothing else.
 
     A layer heeds its checkpoint in training mode only, and in training mode its own dropout
     would set in: so it is in that mode only until its forward begins.
     """
+    if not can_checkpoint(model):
+        return
     if enabled:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     elif model.is_gradient_checkpointing:

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from seal_core.training.checkpoints import can_checkpoint
+
 _STATES = 4
 """Tensors of an adapter's size: weights, gradient, AdamW's two moments."""
 
@@ -53,7 +55,10 @@ class MemoryPlan:
 
 @dataclass(frozen=True, slots=True)
 class TokenBytes:
-    """Memory of one token in training, with all activations kept, and with checkpoints."""
+    """Memory of one token in training, with all activations kept, and with checkpoints.
+
+    The two are equal for a model without checkpoints.
+    """
 
     kept: int
     checkpointed: int
@@ -69,6 +74,8 @@ class TokenBytes:
         kept = sum(sum(layer.weight.shape) for layer in layers) * _KEPT * size
         config = model.config.get_text_config()
         logits = _LOGIT_BYTES * config.vocab_size
+        if not can_checkpoint(model):
+            return cls(int(kept + logits), int(kept + logits))
         one_layer = kept / config.num_hidden_layers
         inputs = config.num_hidden_layers * config.hidden_size * size
         return cls(int(kept + logits), int(one_layer + inputs + logits))

@@ -1,4 +1,4 @@
-"""Lays the rows of a batch end to end, so that no layer but attention ever sees padding.
+"""Packs the rows of a batch into one stream, so that no layer but attention ever sees padding.
 
 A model's linear layers, norms and activations treat every token alone: they run over one
 stream of tokens. Attention needs to know where a row begins; there, rows of similar length
@@ -34,29 +34,23 @@ class Group:
     Attributes:
         shape: Rows and tokens of the padded group.
         gather: Place in the stream of each place in the group; padding repeats a row's end.
-        seen: Tokens of each row that others may look at `[rows]`; None for all.
     """
 
     shape: tuple[int, int]
     gather: torch.Tensor
-    seen: torch.Tensor | None
 
     def mask(self, window: int | None) -> torch.Tensor | None:
-        """True where a query may look `[rows, 1, tokens, tokens]`; None if causality says it.
+        """True where a query may look `[1, 1, tokens, tokens]`; None if causality says it.
 
         Args:
             window: Tokens that a query of the layer sees at most; None for all before it.
         """
         longest = self.shape[1]
-        if self.seen is None and (window is None or longest <= window):
+        if window is None or longest <= window:
             return None
         place = torch.arange(longest, device=self.gather.device)
-        mask = place[:, None] >= place[None, :]
-        if window is not None:
-            mask &= place[:, None] - place[None, :] < window
-        if self.seen is None:
-            return mask[None, None]
-        return mask[None, None] & (place[None, :] < self.seen[:, None])[:, None, None, :]
+        behind = place[:, None] - place[None, :]
+        return ((behind >= 0) & (behind < window))[None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +67,8 @@ class Packing:
     scatter: torch.Tensor
 
     @classmethod
-    def build(
-        cls,
-        lengths: Sequence[int],
-        device: torch.device,
-        n_blind: Sequence[int] = (),
-    ) -> Packing:
-        """Plans the layout of rows of these lengths.
-
-        Args:
-            n_blind: Per row, tokens at its end that no other token may look at.
-        """
+    def build(cls, lengths: Sequence[int], device: torch.device) -> Packing:
+        """Plans the layout of rows of these lengths."""
         starts = [0]
         for length in lengths:
             starts.append(starts[-1] + length)
@@ -97,11 +82,7 @@ class Packing:
                 # Filled up with a token of its own: 0 times another row's NaN would be NaN.
                 gather[place] = starts[row] + torch.arange(longest).clamp_(max=lengths[row] - 1)
                 scatter[starts[row] : starts[row + 1]] = offset + place * longest + own
-            seen = None
-            if any(n_blind):
-                seen = torch.tensor([lengths[row] - n_blind[row] for row in rows], device=device)
-            shape = (len(rows), longest)
-            groups.append(Group(shape, gather.flatten().to(device), seen))
+            groups.append(Group((len(rows), longest), gather.flatten().to(device)))
             offset += len(rows) * longest
         positions = torch.cat([torch.arange(length) for length in lengths])
         return cls(positions[None].to(device), tuple(groups), scatter.to(device))

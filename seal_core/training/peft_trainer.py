@@ -29,7 +29,7 @@ class NonFiniteError(InputError):
 
 
 class PeftTrainer:
-    """Trains jobs one at a time; see `base.Trainer`.
+    """Trains jobs one at a time; see `engines.Trainer`.
 
     The model is wrapped once per adapter shape, and only the numbers in A and B are set anew
     for each job, since wrapping costs more than many a job's steps.

@@ -26,7 +26,7 @@ from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers, is_finite
 from seal_core.models.tokens import EncodedRow
-from seal_core.training.checkpoints import set_checkpoints, train_adapters_only
+from seal_core.training.checkpoints import can_checkpoint, set_checkpoints, train_adapters_only
 from seal_core.training.peft_trainer import encode_job, failed, peft_model, start_weights
 from seal_core.training.training_plan import check_settings
 
@@ -157,7 +157,7 @@ def _arguments(
         seed=seed % _SEED_LIMIT,
         completion_only_loss=True,
         max_length=None,  # The rows are cut already.
-        gradient_checkpointing=on_gpu,
+        gradient_checkpointing=on_gpu and can_checkpoint(loaded.model),
         use_cpu=not on_gpu,
         bf16=False,  # The model's own precision rules.
         dataloader_pin_memory=on_gpu,

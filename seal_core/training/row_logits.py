@@ -1,8 +1,9 @@
 """Runs a batch of training rows through the model; returns the logits that predict a target.
 
 Two layouts, in both of which an adapter's tokens are neighbours: *packed*, one stream without
-padding, for models whose attention can be told where rows begin, and *padded*, a rectangle of
-rows filled up on the right, where no causal model's real tokens look, for all others.
+padding, for models whose attention can be told where rows begin, and *padded*, rows filled up on
+the right to the longest, where no causal model's real tokens look, for all others. Rows that
+carry padding of their own are padded too: it may count in a model's positions.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ from typing import Any
 import torch
 
 from seal_core.models.loading import LoadedModel
-from seal_core.models.logits import takes_logits_to_keep
 from seal_core.models.tokens import EncodedRow
 from seal_core.training.packing import Packing
+
+
+def tick_tokens(rows: Sequence[Sequence[EncodedRow]], pack: bool) -> tuple[int, ...]:
+    """Tokens that each adapter's rows take in one batch, padding included."""
+    if pack:
+        return tuple(sum(len(row.ids) for row in own) for own in rows)
+    longest = max(len(row.ids) for own in rows for row in own)
+    return tuple(longest * len(own) for own in rows)
 
 
 def packed_logits(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tensor:
     """`[targets, vocabulary]`, row after row; inside `packing.packed`."""
     device = loaded.device
-    packing = Packing.build([len(row.ids) for row in rows], device, [row.n_pads for row in rows])
+    packing = Packing.build([len(row.ids) for row in rows], device)
     predicting, start = [], 0
     for row in rows:
         predicting.extend(range(start + row.n_context - 1, start + len(row.ids) - 1))
@@ -36,8 +44,11 @@ def packed_logits(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tens
 
 
 def padded_logits(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tensor:
-    """The same from a rectangle `[rows, longest]`."""
-    device, model = loaded.device, loaded.model
+    """The same from rows that are padded to the longest.
+
+    The head sees every token, as any other layer that may be a target.
+    """
+    device = loaded.device
     longest = max(len(row.ids) for row in rows)
     ids = [[*row.ids, *[loaded.pad_id] * (longest - len(row.ids))] for row in rows]
     options: dict[str, Any] = {"use_cache": False}
@@ -45,14 +56,7 @@ def padded_logits(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tens
         seen = [len(row.ids) - row.n_pads for row in rows]
         mask = [[1] * own + [0] * (longest - own) for own in seen]
         options["attention_mask"] = torch.tensor(mask, device=device)
-    first = min(row.n_context for row in rows) - 1
-    if takes_logits_to_keep(model):
-        options["logits_to_keep"] = longest - first
-    else:
-        first = 0
-    logits = model(input_ids=torch.tensor(ids, device=device), **options).logits
-    parts = [
-        logits[i, row.n_context - 1 - first : len(row.ids) - 1 - first]
-        for i, row in enumerate(rows)
-    ]
-    return torch.cat(parts)
+    logits = loaded.model(input_ids=torch.tensor(ids, device=device), **options).logits
+    return torch.cat(
+        [logits[i, row.n_context - 1 : len(row.ids) - 1] for i, row in enumerate(rows)]
+    )

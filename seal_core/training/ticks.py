@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from seal_core.models.loading import LoadedModel
 from seal_core.models.tokens import EncodedRow
-from seal_core.training.checkpoints import set_checkpoints
+from seal_core.training.checkpoints import can_checkpoint, set_checkpoints
 from seal_core.training.lora_products import Layout, RowDropout, Tick
 from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.packing import packed
-from seal_core.training.row_logits import packed_logits, padded_logits
+from seal_core.training.row_logits import packed_logits, padded_logits, tick_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ class TickRunner:
 
     Args:
         checkpoint: Compute each layer's activations twice instead of keeping them.
-        pack: Lay the rows end to end; else in a rectangle. See `row_logits`.
+        pack: Pack the rows; else pad them. See `row_logits`.
     """
 
     def __init__(
         self, loaded: LoadedModel, slots: LoraSlots, checkpoint: bool, pack: bool = True
     ) -> None:
+        self.pack = pack
         self._loaded = loaded
-        self._pack = pack
         self._slots = slots
         self._anchor = torch.zeros(1, device=loaded.device, requires_grad=True)
         self._stack = contextlib.ExitStack()
@@ -56,7 +56,7 @@ class TickRunner:
         self._wants_checkpoints = checkpoint
 
     def __enter__(self) -> TickRunner:
-        if self._pack:
+        if self.pack:
             self._stack.enter_context(packed(self._loaded.model))
         self._stack.callback(set_checkpoints, self._loaded.model, False)
         if self._wants_checkpoints:
@@ -67,8 +67,8 @@ class TickRunner:
         self._stack.close()
 
     def checkpoint(self) -> bool:
-        """From now on keeps only each layer's input; False if it did so already."""
-        if self._checkpoints:
+        """From now on keeps only each layer's input; False if it did, or the model cannot."""
+        if self._checkpoints or not can_checkpoint(self._loaded.model):
             return False
         self._checkpoints = True
         set_checkpoints(self._loaded.model, True)
@@ -94,19 +94,18 @@ class TickRunner:
             self._slots.end()
 
     def _tick(self, shares: Sequence[Share]) -> Tick:
+        lengths = tick_tokens([share.rows for share in shares], self.pack)
         longest = max(len(row.ids) for share in shares for row in share.rows)
-        padding = [
-            [0 if self._pack else longest - len(row.ids) for row in share.rows] for share in shares
-        ]
-        lengths = tuple(
-            sum(len(row.ids) + own for row, own in zip(share.rows, paddings, strict=True))
-            for share, paddings in zip(shares, padding, strict=True)
-        )
         scales = tuple(share.scale for share in shares)
         dropout = [
-            RowDropout(share.dropout, len(row.ids), _seed(share.generator), own)
-            for share, paddings in zip(shares, padding, strict=True)
-            for row, own in zip(share.rows, paddings, strict=True)
+            RowDropout(
+                share.dropout,
+                len(row.ids),
+                _seed(share.generator),
+                0 if self.pack else longest - len(row.ids),
+            )
+            for share in shares
+            for row in share.rows
         ]
         device = self._loaded.device
         return Tick(
@@ -121,7 +120,7 @@ class TickRunner:
     def _losses(self, shares: Sequence[Share]) -> torch.Tensor:
         """Each adapter's mean loss over the target tokens of its own rows `[adapters]`."""
         rows = [row for share in shares for row in share.rows]
-        logits = (packed_logits if self._pack else padded_logits)(self._loaded, rows)
+        logits = (packed_logits if self.pack else padded_logits)(self._loaded, rows)
         targets = [token for row in rows for token in row.ids[row.n_context :]]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         losses = functional.cross_entropy(

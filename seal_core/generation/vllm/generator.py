@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class VllmGenerator:
-    """See `base.Generator`; several threads may call it at once.
+    """See `engines.Generator`; several threads may call it at once.
 
     Nothing is started before the first call. All requests of a call are on their way together;
     the server batches them.

@@ -22,6 +22,7 @@ from transformers import (
 
 from seal_core.errors import InputError, in_one_line
 from seal_core.models.loading import load_model
+from seal_core.models.lora_layers import LinearLayers
 from seal_core.probe.model_check import check_model
 from tests.models import byte_tokenizer, save_qwen2
 
@@ -138,7 +139,10 @@ def test_a_damaged_file(tmp_path: Path, name: str, text: str) -> None:
 def test_a_target_that_is_not_there_is_told_what_is(tmp_path: Path) -> None:
     model = load_model(str(save_qwen2(tmp_path)))
     with pytest.raises(InputError, match=r"'c_attn' .* it has down_proj, gate_proj, k_proj, .*up_"):
-        check_model(model, ("q_proj", "c_attn"))
+        check_model(model, ("all-linear", "c_attn"))
+    layers = LinearLayers(model.model)
+    both = layers.resolve(("all-linear", "q_proj"))
+    assert both == layers.resolve(("all-linear",)) and len(both) > len(layers.resolve(("q_proj",)))
 
 
 def refused(folder: Path, reason: str) -> None:

@@ -26,9 +26,9 @@ def tried(monkeypatch) -> list[str]:
     names: list[str] = []
     check = model_check.check_model
 
-    def counted(loaded, targets):
+    def counted(loaded, *arguments):
         names.append(str(loaded.model.dtype))
-        return check(loaded, targets)
+        return check(loaded, *arguments)
 
     monkeypatch.setattr(model_check, "check_model", counted)
     return names
@@ -55,7 +55,8 @@ def test_anything_else_is_tried_anew(model_path, files, tried, monkeypatch) -> N
     monkeypatch.setattr(model_check, "own_code", lambda: "other code")
     known_verdict(load_model(model_path), ("q_proj",), files)
     known_verdict(load_model(model_path), ("q_proj",), VerdictFiles())
-    assert tried == ["torch.float32"] * 3 + ["torch.bfloat16"] + ["torch.float32"] * 3
+    known_verdict(load_model(model_path), ("q_proj",), files, fill=True)
+    assert tried == ["torch.float32"] * 3 + ["torch.bfloat16"] + ["torch.float32"] * 4
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "[" * 100_000])

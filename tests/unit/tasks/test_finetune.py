@@ -16,6 +16,7 @@ from seal_core.types import Problem
 from storage.store import Store
 from tasks.context import RunContext
 from tasks.finetune import _finetune, finetune_settings, matched_steps
+from tasks.opening import _targets
 from tasks.work import Work
 from tests.semantics.scripted import Scripted
 from tests.unit.storage.rows import ADAPTER, EDIT, POLICY, PROBLEM, QUESTION, put
@@ -71,3 +72,9 @@ def test_adapters_without_counts_cannot_be_matched() -> None:
     assert matched_steps(replace(ADAPTER, n_steps=2, n_tokens=20), ADAPTER) == 4
     with pytest.raises(StageError, match="d0 has no count"):
         matched_steps(replace(ADAPTER, n_tokens=None), ADAPTER)
+
+
+def test_the_model_is_tried_with_all_that_the_run_trains() -> None:
+    assert _targets(Config()) == ("all-linear",)
+    published = Config.model_validate({"finetune": {"published": True}})
+    assert _targets(published) == ("all-linear", "q_proj", "v_proj")

@@ -175,6 +175,25 @@ def test_fewer_adapters_are_tried_when_their_states_do_not_fit(
         BatchedTrainer(loaded).train(jobs, tmp_path / "c")
 
 
+@pytest.mark.parametrize("pack", [False, True])
+def test_padding_counts_among_the_tokens_of_a_tick(
+    loaded, adapters, tmp_path, monkeypatch, pack
+) -> None:
+    jobs = [*different_jobs(adapters)[:3], *different_jobs(adapters)[4:]]
+    run, ticks = TickRunner.run, []
+
+    def counted(self, shares):
+        rows = [len(row.ids) for share in shares for row in share.rows]
+        ticks.append((len(shares), sum(rows) if pack else len(rows) * max(rows)))
+        return run(self, shares)
+
+    monkeypatch.setattr(TickRunner, "run", counted)
+    results = BatchedTrainer(loaded, 160, pack=pack).train(jobs, tmp_path)
+    assert all(result.error is None for result in results)
+    assert max(n for n, _ in ticks) > 1
+    assert all(tokens <= 160 for n, tokens in ticks if n > 1)
+
+
 def test_the_published_behaviour_equals_the_plain_loop(model_path, tmp_path) -> None:
     settings = LoraSettings(
         rank=4, epochs=2, targets=("q_proj", "v_proj"), max_length=40, pad_to_max_length=True

@@ -104,7 +104,7 @@ def test_rows_run_alone_give_the_same_policy(model_path, tmp_path) -> None:
     ("kind", "targets"),
     [
         ("experts", ("all-linear",)),  # Its config knows a loss that balances experts.
-        ("encoder", ("all-linear",)),  # Computes more than a product after its last layer.
+        ("bert", ("all-linear",)),  # Computes more than a product after its last layer.
         ("dropout", ("all-linear",)),
         ("untied", ("lm_head", "v_proj")),
     ],
