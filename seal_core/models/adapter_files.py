@@ -21,7 +21,24 @@ from seal_core.errors import InputError
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_UNSUPPORTED = ("use_dora", "modules_to_save", "trainable_token_indices")
+
+_READ = frozenset({"peft_type", "lora_alpha", "alpha_pattern", "use_rslora", "bias"})
+_READ_OFF_THE_WEIGHTS = frozenset(
+    {
+        *("r", "rank_pattern", "target_modules", "exclude_modules"),
+        *("layers_to_transform", "layers_pattern"),
+    }
+)
+_WITHOUT_EFFECT = frozenset(
+    {
+        *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
+        *("inference_mode", "lora_dropout", "fan_in_fan_out", "eva_config"),
+        *("megatron_core", "qalora_group_size"),  # Defaults of others, which are refused.
+    }
+)
+_DEFAULT_ALPHA = 8
+_PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
+"""Values of `init_lora_weights` that leave the base as it is; PiSSA, for one, changes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +142,29 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"adapter {folder}: cannot read {CONFIG_FILE}: {error}") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise InputError(f"adapter {folder} is not a LoRA adapter in PEFT's format")
-    odd = [name for name in _UNSUPPORTED if config.get(name)]
+    if odd := _odd(config):
+        raise InputError(
+            f"adapter {folder} uses {', '.join(odd)}: only plain LoRA is computed; train it or "
+            "save it as such"
+        )
+    return config
+
+
+def _odd(config: Mapping[str, Any]) -> list[str]:
+    """Settings that make an adapter something else; those of a later PEFT are taken for such."""
+    known = _READ | _READ_OFF_THE_WEIGHTS | _WITHOUT_EFFECT | {"init_lora_weights"}
+    odd = [name for name, value in config.items() if value and name not in known]
     if config.get("bias", "none") != "none":
         odd.append("bias")
-    if odd:
-        raise InputError(f"adapter {folder} uses {', '.join(odd)}: only plain LoRA is served")
-    return config
+    start = config.get("init_lora_weights", True)
+    if start not in _PLAIN_STARTS:
+        odd.append(f"init_lora_weights = {start!r}")
+    return odd
 
 
 def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     """alpha / r of the module; alpha / sqrt(r) for rank-stabilised LoRA (arXiv 2312.03732)."""
-    alpha = config["lora_alpha"]
+    alpha = config.get("lora_alpha", _DEFAULT_ALPHA)
     for pattern, value in (config.get("alpha_pattern") or {}).items():
         if re.fullmatch(rf"(.*\.)?({pattern})", module):
             alpha = value
