@@ -9,8 +9,8 @@ ANSWERS = {
     "plain": "one request at a time over generate() and PEFT",
 }
 TRAINING = {
-    "packed": "many adapters at once, rows end to end",
-    "padded": "many adapters at once, rows padded on the right",
+    "packed": "many adapters at once, rows packed",
+    "padded": "many adapters at once, rows padded",
     "plain": "one adapter after another over PEFT",
 }
 
