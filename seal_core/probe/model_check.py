@@ -175,14 +175,14 @@ class _Check:
             not fill
             and self._packs()
             and self._holds(
-                "training, rows end to end",
+                "training, rows packed",
                 lambda: batched_gradients(loaded, modules, True),
                 expected,
             )
         ):
             return "packed"
         if self._holds(
-            "training, rows in a rectangle",
+            "training, rows padded",
             lambda: batched_gradients(loaded, modules, False, fill),
             expected,
         ):
@@ -195,7 +195,7 @@ class _Check:
         except torch.OutOfMemoryError:
             raise
         except _FAILURES:
-            return False  # Not even a plain pass over its rows: the rectangle is tried next.
+            return False  # Not even a plain pass over its rows: padded ones are tried next.
 
     @torch.inference_mode()
     def _beside(self, path: str) -> torch.Tensor:
