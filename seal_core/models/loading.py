@@ -8,16 +8,22 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
-from seal_core.errors import InputError, in_one_line
+from seal_core.errors import InputError
 from seal_core.models.context import longest_row
 from seal_core.models.model_files import check_model_folder, refuse_quantized
-from seal_core.models.tokenizers import end_tokens, load_tokenizer, model_name
+from seal_core.models.reading import reading
+from seal_core.models.tokenizers import (
+    end_tokens,
+    load_config,
+    load_generation,
+    load_tokenizer,
+    model_name,
+)
 from seal_core.models.tokens import Codec
 
 _DTYPES = {
@@ -77,31 +83,15 @@ def load_model(
     """
     check_model_folder(path)
     place = _device(device)
+    precision = _dtype(dtype, place)
     _check_kind(path, revision)
     tokenizer = load_tokenizer(path, revision)
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            revision=revision or "main",
-            trust_remote_code=False,
-            dtype=_dtype(dtype, place),
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        model, info = loaded
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"cannot load the model {path}: {in_one_line(error)}") from error
-    if info["missing_keys"]:
-        # The library would go on with random numbers in their place.
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise InputError(
-            f"the weights of {path} lack {missing}: they are another model's, or those of a model "
-            "that was not trained to continue texts"
-        )
+    model = _load_weights(path, revision, precision)
+    n_tokens = model.get_input_embeddings().weight.shape[0]
+    eos_id, stop_ids = end_tokens(tokenizer, model.generation_config, path, n_tokens)
     model.to(place).eval().requires_grad_(False)
-    eos_id, stop_ids = end_tokens(tokenizer, model.generation_config, path)
     pad_id = tokenizer.pad_token_id
-    if pad_id is None or pad_id >= model.get_input_embeddings().weight.shape[0]:
+    if pad_id is None or pad_id >= n_tokens:
         # Padding is masked everywhere, so any token that the model has serves. The library
         # may invent a pad token for a family of models that a small vocabulary lacks.
         tokenizer.pad_token_id = pad_id = eos_id
@@ -119,6 +109,41 @@ def load_model(
     )
 
 
+def _load_weights(path: str, revision: str | None, dtype: torch.dtype | str) -> Any:
+    """The model on the CPU.
+
+    Raises:
+        InputError: It cannot be made as its config says, or the weights are not its own.
+    """
+    config = load_config(path, revision).to_dict()
+    load_generation(path, revision)  # The model would be blamed for its faults.
+    fix = "see that its config.json and its weights are whole, and of the same model"
+    with reading("the model", path, fix, config):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=revision or "main",
+            trust_remote_code=False,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # They are told by name below.
+        )
+        model, info = loaded
+    for name, found, wanted in sorted(info["mismatched_keys"]):
+        raise InputError(
+            f"the weights of {path} do not fit its config.json: {name} is {list(found)}, and "
+            f"{list(wanted)} by the config; take both from the same model"
+        )
+    if info["missing_keys"]:
+        # The library would go on with random numbers in their place.
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise InputError(
+            f"the weights of {path} lack {missing}: they are another model's, or those of a model "
+            "that was not trained to continue texts"
+        )
+    return model
+
+
 def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
     """Passes if the model has an embedding for every token of a text.
 
@@ -133,12 +158,10 @@ def _check_kind(path: str, revision: str | None) -> None:
 
     Its weights may not be loaded before: the library would ask for a quantizer's package first.
     """
-    try:
+    with reading("the config.json", path, "save the model again"):
         config, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the config of {path}: {in_one_line(error)}") from error
     refuse_quantized(config, path)
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
     library = f"transformers {version('transformers')}"
@@ -149,6 +172,7 @@ def _check_kind(path: str, revision: str | None) -> None:
             f"{path} brings code of its own (auto_map in its config.json), which is never run: use "
             f"a model whose type {library} knows"
         )
+    kind = config.get("model_type")
     raise InputError(f"{path} is of type {kind!r}, which {library} does not know")
 
 

@@ -19,9 +19,18 @@ from huggingface_hub import constants
 
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
+from seal_core.models.reading import json_object
 from seal_core.places import user_path
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"),
+    *("sentencepiece.bpe.model", "spm.model", "source.spm", "dict.txt", "bpe.codes", "tekken.json"),
+)
+_SMALL_JSON = (
+    *("generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "chat_template.json"),
+)
+"""Files that the library skips without a word, or trips over, where they are no JSON object."""
 _IDENTITY_FILES = frozenset(
     (
         *_TOKENIZER_FILES,
@@ -63,14 +72,23 @@ def check_model_folder(path: str) -> None:
         if folder.exists() or not is_hub_id(path):
             raise InputError(f"{path} is no model folder and no hub id: give one of the two")
         return
+    has_config = (folder / "config.json").is_file()
     if (folder / "adapter_config.json").exists():
+        if not has_config:
+            raise InputError(
+                f"{path} is an adapter without a model: merge it into its base with PEFT's "
+                "merge_and_unload, save that with its tokenizer, and give the new folder"
+            )
         raise InputError(
             f"model folder {path} has an adapter_config.json, whose adapter would be applied to "
             "the base without a word: merge it first, or move it elsewhere"
         )
-    if not (folder / "config.json").is_file():
+    if not has_config:
         raise InputError(f"model folder {path} has no config.json: save the model there first")
     _check_config(folder, path)
+    for name in _SMALL_JSON:
+        if (folder / name).is_file():
+            json_object(folder / name)
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise InputError(
             f"model folder {path} has no tokenizer (for example tokenizer.json): "
@@ -161,26 +179,31 @@ def model_digest(
 
 
 def _check_config(folder: Path, path: str) -> None:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"config.json of model {path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"config.json of model {path} is no JSON object: save the model again")
-    refuse_quantized(config, path)
+    refuse_quantized(json_object(folder / "config.json"), path)
 
 
 def _check_weights(folder: Path, path: str) -> None:
     index = folder / _WEIGHTS_INDEX
     if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text())["weight_map"].values())
-            missing = sorted(name for name in shards if not (folder / name).is_file())
-        except (OSError, ValueError, KeyError, AttributeError, RecursionError, TypeError) as error:
-            raise InputError(f"{index} is not a weights index: {error!r}") from error
-        if missing:
-            raise InputError(f"model folder {path} lacks the weights {', '.join(missing)}")
+        plain = json_object(index)
+        shards, about = plain.get("weight_map"), plain.get("metadata", None)
+        names = list(shards.values()) if isinstance(shards, dict) else []
+        if not names or not all(isinstance(name, str) for name in names) or about is None:
+            raise InputError(
+                f"{index} is not a weights index, which has metadata, and a weight_map that names "
+                "the file of each tensor: copy it again"
+            )
+        if missing := sorted({name for name in names if not (folder / name).is_file()}):
+            raise InputError(
+                f"model folder {path} lacks the weights {', '.join(missing)}, which its "
+                f"{_WEIGHTS_INDEX} names: copy them too"
+            )
     elif not (folder / "model.safetensors").is_file():
+        if found := sorted(folder.glob("*.safetensors")):
+            raise InputError(
+                f"model folder {path} has {found[0].name}, but neither a {_WEIGHTS_INDEX}, which "
+                "says what is in which file, nor a model.safetensors: copy it too"
+            )
         raise InputError(
             f"model folder {path} has no model.safetensors: only safetensors weights are "
             "loaded, since other formats can run code; convert them with save_pretrained"

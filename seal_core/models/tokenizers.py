@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
-from seal_core.errors import InputError, in_one_line
+from seal_core.errors import InputError
 from seal_core.models.context import longest_row
+from seal_core.models.literal import LiteralEncoder
+from seal_core.models.reading import reading
 from seal_core.models.tokens import Codec
+
+_LETTERS = " ".join(string.ascii_letters + string.digits)
+_FEW_TOKENS = 3
+"""An empty vocabulary gives at most a blank and an unknown token."""
 
 
 def load_tokenizer(path: str, revision: str | None = None) -> Any:
     """Loads from a local folder or a hub id; never remote code.
 
     Raises:
-        InputError: Files are missing or cannot be loaded.
+        InputError: Files are missing or cannot be loaded, or hold no vocabulary.
     """
-    try:
-        return AutoTokenizer.from_pretrained(
+    load_config(path, revision)  # The tokenizer would be blamed for its faults.
+    with reading("the tokenizer", path, _tokenizer_fix(path)):
+        tokenizer = AutoTokenizer.from_pretrained(
             path, revision=revision or "main", trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise InputError(f"cannot load the tokenizer of {path}: {in_one_line(error)}") from error
+        ids = LiteralEncoder(tokenizer).encode_text(_LETTERS)
+    if len(set(ids)) < _FEW_TOKENS:
+        # The library makes an empty one where it does not find the files that it expects.
+        raise InputError(
+            f"the tokenizer of {path} ({type(tokenizer).__name__}) cannot tell letters apart: its "
+            f"vocabulary was not found; {_tokenizer_fix(path)}"
+        )
+    return tokenizer
+
+
+def _tokenizer_fix(path: str) -> str:
+    folder = Path(path)
+    if folder.is_dir() and not (folder / "tokenizer.json").is_file():
+        return (
+            "save its tokenizer.json there; without one, SentencePiece files need "
+            "`pip install sentencepiece protobuf`, tiktoken files `pip install tiktoken`"
+        )
+    return "see that tokenizer.json and tokenizer_config.json are whole, or save both again"
 
 
 def load_codec(path: str, revision: str | None = None, chat: ChatSettings = PLAIN_CHAT) -> Codec:
@@ -40,11 +64,21 @@ def saved_end_tokens(
     Raises:
         InputError: Its config cannot be loaded, or there is no end token.
     """
-    try:
-        generation = GenerationConfig.from_pretrained(path, revision=revision or "main")
-    except (OSError, ValueError):
-        generation = GenerationConfig.from_model_config(_config(path, revision))
-    return end_tokens(tokenizer, generation, path)
+    generation = load_generation(path, revision)
+    return end_tokens(tokenizer, generation, path, vocabulary_size(path, revision))
+
+
+def load_generation(path: str, revision: str | None) -> GenerationConfig:
+    """A model's own settings of `generate()`, of which the end tokens are used.
+
+    Raises:
+        InputError: They cannot be loaded.
+    """
+    with reading("the generation_config.json", path, "correct it, or take it out"):
+        try:
+            return GenerationConfig.from_pretrained(path, revision=revision or "main")
+        except OSError:  # Old models have none.
+            return GenerationConfig.from_model_config(load_config(path, revision))
 
 
 def vocabulary_size(path: str, revision: str | None) -> int:
@@ -53,7 +87,7 @@ def vocabulary_size(path: str, revision: str | None) -> int:
     Raises:
         InputError: The config cannot be loaded.
     """
-    return _config(path, revision).get_text_config().vocab_size
+    return load_config(path, revision).get_text_config().vocab_size
 
 
 def saved_context(path: str, revision: str | None) -> int | None:
@@ -71,36 +105,53 @@ def right_below(path: str, revision: str | None) -> int | None:
     Raises:
         InputError: The config cannot be loaded.
     """
-    config = _config(path, revision).get_text_config()
+    config = load_config(path, revision).get_text_config()
     longest = longest_row(config)
     return longest if longest != getattr(config, "max_position_embeddings", longest) else None
 
 
-def _config(path: str, revision: str | None) -> Any:
-    try:
+def load_config(path: str, revision: str | None) -> Any:
+    """A model's config as the library reads it.
+
+    Raises:
+        InputError: It cannot.
+    """
+    with reading("the config.json", path, "correct it, or save the model again"):
         return AutoConfig.from_pretrained(
             path, revision=revision or "main", trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot load the config of {path}: {in_one_line(error)}") from error
 
 
-def end_tokens(tokenizer: Any, generation: Any, path: str) -> tuple[int, tuple[int, ...]]:
+def end_tokens(
+    tokenizer: Any, generation: Any, path: str, n_tokens: int
+) -> tuple[int, tuple[int, ...]]:
     """The token that ends a text, and all that end a completion, itself among them.
 
     Args:
         generation: The model's generation config, which may add some to the tokenizer's.
+        n_tokens: That the model knows.
 
     Raises:
-        InputError: Neither names one.
+        InputError: Neither names one, or one is no token of the model.
     """
     listed = getattr(generation, "eos_token_id", None)
-    ids = [] if listed is None else [listed] if isinstance(listed, int) else list(listed)
+    ids = [] if listed is None else listed if isinstance(listed, list) else [listed]
+    for token in ids:
+        if type(token) is not int or not 0 <= token < n_tokens:
+            raise InputError(
+                f"{path} has eos_token_id = {listed!r} in its generation_config.json or "
+                f"config.json, which is none of the model's {n_tokens} tokens: correct it"
+            )
     eos_id = tokenizer.eos_token_id
     if eos_id is None:
         if not ids:
             raise InputError(f"the tokenizer of {path} has no end token: set its eos_token")
         eos_id = ids[0]
+    if eos_id >= n_tokens:
+        raise InputError(
+            f"the tokenizer of {path} ends texts with token {eos_id} ({tokenizer.eos_token!r}), "
+            f"beyond the model's {n_tokens} tokens: set its eos_token to one that the model knows"
+        )
     return eos_id, tuple(sorted({eos_id, *ids}))
 
 

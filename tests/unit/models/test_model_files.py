@@ -40,7 +40,7 @@ def test_an_incomplete_folder_is_named(folder, missing, message) -> None:
 
 
 def test_missing_shards_and_odd_paths_are_named(folder, tmp_path) -> None:
-    index = {"weight_map": {"a": "model-1.safetensors", "b": "model.safetensors"}}
+    index = {"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": "model.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"lacks the weights model-1\.safetensors"):
         check_model_folder(str(folder))
@@ -189,5 +189,5 @@ def test_a_quantized_hub_model_is_refused_before_it_is_loaded(tmp_path, monkeypa
 def test_a_config_that_is_no_json_object_is_named(folder) -> None:
     for text in ("{", "[]"):
         (folder / "config.json").write_text(text)
-        with pytest.raises(InputError, match=r"config\.json of model"):
+        with pytest.raises(InputError, match=r"config\.json is"):
             check_model_folder(str(folder))

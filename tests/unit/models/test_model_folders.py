@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from transformers import (
 from seal_core.errors import InputError, in_one_line
 from seal_core.models.loading import load_model
 from seal_core.models.lora_layers import LinearLayers
+from seal_core.models.tokenizers import load_tokenizer, saved_end_tokens
 from seal_core.probe.model_check import check_model
 from tests.models import byte_tokenizer, save_qwen2
 
@@ -119,21 +121,107 @@ def test_a_librarys_words_fit_a_screen() -> None:
     assert len(in_one_line(ValueError("x " * 5000))) < 410
 
 
+INDEX = "model.safetensors.index.json"
+UNTAGGED = {"added_tokens": [], "model": {"type": "Other", "vocab": {}}}
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("config.json", "[" * 100_000),
-        ("model.safetensors.index.json", '{"weight_map": {"a": ["x"]}}'),
-        ("model.safetensors.index.json", '{"weight_map": {"a": 1}}'),
-        ("model.safetensors.index.json", "[]"),
+        (INDEX, '{"metadata": {}, "weight_map": {"a": ["x"]}}'),
+        (INDEX, '{"metadata": {}, "weight_map": {"a": 1}}'),
+        (INDEX, '{"metadata": {}, "weight_map": {}}'),
+        (INDEX, '{"weight_map": {"lm_head.weight": "model.safetensors"}}'),
+        (INDEX, "[]"),
         ("tokenizer_config.json", "[]"),
+        ("tokenizer_config.json", "null"),
+        ("tokenizer_config.json", '{"eos_token": "<|end|>", "chat_template": 3}'),
+        ("tokenizer_config.json", '{"eos_token": 3}'),
         ("tokenizer.json", "[]"),
+        ("tokenizer.json", "null"),
+        ("tokenizer.json", json.dumps(UNTAGGED)),
+        ("special_tokens_map.json", "null"),
+        ("added_tokens.json", "[1]"),
+        ("generation_config.json", "[]"),
+        ("generation_config.json", "{"),
+        ("generation_config.json", '{"max_new_tokens": -1}'),
+        ("generation_config.json", '{"watermarking_config": {"a": 1}}'),
     ],
 )
-def test_a_damaged_file(tmp_path: Path, name: str, text: str) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, text: str) -> None:
     (save_qwen2(tmp_path) / name).write_text(text)
-    with pytest.raises(InputError):
-        load_model(str(tmp_path))
+    refused(tmp_path, re.escape(name))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hidden_size": "32"}, r"config\.json .*'hidden_size' expected int, got str"),
+        ({"layer_types": ["full_attention"]}, r"config\.json .*`num_hidden_layers` \(2\) must"),
+        ({"attn_implementation": "flash_attention_2"}, "FlashAttention2 .*; install what it names"),
+        ({"pad_token_id": 300}, r"AssertionError: Padding_idx .*config\.json"),
+        ({"dtype": "fp16"}, r"config\.json .*no attribute 'fp16'"),
+        ({"num_attention_heads": 0}, r"ZeroDivisionError: .*config\.json"),
+        ({"rope_parameters": None, "rope_theta": None}, r"'NoneType' and 'Tensor'; .*config\.json"),
+        ({"hidden_act": "swiglu"}, "has hidden_act = 'swiglu', which transformers .* not know"),
+        (
+            {"rope_parameters": {"rope_type": "su", "rope_theta": 1e4}},
+            "has rope_type = 'su', which transformers .* does not know; correct it",
+        ),
+        (
+            {"intermediate_size": 64},
+            r"layers\.0\.mlp\.down_proj\.weight is \[32, 48\], and \[32, 64\] by the config",
+        ),
+        ({"model_type": ["qwen2"]}, r"is of type \['qwen2'\], which transformers"),
+    ],
+)
+def test_an_odd_config_is_one_line(tmp_path: Path, changes, reason: str) -> None:
+    config = save_qwen2(tmp_path) / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+    refused(tmp_path, reason)
+
+
+@pytest.mark.parametrize("ids", ["256", [[256]], 999, [256, 257], -1, True])
+def test_an_end_token_that_the_model_lacks(tmp_path: Path, ids) -> None:
+    (save_qwen2(tmp_path) / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+    refused(tmp_path, rf"eos_token_id = {re.escape(repr(ids))} .*none of the model's 257 tokens")
+    with pytest.raises(InputError, match="none of the model's 257 tokens"):
+        saved_end_tokens(load_tokenizer(str(tmp_path)), str(tmp_path), None)
+
+
+def test_an_end_token_of_another_models_tokenizer(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"eos_token": "<|other|>"})
+    save_qwen2(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    refused(tmp_path, r"ends texts with token 257 \('<\|other\|>'\), beyond the model's 257 tokens")
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "vocab.txt"]
+)
+def test_a_tokenizer_of_another_kind_of_file(tmp_path: Path, name: str) -> None:
+    """Of a file that the model's class does not know, the library makes an empty tokenizer."""
+    for file in save_qwen2(tmp_path).glob("tokenizer*"):
+        file.unlink()
+    (tmp_path / name).write_bytes(b"\x0a\x0b")
+    refused(
+        tmp_path, r"the tokenizer of .*save its tokenizer\.json there; .*`pip install sentencep"
+    )
+
+
+def test_shards_without_their_index(tmp_path: Path) -> None:
+    weights = save_qwen2(tmp_path) / "model.safetensors"
+    weights.rename(tmp_path / "model-00001-of-00001.safetensors")
+    refused(
+        tmp_path, r"has model-00001-of-00001\.safetensors, but neither a model\.safetensors\.ind"
+    )
+
+
+def test_an_adapter_alone(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    refused(tmp_path, "is an adapter without a model: merge it into its base")
 
 
 def test_a_target_that_is_not_there_is_told_what_is(tmp_path: Path) -> None:
@@ -148,4 +236,5 @@ def test_a_target_that_is_not_there_is_told_what_is(tmp_path: Path) -> None:
 def refused(folder: Path, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as error:
         load_model(str(folder))
-    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+    assert str(folder) in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 700
