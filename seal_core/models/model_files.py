@@ -210,6 +210,18 @@ def _check_weights(folder: Path, path: str) -> None:
         )
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files of weights that the library loads from a folder, which may hold others beside them.
+
+    Raises:
+        InputError: Their index cannot be read.
+    """
+    if (whole := folder / "model.safetensors").is_file():
+        return [whole]
+    names = json_object(folder / _WEIGHTS_INDEX)["weight_map"].values()
+    return sorted({folder / name for name in names})
+
+
 def model_folder(path: str, revision: str | None = None) -> Path:
     """Where a model's files lie on this machine.
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from seal_core.errors import InputError
-from seal_core.places import user_path
+from seal_core.models.model_files import model_folder, weight_files
+from seal_core.models.reading import reading
 
 Shapes = Mapping[str, Sequence[int]]
 """`[out, in]` of linear layers by the full name of their module."""
@@ -23,14 +22,9 @@ def linear_shapes(model_path: str, revision: str | None = None) -> dict[str, tup
     Raises:
         InputError: A file cannot be read.
     """
-    folder = user_path(model_path)
-    if not folder.is_dir():
-        folder = Path(snapshot_download(model_path, revision=revision, local_files_only=True))
-    try:
-        files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(model_folder(model_path, revision))
+    with reading("the weights", model_path, "copy them again"):
         shapes = {name: shape for file in files for name, shape in _read(file).items()}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read the shapes of {model_path}: {error!r}") from error
     return {n: s for n, s in shapes.items() if len(s) == 2 and _is_in_block(n)}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_core.errors import InputError
-from seal_core.models.model_files import model_folder
+from seal_core.models.model_files import model_folder, weight_files
 
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 _SAFETENSORS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
@@ -76,7 +76,7 @@ def _of_config(file: Path) -> str | None:
 
 def _of_weights(folder: Path) -> str:
     """Type of the first weights that are no integers, in the order of the files."""
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         for weights in _header(file).values():
             name = str(weights.get("dtype", ""))
             if name.startswith(_FLOATS):

@@ -92,10 +92,12 @@ class VllmGenerator:
     def servers(self) -> list[Served]:
         """Each server, to be asked alone.
 
+        A server of our own is always started with the same model, so its lives are one.
+
         Raises:
             EngineError: One cannot be reached.
         """
-        lives = self._outcome(self._submit(self._lives()))
+        lives = [0] if self._server else self._outcome(self._submit(self._lives()))
         return [
             Served(link.url, life, self._alone(link))
             for link, life in zip(self._links, lives, strict=True)

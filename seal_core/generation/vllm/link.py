@@ -12,7 +12,6 @@ from seal_core.generation.vllm.adapters import ServedAdapter
 from seal_core.generation.vllm.client import RequestRefused, ServerGone, VllmClient
 from seal_core.generation.vllm.server import VllmServer
 
-_NOT_FOUND = 404
 _UNLOAD_SECONDS = 5.0
 
 
@@ -153,13 +152,9 @@ class Link:
     async def life(self, mark: ServedAdapter) -> int:
         """Counts the lives of a server that is not ours: one without the mark was restarted.
 
-        A server of ours is always started with the same model, so its lives are one.
-
         Raises:
             EngineError: The server cannot be reached, or does not take the mark.
         """
-        if self._server is not None:
-            return 0
         session = await self.session()
         async with self._lock:
             try:

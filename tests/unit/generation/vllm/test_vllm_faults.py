@@ -11,6 +11,7 @@ import pytest
 
 from seal_core.engines import GenerateRequest
 from seal_core.errors import EngineError
+from seal_core.generation.vllm.adapters import AdapterShelf
 from tests import scripted_vllm
 from tests.waves import texts, wave
 
@@ -164,8 +165,9 @@ def test_nothing_stays_on_a_running_server(open_vllm, running, script) -> None:
     assert last["path"] == "unload_lora_adapter" and last["loaded"] == [last["body"]["lora_name"]]
 
 
-def test_a_server_of_our_own_has_one_life(open_vllm, script) -> None:
+def test_a_server_of_our_own_has_one_life(open_vllm, script, monkeypatch) -> None:
     generator = open_vllm()
+    monkeypatch.delattr(AdapterShelf, "_write")  # Nothing is written to ask for it.
     assert [(served.url, served.life) for served in generator.servers()] == [("", 0)]
     assert scripted_vllm.requests(script) == []
 
