@@ -176,6 +176,11 @@ def _check_kind(path: str, revision: str | None) -> None:
     raise InputError(f"{path} is of type {kind!r}, which {library} does not know")
 
 
+def device_name(device: torch.device) -> str:
+    """A GPU's own name, or the kind of device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -7,14 +7,13 @@ no second copy of it is needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from seal_core.errors import InputError
 from seal_core.generation.plain_generator import adapted
-from seal_core.models.loading import LoadedModel
+from seal_core.models.loading import LoadedModel, device_name
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers
 from seal_core.models.rounding import TOLERANCE, relative_error
@@ -30,9 +29,10 @@ from seal_core.probe.training_check import batched_gradients, plain_gradients
 from seal_core.probe.verdict import Comparison, Verdict
 from seal_core.probe.verdict_files import (
     VerdictFiles,
-    own_code,
+    processor,
     recall,
     remember,
+    todays_code,
     write_verdict,
 )
 from seal_core.training.packing import can_pack
@@ -92,11 +92,10 @@ def known_verdict(
         "targets": sorted(targets),
         "filled rows": fill,
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "device": torch.cuda.get_device_name() if loaded.device.type == "cuda" else "cpu",
+        "device": device_name(loaded.device),
+        "processor": processor() if loaded.device.type == "cpu" else "",
         "attention": str(loaded.model.config._attn_implementation),
-        "torch": torch.__version__,
-        **{name: version(name) for name in ("transformers", "peft")},
-        "seal_core": own_code(),
+        **todays_code(),
     }
     remembers = bool(files.model_digest and files.folder)
     verdict = recall(Path(files.folder), circumstances) if remembers else None

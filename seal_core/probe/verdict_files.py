@@ -5,13 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from seal_core.fingerprint import digest
 from seal_core.probe.verdict import Comparison, Verdict
+
+_LIBRARIES = (
+    *("torch", "transformers", "peft"),
+    # Layers take another path where one of these is installed.
+    *("kernels", "flash-attn", "flash-linear-attention"),
+    *("causal-conv1d", "mamba-ssm", "mambapy", "xlstm"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,6 +47,28 @@ def own_code() -> str:
     rooms = Path(__file__).parents[1]
     files = sorted(rooms.rglob("*.py"))
     return digest([[str(f.relative_to(rooms)), digest(f.read_text("utf-8"))] for f in files])
+
+
+def todays_code() -> dict[str, str | None]:
+    """The code that a verdict rests on: versions of libraries, None if absent, and our own."""
+    return {**{name: _version(name) for name in _LIBRARIES}, "seal_core": own_code()}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """The CPU's name, as Linux tells it, or what the platform says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def recall(folder: Path, circumstances: Mapping[str, Any]) -> Verdict | None:
@@ -70,9 +101,14 @@ def write_verdict(
 
 
 def remembered_verdicts(folder: Path) -> list[tuple[str, Verdict]]:
-    """All verdicts of a folder, each with its model and where it holds, the last found first."""
+    """The verdicts of a folder that today's code would be asked for again, the last found first.
+
+    Each with its model and where it holds.
+    """
     paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [found for path in paths if (found := _read(path)) is not None]
+    today = todays_code().items()
+    found = [record for path in paths if (record := _read(path)) is not None]
+    return [(name, verdict) for name, verdict, where in found if today <= where.items()]
 
 
 def recorded_verdict(path: Path) -> Verdict | None:
@@ -81,12 +117,13 @@ def recorded_verdict(path: Path) -> Verdict | None:
     return None if found is None else found[1]
 
 
-def _read(path: Path) -> tuple[str, Verdict] | None:
+def _read(path: Path) -> tuple[str, Verdict, dict[str, Any]] | None:
     try:
         record = json.loads(path.read_text())
         where = record["circumstances"]
         plain = dict(record["verdict"])
         plain["comparisons"] = tuple(Comparison(**found) for found in plain["comparisons"])
-        return f"{record['name']} ({where['dtype']}, {where['device']})", Verdict(**plain)
+        name = f"{record['name']} ({where['dtype']}, {where['device']})"
+        return name, Verdict(**plain), dict(where)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # The model is tried again, which costs seconds.

@@ -14,6 +14,7 @@ import peft
 import torch
 import transformers
 
+from seal_core.probe.verdict_files import processor
 from tests.bench.timing import Sample, Spread
 
 Record = dict[str, Any]
@@ -41,7 +42,7 @@ class Records:
 
 def machine(device: torch.device, threads: int) -> dict[str, str]:
     """What a reader needs to judge the figures."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "device": name,
@@ -71,12 +72,3 @@ def ratio(record: Record, slow: str, fast: str, clock: str) -> Spread:
     own = record["seconds"]
     pairs = zip(own[slow][clock], own[fast][clock], strict=True)
     return Spread.of([one / other for one, other in pairs])
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seal_core.models.loading import load_model
-from seal_core.probe import model_check
+from seal_core.models.loading import device_name, load_model
+from seal_core.probe import model_check, verdict_files
 from seal_core.probe.model_check import known_verdict
 from seal_core.probe.verdict_files import VerdictFiles, recorded_verdict, remembered_verdicts
 
@@ -50,13 +50,38 @@ def test_anything_else_is_tried_anew(model_path, files, tried, monkeypatch) -> N
     known_verdict(load_model(model_path), ("v_proj",), files)
     known_verdict(load_model(model_path), ("q_proj",), replace(files, model_digest="other"))
     known_verdict(load_model(model_path, dtype="bfloat16"), ("q_proj",), files)
-    monkeypatch.setattr(torch, "__version__", "9.9.0")
+    versions = {"torch": "9.9.0", "causal-conv1d": "1.0"}
+    for name in versions:
+        known = verdict_files._version
+
+        def version(asked, name=name, known=known):
+            return versions[name] if asked == name else known(asked)
+
+        monkeypatch.setattr(verdict_files, "_version", version)
+        known_verdict(load_model(model_path), ("q_proj",), files)
+    monkeypatch.setattr(verdict_files, "own_code", lambda: "other code")
     known_verdict(load_model(model_path), ("q_proj",), files)
-    monkeypatch.setattr(model_check, "own_code", lambda: "other code")
+    monkeypatch.setattr(model_check, "processor", lambda: "another CPU")
     known_verdict(load_model(model_path), ("q_proj",), files)
     known_verdict(load_model(model_path), ("q_proj",), VerdictFiles())
     known_verdict(load_model(model_path), ("q_proj",), files, fill=True)
-    assert tried == ["torch.float32"] * 3 + ["torch.bfloat16"] + ["torch.float32"] * 4
+    assert tried == ["torch.float32"] * 3 + ["torch.bfloat16"] + ["torch.float32"] * 6
+
+
+def test_verdicts_of_other_code_are_not_shown(model_path, files, monkeypatch, tmp_path) -> None:
+    known_verdict(load_model(model_path), ("q_proj",), files)
+    with monkeypatch.context() as patch:
+        patch.setattr(verdict_files, "own_code", lambda: "other code")
+        assert remembered_verdicts(tmp_path / "known") == []
+        plain = known_verdict(load_model(model_path), ("v_proj",), files)
+        assert [verdict for _, verdict in remembered_verdicts(tmp_path / "known")] == [plain]
+    assert len(remembered_verdicts(tmp_path / "known")) == 1
+
+
+def test_a_verdict_is_of_the_models_own_gpu(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert device_name(torch.device("cuda:1")) == "GPU 1"
+    assert device_name(torch.device("cpu")) == "cpu"
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "[" * 100_000])
