@@ -30,6 +30,16 @@ def barred_layers(model: Any, names: Iterable[str]) -> dict[str, str]:
     return barred
 
 
+def other_towers(model: Any, names: Iterable[str]) -> frozenset[str]:
+    """Layers beside the text's decoder that a text never reaches, such as those for images.
+
+    PEFT would put adapters on them too, which never do anything.
+    """
+    inside = {*model.get_decoder().modules(), model.get_output_embeddings()}
+    uncalled = _uncalled_layers(model, list(names))
+    return frozenset(name for name in uncalled if model.get_submodule(name) not in inside)
+
+
 def _peft_refuses(model: Any, name: str) -> str | None:
     config = peft.LoraConfig(target_modules=[name])
     try:

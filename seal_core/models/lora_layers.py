@@ -12,7 +12,7 @@ from torch import nn
 from seal_core.errors import InputError
 from seal_core.fingerprint import derive_seed
 from seal_core.models.adapter_files import LoraPair, adapter_stamp, read_adapter
-from seal_core.models.barred import barred_layers
+from seal_core.models.barred import barred_layers, other_towers
 from seal_core.models.linear import is_linear, matrix, shape
 
 ALL_LINEAR = "all-linear"
@@ -22,7 +22,7 @@ Weights = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 class LinearLayers:
-    """The linear layers of a model that was not wrapped yet, by full name.
+    """The linear layers that a text meets in a model that was not wrapped yet, by full name.
 
     Args:
         model: A causal language model of the transformers library.
@@ -37,6 +37,8 @@ class LinearLayers:
             # A head that shares the embedding's weights cannot take a delta of its own.
             if is_linear(module) and module.weight is not embedding
         }
+        for name in other_towers(model, self._layers):
+            del self._layers[name]
         self._barred = barred_layers(model, self._layers)
         self._others = [name for name, _ in model.named_modules() if name not in self._layers]
         self._originals: dict[str, torch.Tensor] = {}

@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModelForCausalLM,
     CLIPVisionConfig,
+    Gemma3Config,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -231,6 +233,25 @@ def test_a_target_that_is_not_there_is_told_what_is(tmp_path: Path) -> None:
     layers = LinearLayers(model.model)
     both = layers.resolve(("all-linear", "q_proj"))
     assert both == layers.resolve(("all-linear",)) and len(both) > len(layers.resolve(("q_proj",)))
+
+
+def test_a_target_is_looked_for_where_a_text_goes(tmp_path: Path) -> None:
+    """An eye's layers have the names of the decoder's; PEFT's adapters there would do nothing."""
+    eye = {key: value for key, value in SIZES.items() if key != "vocab_size"}
+    text = {**SIZES, "num_key_value_heads": 2, "head_dim": 8, "eos_token_id": 256}
+    vision = {**eye, "image_size": 28, "patch_size": 14}
+    model = AutoModelForCausalLM.from_config(
+        Gemma3Config(text_config=text, vision_config=vision, eos_token_id=256)
+    )
+    model.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path))
+    (name,) = LinearLayers(loaded.model).resolve(("q_proj",))
+    assert name == "model.language_model.layers.0.self_attn.q_proj"
+    assert LinearLayers(loaded.model).short_names([name]) == [name]
+    assert check_model(loaded, ("q_proj",)).is_fast
+    with pytest.raises(InputError, match="'fc1' names no linear layer"):
+        check_model(loaded, ("fc1",))
 
 
 def refused(folder: Path, reason: str) -> None:
