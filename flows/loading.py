@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,22 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     plain = _read_toml(user_path(path))
     for override in overrides:
         _apply(plain, override)
+    return valid_config(plain, str(path))
+
+
+def valid_config(plain: Mapping[str, Any], source: str) -> Config:
+    """The configuration of plain values.
+
+    Args:
+        source: Where they were given, for messages.
+
+    Raises:
+        InputError: naming the source, the key and the fix.
+    """
     try:
         return Config.model_validate(plain)
     except ValidationError as error:
-        raise InputError(f"{path}: {_explain(error)}") from error
+        raise InputError(f"{source}: {_explain(error)}") from error
 
 
 def with_store(overrides: Sequence[str]) -> list[str]:

@@ -6,17 +6,20 @@ import dataclasses
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from flows.commands.options import JsonOption
-from seal_core.config import EMBEDDED, ExecutionSection, LoraSection, ModelSection
+from flows.loading import valid_config
+from seal_core import __version__
+from seal_core.config import EMBEDDED, Config
 from seal_core.errors import InputError
 from seal_core.minilm import weights_path
-from seal_core.models.model_files import check_model_folder, model_place
+from seal_core.models.model_files import check_model_folder, model_digest, model_place
 from seal_core.places import user_path
-from seal_core.probe.verdict import Verdict
+from seal_core.probe.verdict import ModelReport
+from seal_core.probe.verdict_files import todays_code
 from seal_core.process.process import EngineProcess
 from seal_core.process.spec import EngineSpec
 
@@ -34,26 +37,45 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Compares answers and training with plain transformers and PEFT, on this machine."""
-    path = str(weights_path()) if model == EMBEDDED else model_place(model)
-    check_model_folder(path)
+    plain: dict[str, Any] = {"model": {"path": model, "dtype": dtype}}
+    plain |= {"execution": {"device": device}}
+    plain |= {"finetune": {"targets": target}} if target else {}
+    config = valid_config(plain, "model check")
+    known: dict[str, Any] = {"model": model, "targets": config.finetune.targets}
+    known["versions"] = {"seal-pipeline": __version__, **todays_code()}
+    try:
+        path = str(weights_path()) if model == EMBEDDED else model_place(model)
+        check_model_folder(path)
+        if as_json:
+            known["digest"] = model_digest(path)
+        report = _try(path, config)
+    except InputError as error:
+        if not as_json:
+            raise
+        typer.echo(json.dumps({**known, "refused": str(error)}, indent=2))
+        raise typer.Exit(2) from error
+    if as_json:
+        found = dataclasses.asdict(report)
+        typer.echo(json.dumps({**known, **found.pop("verdict"), **found}, indent=2))
+    else:
+        _show(model, config, report)
+    if report.verdict.refused:
+        raise typer.Exit(1)
+
+
+def _try(path: str, config: Config) -> ModelReport:
     spec = EngineSpec(
         model_path=path,
-        device=ExecutionSection(device=device).device,
-        dtype=ModelSection.model_validate({"dtype": dtype}).dtype,
-        targets=tuple(target or LoraSection().targets),
+        device=config.execution.device,
+        dtype=config.model.dtype,
+        targets=config.finetune.targets,
     )
     with TemporaryDirectory() as folder:
         process = EngineProcess(spec, Path(folder) / "engine.log")
         try:
-            verdict: Verdict = process.call("check", {})
+            return process.call("check", {})
         finally:
             process.close()
-    if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(verdict), indent=2))
-    else:
-        _show(model, verdict)
-    if verdict.refused:
-        raise typer.Exit(1)
 
 
 @app.command()
@@ -77,9 +99,16 @@ def convert(
     typer.echo(f"next: seal model check {out}")
 
 
-def _show(model: str, verdict: Verdict) -> None:
-    typer.echo(f"{model}: {verdict}")
-    for found in verdict.comparisons:
+def _show(model: str, config: Config, report: ModelReport) -> None:
+    typer.echo(f"{model}: {report.verdict}")
+    targets = ", ".join(config.finetune.targets)
+    typer.echo(f"  {'tried':<18} in {report.dtype} on {report.device}, adapters on {targets}")
+    chat = report.chat_fault or "rows.variant = 'instruct' can be used"
+    typer.echo(f"  {'conversations':<18} {chat}")
+    if report.unused:
+        unused = f"{', '.join(report.unused)}: answers follow the run's own settings"
+        typer.echo(f"  {'not used':<18} {unused}")
+    for found in report.verdict.comparisons:
         share = "failed" if found.error is None else f"{found.error:.1e} of {found.limit:g}"
         typer.echo(f"  {share:<18} {found.name}")
         if found.fault:

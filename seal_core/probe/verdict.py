@@ -57,3 +57,21 @@ class Verdict:
     def is_fast(self) -> bool:
         """Whether neither answers nor training fall back to the plain way."""
         return self.refused is None and "plain" not in (self.generator, self.trainer)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """What `seal model check` tells of a model.
+
+    Attributes:
+        dtype, device: What it was tried in and on.
+        chat_fault: Why its chat template cannot be used; None if it can.
+        unused: Settings of its `generation_config.json` that answers do not follow, as
+            `name = value`.
+    """
+
+    verdict: Verdict
+    dtype: str
+    device: str
+    chat_fault: str | None
+    unused: tuple[str, ...]

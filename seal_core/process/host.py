@@ -35,8 +35,9 @@ from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import LoadedModel, load_model
 from seal_core.models.tokenizers import load_codec
 from seal_core.probe.model_check import known_verdict
+from seal_core.probe.model_report import model_report
 from seal_core.probe.served_check import references
-from seal_core.probe.verdict import Verdict
+from seal_core.probe.verdict import ModelReport, Verdict
 from seal_core.probe.verdict_files import VerdictFiles
 from seal_core.process import wire
 from seal_core.process.spec import EngineSpec
@@ -83,11 +84,11 @@ class Engines:
         """Log-probabilities by the plain libraries. No model stays loaded."""
         return PlainGenerator(self._load()).score(requests, progress)
 
-    def check(self, progress: Progress) -> Verdict:
-        """What the model's answers and training are worth; see `model_check`."""
+    def check(self, progress: Progress) -> ModelReport:
+        """What the model is worth to a run; see `model_check` and `model_report`."""
         loaded = self._load()
         progress(1)
-        return self._verdict_of(loaded)
+        return model_report(loaded, self._verdict_of(loaded))
 
     def check_chat(self, progress: Progress) -> int:
         """The token that ends a reply in the model's chat template; loads no weights.

@@ -23,7 +23,7 @@ from seal_core.engines import (
     TrainJob,
     TrainRow,
 )
-from seal_core.probe.verdict import Comparison, Verdict
+from seal_core.probe.verdict import Comparison, ModelReport, Verdict
 from seal_core.process.spec import EngineSpec
 
 _TYPE = "@"
@@ -36,6 +36,7 @@ _TYPES: dict[str, type[Any]] = {
         GenerateRequest,
         Generation,
         LoraSettings,
+        ModelReport,
         Scored,
         ScoreRequest,
         TrainJob,
