@@ -96,7 +96,7 @@ def saved_context(path: str, revision: str | None) -> int | None:
     Raises:
         InputError: The config cannot be loaded.
     """
-    return longest_row(_config(path, revision).get_text_config())
+    return longest_row(load_config(path, revision).get_text_config())
 
 
 def right_below(path: str, revision: str | None) -> int | None:

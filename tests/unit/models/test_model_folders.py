@@ -138,7 +138,6 @@ UNTAGGED = {"added_tokens": [], "model": {"type": "Other", "vocab": {}}}
         (INDEX, "[]"),
         ("tokenizer_config.json", "[]"),
         ("tokenizer_config.json", "null"),
-        ("tokenizer_config.json", '{"eos_token": "<|end|>", "chat_template": 3}'),
         ("tokenizer_config.json", '{"eos_token": 3}'),
         ("tokenizer.json", "[]"),
         ("tokenizer.json", "null"),
