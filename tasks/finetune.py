@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from seal_core.config import FinetuneSection, LoraSection
 from seal_core.domains.rows import rows_digest
 from seal_core.engines import LoraSettings, TrainedAdapter, TrainJob
 from seal_core.errors import StageError
@@ -15,6 +14,7 @@ from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Adapter, SelfEdit, TableRef
 from tasks.chatting import chat_identity
 from tasks.context import RunContext, current
+from tasks.lora import finetune_settings
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
@@ -67,19 +67,6 @@ def finetune(
             )
         )
     return run_stage(finetune_shard, works)
-
-
-def finetune_settings(section: FinetuneSection) -> dict:
-    """The LoRA part of `[finetune]`, as the published code has it if that is asked for."""
-    lora = lora_settings(section)
-    if section.published:
-        lora.update(targets=["q_proj", "v_proj"], pad_to_max_length=True)
-    return lora
-
-
-def lora_settings(section: LoraSection) -> dict:
-    """The LoRA part of a config section, as plain JSON."""
-    return section.model_dump(mode="json", include=set(LoraSection.model_fields))
 
 
 def _finetune(context: RunContext, work: Work) -> StageOutput:

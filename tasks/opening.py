@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
-from seal_core.config import Config
 from seal_core.engines import Generator
 from seal_core.errors import InputError
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
@@ -23,7 +22,7 @@ from storage.store import Store
 from tasks.chatting import chat_settings
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.engines_used import engines_used, mixtures, tell_change
-from tasks.finetune import finetune_settings
+from tasks.lora import all_targets
 from tasks.preflight import Preflight, files_digest, run_identity
 from tasks.proving import ProvenGenerator
 from tasks.scratch import run_scratch
@@ -213,7 +212,7 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         threads=execution.threads,
         max_batch_tokens=execution.max_batch_tokens,
         trainer=execution.trainer,
-        targets=_targets(checked.config),
+        targets=all_targets(checked.config),
         fill_rows=checked.config.finetune.published,
         chat=chat_settings(checked.config),
         model_digest=files_digest(checked, store),
@@ -221,9 +220,3 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         verdict_record=str(verdict_path(store, checked.name)),
         memory_bytes=None if execution.memory_gb is None else int(execution.memory_gb * 2**30),
     )
-
-
-def _targets(config: Config) -> tuple[str, ...]:
-    """All that the run's adapters are trained on."""
-    finetune = finetune_settings(config.finetune)
-    return tuple(sorted({*finetune["targets"], *config.update.targets}))

@@ -11,7 +11,8 @@ from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Policy, SelfEdit, TableRef, TrainRow
 from tasks.chatting import chat_identity
 from tasks.context import RunContext, current
-from tasks.finetune import lora_settings, to_settings
+from tasks.finetune import to_settings
+from tasks.lora import lora_settings
 from tasks.planning import is_pending
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.shards import Shard, read_problems

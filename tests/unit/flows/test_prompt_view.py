@@ -11,7 +11,8 @@ from seal_core.engines import TrainJob
 from seal_core.models.loading import load_model
 from seal_core.training.peft_trainer import encode_job
 from seal_core.types import TrainRow
-from tasks.finetune import lora_settings, to_settings
+from tasks.finetune import to_settings
+from tasks.lora import lora_settings
 from tests.chat_models import save_chat_model
 
 ROW = TrainRow("A set of things.", "What is it?", chat=True)

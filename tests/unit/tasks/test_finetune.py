@@ -15,8 +15,8 @@ from seal_core.errors import StageError
 from seal_core.types import Problem
 from storage.store import Store
 from tasks.context import RunContext
-from tasks.finetune import _finetune, finetune_settings, matched_steps
-from tasks.opening import _targets
+from tasks.finetune import _finetune, matched_steps
+from tasks.lora import all_targets, finetune_settings
 from tasks.work import Work
 from tests.semantics.scripted import Scripted
 from tests.unit.storage.rows import ADAPTER, EDIT, POLICY, PROBLEM, QUESTION, put
@@ -75,6 +75,8 @@ def test_adapters_without_counts_cannot_be_matched() -> None:
 
 
 def test_the_model_is_tried_with_all_that_the_run_trains() -> None:
-    assert _targets(Config()) == ("all-linear",)
+    assert all_targets(Config()) == ("all-linear",)
     published = Config.model_validate({"finetune": {"published": True}})
-    assert _targets(published) == ("all-linear", "q_proj", "v_proj")
+    assert all_targets(published) == ("all-linear", "q_proj", "v_proj")
+    named = Config.model_validate({"finetune": {"targets": ["foo"]}})
+    assert all_targets(named) == ("all-linear", "foo")  # Which would hide what the model lacks.
