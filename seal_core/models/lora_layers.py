@@ -88,6 +88,10 @@ class LinearLayers:
         """Inputs and outputs of a layer."""
         return shape(self._layers[name])
 
+    def norm(self, name: str) -> float:
+        """Frobenius norm of a layer's weights."""
+        return float(torch.linalg.matrix_norm(matrix(self._layers[name]).float()))
+
     def initial_weights(self, modules: Sequence[str], rank: int, seed: int) -> Weights:
         """PEFT's start, A uniform as `nn.Linear` and B zero, from the seed alone.
 

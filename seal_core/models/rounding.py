@@ -8,18 +8,52 @@ TOLERANCE = {
     torch.float64: 1e-6,  # Many models compute norms and rotations in single precision.
     torch.float32: 1e-3,
     torch.float16: 0.02,
-    torch.bfloat16: 0.06,
+    torch.bfloat16: 0.12,
 }
-"""Relative L2 difference that rounding explains. Packed rows of a sound 7B model in bfloat16
-differ by .023. The measure depends neither on the vocabulary nor on the spread of the logits."""
+"""Relative L2 difference that rounding explains. In bfloat16, sums in another order move the
+logits of sound models of 135M and 7B weights by .02 to .06, and gradients by .03 at most."""
+
+_LEAST = 30.0
+"""Nats below the likeliest token from which a token cannot matter."""
 
 
-def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """L2 norm of the difference, as a share of the expected one's; inf for another shape or NaN."""
+def relative_error(found: torch.Tensor, expected: torch.Tensor, floor: float = 0.0) -> float:
+    """L2 norm of the difference, as a share of the expected one's; inf for another shape or NaN.
+
+    Args:
+        floor: What the expected norm counts as at least.
+    """
     if found.shape != expected.shape:
         return float("inf")
     precise = expected.double().cpu()
-    norm = float(precise.norm())
+    norm = max(float(precise.norm()), floor)
     error = float((found.double().cpu() - precise).norm())
     share = error / norm if norm else (0.0 if error == 0 else float("inf"))
     return share if share == share else float("inf")
+
+
+def logits_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative L2 difference of logits `[..., vocabulary]`, as far as probabilities depend on it.
+
+    What all logits of a place have in common does not count, nor do tokens that are out of the
+    question: either could be large, and make any difference look small.
+    """
+    if found.shape != expected.shape:
+        return float("inf")
+    found, expected = found.double(), expected.double()
+    tops = expected.amax(-1, keepdim=True), found.amax(-1, keepdim=True)
+    matters = (expected > tops[0] - _LEAST) | (found > tops[1] - _LEAST)
+    return relative_error(_centred(found, matters), _centred(expected, matters))
+
+
+def spread(logits: torch.Tensor) -> float:
+    """Standard deviation of logits `[..., vocabulary]` around their place's mean."""
+    logits = logits.double()
+    matters = logits > logits.amax(-1, keepdim=True) - _LEAST
+    return float((_centred(logits, matters).square().sum() / matters.sum()).sqrt())
+
+
+def _centred(logits: torch.Tensor, matters: torch.Tensor) -> torch.Tensor:
+    kept = torch.where(matters, logits, 0.0)
+    mean = kept.sum(-1, keepdim=True) / matters.sum(-1, keepdim=True)
+    return torch.where(matters, logits - mean, 0.0)

@@ -33,7 +33,7 @@ def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch
     kinds = getattr(loaded.model.config.get_text_config(), "layer_types", None) or ()
     if _COUNTS_PADDING.intersection(kinds):
         raise InputError("its sparse layers count padding into the blocks that they choose")
-    with _banked(loaded, answers) as (bank, order):
+    with banked(loaded, answers) as (bank, order):
         rows = [
             DecodeRow(
                 i, GenerateRequest(str(i), ""), list(answers[i].prompt), len(answers[i].tokens)
@@ -47,21 +47,21 @@ def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch
     return [found[i] for i in range(len(answers))]
 
 
-def batched_scores(loaded: LoadedModel, answers: Sequence[Answer]) -> torch.Tensor:
-    """Log-probability `[answers]` of each answer after its prompt, nats, all scored together.
+def batched_scores(loaded: LoadedModel, answers: Sequence[Answer]) -> list[float]:
+    """Log-probability of each answer after its prompt, nats, all scored together.
 
     Raises:
         Exception: of many kinds, from within models that cannot be run so.
     """
-    with _banked(loaded, answers) as (bank, order):
+    with banked(loaded, answers) as (bank, order):
         texts = [(answers[i].prompt + answers[i].tokens, len(answers[i].tokens)) for i in order]
         found = dict(zip(order, text_logprobs(loaded, bank, texts), strict=True))
-    return torch.tensor([found[i] for i in range(len(answers))])
+    return [found[i] for i in range(len(answers))]
 
 
 @contextmanager
-def _banked(loaded: LoadedModel, answers: Sequence[Answer]) -> Iterator[tuple[LoraBank, list[int]]]:
-    """The bank with the answers' adapters, and the order in which it takes the answers."""
+def banked(loaded: LoadedModel, answers: Sequence[Answer]) -> Iterator[tuple[LoraBank, list[int]]]:
+    """A bank with the answers' adapters, and the order in which it takes the answers."""
     bank = LoraBank(loaded.model, 1 << 30)
     try:
         stacks = [bank.load(answer.adapters) if answer.adapters else None for answer in answers]

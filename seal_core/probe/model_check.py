@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -16,8 +17,9 @@ from seal_core.generation.plain_generator import adapted
 from seal_core.models.loading import LoadedModel, device_name
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.rounding import TOLERANCE, relative_error
+from seal_core.models.rounding import TOLERANCE, logits_error, spread
 from seal_core.probe.batch_check import batched_logits, batched_scores
+from seal_core.probe.layer_check import LIMIT, adapter_error, batched_deltas, plain_deltas
 from seal_core.probe.probe_rows import (
     Answer,
     plain_answers,
@@ -25,7 +27,12 @@ from seal_core.probe.probe_rows import (
     two_adapters,
     uncached_logits,
 )
-from seal_core.probe.training_check import batched_gradients, plain_gradients
+from seal_core.probe.training_check import (
+    Gradients,
+    batched_gradients,
+    gradient_error,
+    plain_gradients,
+)
 from seal_core.probe.verdict import Comparison, Verdict
 from seal_core.probe.verdict_files import (
     VerdictFiles,
@@ -51,7 +58,7 @@ _FAILURES = (
 )
 """What models raise that cannot be run in some way."""
 
-Tensors = Sequence[torch.Tensor]
+T = TypeVar("T")
 
 
 def check_model(
@@ -129,29 +136,21 @@ class _Check:
         with two_adapters(self._loaded, self._modules) as paths:
             answers = plain_answers(self._loaded, paths)
             self._plain_is_sound(answers, paths)
-            expected = [answer.logits for answer in answers]
-            batched = self._holds(
-                "answers of a batch", lambda: batched_logits(self._loaded, answers), expected
-            ) and self._holds(
-                "log-probabilities of a batch",
-                lambda: [batched_scores(self._loaded, answers)],
-                [torch.tensor([answer.score for answer in answers])],
-            )
+            batched = self._batches(answers)
         trainer = self._trainer()
         return Verdict("batched" if batched else "plain", trainer, None, tuple(self.comparisons))
 
     def _plain_is_sound(self, answers: Sequence[Answer], paths: Sequence[str]) -> None:
         """Answering must see the model that training sees, and a merged policy must be it too."""
         loaded = self._loaded
-        expected = [answer.logits for answer in answers]
-        if not all(bool(logits.isfinite().all()) for logits in expected):
+        if not all(bool(answer.logits.isfinite().all()) for answer in answers):
             raise _Refused(
                 "its logits are not finite: its weights are damaged, or too large for its precision"
             )
         if not self._holds(
             "generate() against one pass over the text",
             lambda: [uncached_logits(loaded, answer) for answer in answers],
-            expected,
+            lambda found: _worst(found, answers),
         ):
             raise _Refused(
                 "generate() answers from other logits than one pass over the same text gives: the "
@@ -159,34 +158,50 @@ class _Check:
             )
         if not self._holds(
             "adapter merged into the weights",
-            lambda: [self._merged(paths[0])],
-            [self._beside(paths[0])],
+            lambda: self._merged(paths[0]),
+            lambda found: logits_error(found, self._beside(paths[0])),
         ):
             raise _Refused("an adapter merged into its weights is another model than PEFT's")
+
+    def _batches(self, answers: Sequence[Answer]) -> bool:
+        loaded, modules = self._loaded, self._modules
+        return (
+            self._holds(
+                "answers of a batch",
+                lambda: batched_logits(loaded, answers),
+                lambda found: _worst(found, answers),
+            )
+            and self._holds(
+                "log-probabilities of a batch",
+                lambda: batched_scores(loaded, answers),
+                lambda found: _score_error(found, answers),
+            )
+            and self._holds(
+                "adapters of a batch, layer by layer",
+                lambda: batched_deltas(loaded, modules, answers),
+                lambda found: adapter_error(found, plain_deltas(loaded, modules, answers)),
+                LIMIT,
+            )
+        )
 
     def _trainer(self) -> str:
         loaded, modules, fill = self._loaded, self._modules, self._fill
         expected = plain_gradients(loaded, modules, fill)
-        if not all(bool(tensor.isfinite().all()) for tensor in expected):
+        if not all(bool(tensor.isfinite().all()) for tensor in expected.values()):
             raise _Refused("PEFT's losses or gradients are not finite")
         # Rows that are filled up are never packed.
-        if (
-            not fill
-            and self._packs()
-            and self._holds(
-                "training, rows packed",
-                lambda: batched_gradients(loaded, modules, True),
-                expected,
-            )
-        ):
+        if not fill and self._packs() and self._trains("training, rows packed", True, expected):
             return "packed"
-        if self._holds(
-            "training, rows padded",
-            lambda: batched_gradients(loaded, modules, False, fill),
-            expected,
-        ):
+        if self._trains("training, rows padded", False, expected):
             return "padded"
         return "plain"
+
+    def _trains(self, name: str, pack: bool, expected: Gradients) -> bool:
+        return self._holds(
+            name,
+            lambda: batched_gradients(self._loaded, self._modules, pack, self._fill),
+            lambda found: gradient_error(found, expected),
+        )
 
     def _packs(self) -> bool:
         try:
@@ -214,9 +229,15 @@ class _Check:
         ids = torch.tensor([some_tokens(self._loaded, 9, 2)], device=self._loaded.device)
         return next_logits(self._loaded.model, ids, ids.shape[1])
 
-    def _holds(self, name: str, work: Callable[[], Tensors], expected: Tensors) -> bool:
-        """Whether a way gives the expected tensors; notes the comparison."""
-        limit = TOLERANCE[self._loaded.model.dtype]
+    def _holds(
+        self,
+        name: str,
+        work: Callable[[], T],
+        measure: Callable[[T], float],
+        limit: float | None = None,
+    ) -> bool:
+        """Whether what a way gives is as near as rounding explains; notes the comparison."""
+        limit = limit or TOLERANCE[self._loaded.model.dtype]
         try:
             found = work()
         except torch.OutOfMemoryError:
@@ -224,12 +245,25 @@ class _Check:
         except _FAILURES as error:
             self.comparisons.append(Comparison(name, None, limit, _named(error)))
             return False
-        error = max(relative_error(f, e) for f, e in zip(found, expected, strict=True))
+        error = measure(found)
         fault = (
             None if error <= limit else f"differs by {error:.1e}, where rounding explains {limit:g}"
         )
         self.comparisons.append(Comparison(name, error, limit, fault))
         return fault is None
+
+
+def _worst(found: Sequence[torch.Tensor], answers: Sequence[Answer]) -> float:
+    pairs = zip(found, answers, strict=True)
+    return max(logits_error(logits, answer.logits) for logits, answer in pairs)
+
+
+def _score_error(found: Sequence[float], answers: Sequence[Answer]) -> float:
+    """The largest difference per token, as a share of the logits' spread."""
+    return max(
+        abs(score - answer.score) / len(answer.tokens) / spread(answer.logits)
+        for score, answer in zip(found, answers, strict=True)
+    )
 
 
 def _named(error: Exception) -> str:

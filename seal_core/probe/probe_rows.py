@@ -20,17 +20,14 @@ from seal_core.models.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers, Weights
-from seal_core.models.rounding import TOLERANCE, relative_error
 
 RANK = PROBE_RANK
 ANSWERS = ((3, 2), (11, 9), (7, 5), (2, 3))
 """Tokens of prompt and answer; rows end one after another, so that a batch shrinks."""
 
-_EFFECT = 10.0
-"""An adapter changes the logits by this many times what rounding explains, or no comparison
-could tell whether it was applied."""
-
-_DOUBLINGS = 10
+STRENGTH = 1 / 8
+"""Norm of an adapter's delta, as a share of its layer's weights: it changes what the model says
+many times more than rounding does, and rounding no more than the model's own weights do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +57,32 @@ def some_tokens(loaded: LoadedModel, length: int, place: int) -> list[int]:
 def two_adapters(loaded: LoadedModel, modules: Sequence[str]) -> Iterator[list[str]]:
     """Folders of two random adapters that change what the model says."""
     layers = LinearLayers(loaded.model)
-    limit = TOLERANCE[loaded.model.dtype]
     with TemporaryDirectory() as folder:
         paths = []
         for seed in (0, 1):
             path = Path(folder) / f"adapter-{seed}"
-            for doublings in range(_DOUBLINGS):
-                weights = random_weights(layers, modules, seed, 2.0**doublings)
-                write_adapter(path, weights, RANK, 0.0, loaded.name, layers.short_names(modules))
-                if _effect(loaded, str(path)) > _EFFECT * limit:
-                    break
+            weights = random_weights(layers, modules, seed)
+            write_adapter(path, weights, RANK, 0.0, loaded.name, layers.short_names(modules))
             paths.append(str(path))
         yield paths
 
 
 def random_weights(
-    layers: LinearLayers, modules: Sequence[str], seed: int, scale: float = 1.0
+    layers: LinearLayers, modules: Sequence[str], seed: int, strength: float = STRENGTH
 ) -> Weights:
-    """A fresh adapter whose B is random instead of zero."""
+    """A fresh adapter whose B is random instead of zero.
+
+    Args:
+        strength: Norm of each delta, as a share of the layer's weights.
+    """
     generator = torch.Generator().manual_seed(seed)
-    return {
-        name: (a, torch.randn(b.shape, generator=generator) * scale / b.shape[0] ** 0.5)
-        for name, (a, b) in layers.initial_weights(modules, RANK, seed).items()
-    }
-
-
-@torch.inference_mode()
-def _effect(loaded: LoadedModel, path: str) -> float:
-    ids = torch.tensor([some_tokens(loaded, 7, 0)], device=loaded.device)
-    bare = next_logits(loaded.model, ids, ids.shape[1])
-    with adapted(loaded, (path,)):
-        return relative_error(next_logits(loaded.model, ids, ids.shape[1]), bare)
+    weights = {}
+    for name, (a, _) in layers.initial_weights(modules, RANK, seed).items():
+        b = torch.randn(layers.shape(name)[1], RANK, generator=generator)
+        # A layer whose weights are zero gets a delta all the same.
+        wanted = strength * (layers.norm(name) or 1.0)
+        weights[name] = (a, b * (wanted / float(torch.linalg.matrix_norm(b @ a))))
+    return weights
 
 
 def plain_answers(loaded: LoadedModel, paths: Sequence[str]) -> list[Answer]:

@@ -9,6 +9,7 @@ import torch
 from seal_core.engines import LoraSettings
 from seal_core.models.loading import LoadedModel
 from seal_core.models.lora_layers import LinearLayers
+from seal_core.models.rounding import relative_error
 from seal_core.models.tokens import EncodedRow
 from seal_core.probe.probe_rows import RANK, random_weights, some_tokens
 from seal_core.training.lora_slots import LoraSlots
@@ -18,11 +19,17 @@ from seal_core.training.ticks import Share, TickRunner
 _ROWS = (((3, 1), (11, 4)), ((7, 3),))
 """Tokens of the rows of each adapter, and how many of them are context."""
 
+_SLIGHT = 0.01
+"""A gradient counts as at least this share of its adapter's whole one."""
+_LOSS = 5.0
+"""Rounding moves a loss, a mean over many logits, by that much less than a gradient."""
 
-def plain_gradients(
-    loaded: LoadedModel, modules: Sequence[str], fill: bool = False
-) -> list[torch.Tensor]:
-    """Each adapter's loss `[1]` and gradient `[width]`, as `PeftTrainer` computes them.
+Gradients = dict[str, torch.Tensor]
+"""Each adapter's loss `[1]`, and the gradient of each layer's A and B."""
+
+
+def plain_gradients(loaded: LoadedModel, modules: Sequence[str], fill: bool = False) -> Gradients:
+    """As `PeftTrainer` computes them.
 
     Args:
         fill: Fill the rows up with padding, as `pad_to_max_length` does.
@@ -32,19 +39,20 @@ def plain_gradients(
     wrapped = peft_model(loaded.model, LoraSettings(rank=RANK, alpha=RANK), modules)
     wrapped.eval()
     try:
-        found = []
-        for own, rows in zip(weights, _rows(loaded, fill), strict=True):
-            parameters = []
-            for name in sorted(modules):
+        found = {}
+        for slot, (own, rows) in enumerate(zip(weights, _rows(loaded, fill), strict=True)):
+            parameters = {}
+            for name in modules:
                 layer = loaded.model.get_submodule(name)
                 pair = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-                for parameter, value in zip(pair, own[name], strict=True):
+                for half, parameter, value in zip("AB", pair, own[name], strict=True):
                     parameter.data.copy_(value)
                     parameter.grad = None
-                parameters += pair
-            loss = backward(loaded, rows)
-            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-            found += [_number(loss), torch.cat([grad.flatten() for grad in grads])]
+                    parameters[f"{slot}.{name}.{half}"] = parameter
+            found[f"{slot}.loss"] = _number(backward(loaded, rows))
+            for name, parameter in parameters.items():
+                grad = parameter.grad
+                found[name] = torch.zeros_like(parameter) if grad is None else grad.clone()
         return found
     finally:
         wrapped.unload()
@@ -52,8 +60,8 @@ def plain_gradients(
 
 def batched_gradients(
     loaded: LoadedModel, modules: Sequence[str], pack: bool, fill: bool = False
-) -> list[torch.Tensor]:
-    """The same from one tick over both adapters.
+) -> Gradients:
+    """By one tick over both adapters.
 
     Args:
         pack: Pack the rows; else pad them. See `row_logits`.
@@ -74,13 +82,28 @@ def batched_gradients(
             shares.append(Share(slot, rows, n_targets, 1.0, 0.0, generator))
         with TickRunner(loaded, slots, False, pack) as ticks:
             losses = ticks.run(shares)
-        found = []
+        found = {}
         for slot, loss in enumerate(losses):
-            parts = [part.flatten() for pair in slots.gradients(slot).values() for part in pair]
-            found += [_number(loss), torch.cat(parts)]
+            found[f"{slot}.loss"] = _number(loss)
+            for name, pair in slots.gradients(slot).items():
+                for half, gradient in zip("AB", pair, strict=True):
+                    found[f"{slot}.{name}.{half}"] = gradient
         return found
     finally:
         slots.remove()
+
+
+def gradient_error(found: Gradients, expected: Gradients) -> float:
+    """The largest relative L2 difference of a loss, or of the gradient of an A or B."""
+    worst = 0.0
+    for slot in range(len(_ROWS)):
+        loss = f"{slot}.loss"
+        worst = max(worst, _LOSS * relative_error(found[loss], expected[loss]))
+        own = [name for name in expected if name.startswith(f"{slot}.") and name != loss]
+        least = _SLIGHT * float(torch.cat([expected[name].flatten() for name in own]).norm())
+        for name in own:
+            worst = max(worst, relative_error(found[name], expected[name], least))
+    return worst
 
 
 def _rows(loaded: LoadedModel, fill: bool) -> list[list[EncodedRow]]:
