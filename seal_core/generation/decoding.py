@@ -60,16 +60,18 @@ def decode(
     finder: StopFinder,
     rows: Sequence[DecodeRow],
     sampler: Chooser | None = None,
+    call_tokens: int | None = None,
 ) -> None:
     """Fills in the rows' tokens; the bank holds the rows' adapters already.
 
     Args:
         sampler: What chooses the tokens; None for what the rows' requests ask for.
+        call_tokens: As in `prefill`.
     """
     sampler = sampler or Sampler(
         [row.request for row in rows], [row.limit for row in rows], device=loaded.device
     )
-    batch = _Batch(loaded, bank, rows)
+    batch = _Batch(loaded, bank, rows, call_tokens)
     for step in range(max(row.limit for row in rows)):
         tokens = sampler.choose(batch.logits, step)
         _append(batch.rows, tokens, _logprobs(batch.logits, tokens), finder)
@@ -94,14 +96,21 @@ class _Batch:
         logits: Of every row's next token, `[rows, vocabulary]`.
     """
 
-    def __init__(self, loaded: LoadedModel, bank: LoraBank, rows: Sequence[DecodeRow]) -> None:
-        self._loaded, self._bank = loaded, bank
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        bank: LoraBank,
+        rows: Sequence[DecodeRow],
+        call_tokens: int | None,
+    ) -> None:
+        self._loaded, self._bank, self._call_tokens = loaded, bank, call_tokens
         self.rows = list(rows)
         self._cache: Any = None
         self._start()
 
     def _start(self) -> None:
-        start = prefill(self._loaded, self._bank, [row.prompt + row.ids for row in self.rows])
+        prompts = [row.prompt + row.ids for row in self.rows]
+        start = prefill(self._loaded, self._bank, prompts, self._call_tokens)
         self.logits, self._cache, self._width = start.logits, start.cache, start.width
         self._positions = start.lengths[:, None]
         n_steps = max(row.limit - len(row.ids) for row in self.rows)

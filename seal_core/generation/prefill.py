@@ -35,13 +35,22 @@ class Prefilled:
     cache: Any
 
 
-def prefill(loaded: LoadedModel, bank: LoraBank, prompts: Sequence[Sequence[int]]) -> Prefilled:
-    """Reads the prompts of the bank's active rows; the bank is about all of them afterwards."""
+def prefill(
+    loaded: LoadedModel,
+    bank: LoraBank,
+    prompts: Sequence[Sequence[int]],
+    call_tokens: int | None = None,
+) -> Prefilled:
+    """Reads the prompts of the bank's active rows; the bank is about all of them afterwards.
+
+    Args:
+        call_tokens: What one more call costs, in tokens; None for what it costs on the device.
+    """
     lengths = [len(prompt) for prompt in prompts]
     width, device = max(lengths), loaded.device
     chunks = [list(range(len(prompts)))]
     if has_full_attention(loaded.model):
-        chunks = length_chunks(lengths, device)
+        chunks = length_chunks(lengths, device, call_tokens)
     if len(chunks) == 1:
         cache = new_cache(loaded.model)
         logits = _read(loaded, prompts, cache)
@@ -72,9 +81,13 @@ def _read_in_chunks(
     return logits, joined(parts, len(prompts), max(map(len, prompts)))
 
 
-def length_chunks(lengths: Sequence[int], device: torch.device) -> list[list[int]]:
+def length_chunks(
+    lengths: Sequence[int], device: torch.device, call_tokens: int | None = None
+) -> list[list[int]]:
     """Rows to be run together on that device, so that padding does not outweigh calls."""
-    return split_by_length(lengths, _CALL_TOKENS.get(device.type, _CALL_TOKENS["cpu"]))
+    if call_tokens is None:
+        call_tokens = _CALL_TOKENS.get(device.type, _CALL_TOKENS["cpu"])
+    return split_by_length(lengths, call_tokens)
 
 
 def pad_left(

@@ -24,6 +24,10 @@ _COUNTS_PADDING = frozenset({"minimax_m3_sparse"})
 """Layers that go wrong in rows of more than one block, which the probe's rows are too short for."""
 
 
+_CALL_TOKENS = 8
+"""So few that the prompts are read in two parts, each of rows of different lengths."""
+
+
 def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch.Tensor]:
     """Each answer's logits `[steps, vocabulary]`, all answers decoded together.
 
@@ -42,7 +46,7 @@ def batched_logits(loaded: LoadedModel, answers: Sequence[Answer]) -> list[torch
         ]
         script = Script([answers[i].tokens for i in order])
         # Without the model's end tokens, which a random model may well choose.
-        decode(loaded, bank, StopFinder(loaded.tokenizer), rows, script)
+        decode(loaded, bank, StopFinder(loaded.tokenizer), rows, script, _CALL_TOKENS)
     found = {i: torch.stack(logits) for i, logits in zip(order, script.logits, strict=True)}
     return [found[i] for i in range(len(answers))]
 

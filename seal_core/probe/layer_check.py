@@ -6,7 +6,6 @@ change them less than rounding does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +16,9 @@ from seal_core.generation.plain_generator import adapted
 from seal_core.generation.prefill import pad_left, positions_of
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
+from seal_core.models.rounding import missing_share, relative_error
 from seal_core.probe.batch_check import banked
 from seal_core.probe.probe_rows import Answer
-
-LIMIT = 0.5
-"""Of `adapter_error`. In bfloat16 rounding makes up to .3 of it, layer by layer."""
 
 _FEATURES = 64
 """Outputs of a layer that are looked at: a delta of low rank shows in any few of them."""
@@ -77,24 +74,19 @@ def batched_deltas(
 
 
 def adapter_error(found: Deltas, expected: Deltas) -> float:
-    """How far the expected deltas are from being in those found: the worst text of any layer.
+    """The largest `missing_share` of a text's delta in any layer.
 
-    It is |1 - <found, expected> / <expected, expected>|: 1 where an adapter is left out or is
-    another's, whatever rounding adds in other directions. For a text without an adapter, it is the
-    size of what was added, as a share of what the layer adds to other texts.
+    For a text without an adapter, it is the size of what was added, as a share of what the layer
+    adds to other texts.
     """
     worst = 0.0
     for name, texts in expected.items():
         largest = max(float(text.norm()) for text in texts)
         for own, text in zip(found[name], texts, strict=True):
-            if own.shape != text.shape:
-                return math.inf
-            square = float(text.square().sum())
-            if square:
-                error = abs(1.0 - float((own * text).sum()) / square)
+            if bool(text.any()):
+                worst = max(worst, missing_share(own, text))
             else:
-                error = float(own.norm()) / largest if largest else float(own.norm())
-            worst = max(worst, error if math.isfinite(error) else math.inf)
+                worst = max(worst, relative_error(own, text, largest))
     return worst
 
 

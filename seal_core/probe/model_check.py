@@ -7,6 +7,7 @@ no second copy of it is needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,9 +18,9 @@ from seal_core.generation.plain_generator import adapted
 from seal_core.models.loading import LoadedModel, device_name
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.rounding import TOLERANCE, logits_error, spread
+from seal_core.models.rounding import MISSING, TOLERANCE, logits_error, spread
 from seal_core.probe.batch_check import batched_logits, batched_scores
-from seal_core.probe.layer_check import LIMIT, adapter_error, batched_deltas, plain_deltas
+from seal_core.probe.layer_check import adapter_error, batched_deltas, plain_deltas
 from seal_core.probe.probe_rows import (
     Answer,
     plain_answers,
@@ -31,6 +32,7 @@ from seal_core.probe.training_check import (
     Gradients,
     batched_gradients,
     gradient_error,
+    layer_error,
     plain_gradients,
 )
 from seal_core.probe.verdict import Comparison, Verdict
@@ -180,7 +182,7 @@ class _Check:
                 "adapters of a batch, layer by layer",
                 lambda: batched_deltas(loaded, modules, answers),
                 lambda found: adapter_error(found, plain_deltas(loaded, modules, answers)),
-                LIMIT,
+                MISSING,
             )
         )
 
@@ -197,10 +199,11 @@ class _Check:
         return "plain"
 
     def _trains(self, name: str, pack: bool, expected: Gradients) -> bool:
+        work = cache(lambda: batched_gradients(self._loaded, self._modules, pack, self._fill))
         return self._holds(
-            name,
-            lambda: batched_gradients(self._loaded, self._modules, pack, self._fill),
-            lambda found: gradient_error(found, expected),
+            name, work, lambda found: gradient_error(found, expected)
+        ) and self._holds(
+            f"{name}, layer by layer", work, lambda found: layer_error(found, expected), MISSING
         )
 
     def _packs(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from seal_core.engines import LoraSettings
 from seal_core.models.loading import LoadedModel
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.rounding import relative_error
+from seal_core.models.rounding import missing_share, relative_error
 from seal_core.models.tokens import EncodedRow
 from seal_core.probe.probe_rows import RANK, random_weights, some_tokens
 from seal_core.training.lora_slots import LoraSlots
@@ -94,16 +94,35 @@ def batched_gradients(
 
 
 def gradient_error(found: Gradients, expected: Gradients) -> float:
-    """The largest relative L2 difference of a loss, or of the gradient of an A or B."""
+    """The largest relative L2 difference of a loss, or of all of an adapter's gradient."""
     worst = 0.0
     for slot in range(len(_ROWS)):
-        loss = f"{slot}.loss"
+        loss, names = f"{slot}.loss", _layers(expected, slot)
         worst = max(worst, _LOSS * relative_error(found[loss], expected[loss]))
-        own = [name for name in expected if name.startswith(f"{slot}.") and name != loss]
-        least = _SLIGHT * float(torch.cat([expected[name].flatten() for name in own]).norm())
-        for name in own:
-            worst = max(worst, relative_error(found[name], expected[name], least))
+        whole = (
+            torch.cat([grads[n].flatten().double() for n in names]) for grads in (found, expected)
+        )
+        worst = max(worst, relative_error(*whole))
     return worst
+
+
+def layer_error(found: Gradients, expected: Gradients) -> float:
+    """The largest `missing_share` of the gradient of an A or B."""
+    worst = 0.0
+    for slot in range(len(_ROWS)):
+        names = _layers(expected, slot)
+        least = _SLIGHT * float(_joined(expected, names).norm())
+        for name in names:
+            worst = max(worst, missing_share(found[name], expected[name], least))
+    return worst
+
+
+def _layers(gradients: Gradients, slot: int) -> list[str]:
+    return [n for n in gradients if n.startswith(f"{slot}.") and n != f"{slot}.loss"]
+
+
+def _joined(gradients: Gradients, names: Sequence[str]) -> torch.Tensor:
+    return torch.cat([gradients[name].flatten().double() for name in names])
 
 
 def _rows(loaded: LoadedModel, fill: bool) -> list[list[EncodedRow]]:
