@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,9 +17,11 @@ from seal_core.errors import EngineError
 from seal_core.generation.plain_generator import PlainGenerator
 from seal_core.models.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
+from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.rounding import TOLERANCE, relative_error
-from seal_core.probe.probe_rows import RANK, random_weights
+from seal_core.models.rounding import TOLERANCE, spread
+from seal_core.probe.probe_rows import RANK, STRENGTH, random_weights, some_tokens
+from seal_core.probe.reference_scores import Asked, References
 from seal_core.probe.verdict import Comparison
 
 Score = Callable[[Sequence[ScoreRequest]], Sequence[Scored]]
@@ -31,47 +32,51 @@ _TEXTS = (
     ("In winter, snow", " lies on the hills for weeks; then it melts."),
 )
 _TOKENS = 8
-_EFFECT = 10.0
-"""Adapters change log-probabilities by this many times what rounding explains."""
-_DOUBLINGS = 10
+_EFFECT = 3.0
+"""An adapter on one kind of layer alone has to do so many times what rounding does."""
+_DOUBLINGS = 4
 
 
-def references(loaded: LoadedModel, targets: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Texts to score, and what the plain libraries say of them.
+def references(loaded: LoadedModel, targets: Sequence[str], folder: Path) -> References:
+    """Asks the plain libraries.
 
     Args:
-        folder: For two adapters, which the requests name.
-
-    Returns:
-        `requests`, their `logprobs` (nats), and the `limit` of the relative L2 difference.
+        folder: For random adapters, which the requests name.
 
     Raises:
         InputError: A target names no layer of the model.
     """
-    generator, limit = PlainGenerator(loaded), TOLERANCE[loaded.model.dtype]
+    generator = PlainGenerator(loaded)
     layers = LinearLayers(loaded.model)
     modules = layers.resolve(targets)
-    bare = _logprobs(generator.score(_requests(())))
-    paths = []
-    for seed in (0, 1):
-        path = str(folder / f"adapter-{seed}")
-        for doublings in range(_DOUBLINGS):
-            weights = random_weights(layers, modules, seed, 2.0**doublings)
-            write_adapter(Path(path), weights, RANK, 0.0, loaded.name, layers.short_names(modules))
-            changed = _logprobs(generator.score(_requests((path,))))
-            if relative_error(torch.tensor(changed), torch.tensor(bare)) > _EFFECT * limit:
-                break
-        paths.append(path)
+    limit = TOLERANCE[loaded.model.dtype] * _spread(loaded)
+
+    def adapter(name: str, chosen: Sequence[str], seed: int, strength: float = STRENGTH) -> str:
+        weights = random_weights(layers, chosen, seed, strength)
+        write_adapter(folder / name, weights, RANK, 0.0, loaded.name, layers.short_names(chosen))
+        return str(folder / name)
+
+    def ask(name: str, requests: list[ScoreRequest]) -> Asked:
+        return Asked(name, requests, _per_token(generator.score(requests)))
+
+    paths = [adapter(f"adapter-{seed}", modules, seed) for seed in (0, 1)]
     stacks = ((), (paths[0],), (paths[1],), tuple(paths))
     requests = [request for stack in stacks for request in _requests(stack)]
-    return {
-        "requests": requests,
-        "logprobs": _logprobs(generator.score(requests)),
-        "limit": limit,
-    }
+    asked = [ask("log-probabilities of given texts", requests)]
+    bare = asked[0].logprobs[: len(_TEXTS)]
+    for kind in sorted({name.rpartition(".")[2] for name in modules}):
+        chosen = [name for name in modules if name.rpartition(".")[2] == kind]
+        for doublings in range(_DOUBLINGS + 1):
+            path = adapter(f"{kind}-{doublings}", chosen, 0, STRENGTH * 2.0**doublings)
+            own = ask(f"log-probabilities with an adapter on {kind} alone", _requests((path,)))
+            if _largest(own.logprobs, bare) > _EFFECT * limit:
+                # Weaker ones, or none at all, could not be told from rounding.
+                asked.append(own)
+                break
+    return References(asked, limit)
 
 
-def check_served(generator: Generator, expected: dict[str, Any], score: Score) -> list[Comparison]:
+def check_served(generator: Generator, expected: References, score: Score) -> list[Comparison]:
     """Holds an engine to `references`.
 
     Args:
@@ -80,8 +85,23 @@ def check_served(generator: Generator, expected: dict[str, Any], score: Score) -
     Raises:
         EngineError: The engine or `score` could not answer.
     """
-    requests, limit = expected["requests"], expected["limit"]
-    scored = _logprobs(generator.score(requests))
+    found = [
+        _comparison(
+            asked.name, _per_token(generator.score(asked.requests)), asked.logprobs, expected.limit
+        )
+        for asked in expected.asked
+    ]
+    own, plain = _own_answers(generator, expected.asked[0].requests, score)
+    return [
+        *found,
+        _comparison("log-probabilities of its own answers", own, plain, expected.limit),
+    ]
+
+
+def _own_answers(
+    generator: Generator, requests: Sequence[ScoreRequest], score: Score
+) -> tuple[list[float], list[float]]:
+    """What an engine says of its own greedy answers, nats per token, and what `score` does."""
     answers = generator.generate(
         [GenerateRequest(r.request_id, r.prompt, r.adapters, max_tokens=_TOKENS) for r in requests]
     )
@@ -95,30 +115,37 @@ def check_served(generator: Generator, expected: dict[str, Any], score: Score) -
             again = ScoreRequest(request.request_id, request.prompt, text, request.adapters)
             pairs.append((answer, again))
     rescored = score([request for _, request in pairs]) if pairs else []
-    own = [
-        (answer.logprob, found.logprob)
-        for (answer, _), found in zip(pairs, rescored, strict=True)
+    own, plain = [], []
+    for (answer, _), found in zip(pairs, rescored, strict=True):
         # A text may be other tokens than the ones that it was generated with.
-        if found.n_tokens == answer.n_tokens and found.logprob is not None
-    ]
-    return [
-        _comparison("log-probabilities of given texts", scored, expected["logprobs"], limit),
-        _comparison("log-probabilities of its own answers", *_columns(own), limit),
-    ]
-
-
-def _columns(pairs: Sequence[tuple[Any, Any]]) -> tuple[list[float], list[float]]:
-    return [own for own, _ in pairs], [plain for _, plain in pairs]
+        if found.logprob is not None and found.n_tokens == answer.n_tokens:
+            own.append((answer.logprob or 0.0) / answer.n_tokens)
+            plain.append(found.logprob / found.n_tokens)
+    return own, plain
 
 
 def _comparison(
     name: str, found: Sequence[float], expected: Sequence[float], limit: float
 ) -> Comparison:
-    error = relative_error(torch.tensor(found), torch.tensor(expected)) if expected else 0.0
+    if not expected:
+        fault = "none could be scored: each ends at once, or its text is other tokens"
+        return Comparison(name, None, limit, fault)
+    error = _largest(found, expected)
     fault = None
-    if error > limit:
-        fault = f"differs by {error:.1e}, where rounding explains {limit:g}"
+    if not error <= limit:
+        fault = f"{error:.1e} nats per token apart, where rounding explains {limit:.1e}"
     return Comparison(name, error, limit, fault)
+
+
+def _largest(found: Sequence[float], expected: Sequence[float]) -> float:
+    return max(abs(one - other) for one, other in zip(found, expected, strict=True))
+
+
+@torch.inference_mode()
+def _spread(loaded: LoadedModel) -> float:
+    """Standard deviation of the logits of a text, nats."""
+    ids = torch.tensor([some_tokens(loaded, 11, 0)], device=loaded.device)
+    return spread(next_logits(loaded.model, ids, ids.shape[1]))
 
 
 def _requests(stack: tuple[str, ...]) -> list[ScoreRequest]:
@@ -128,10 +155,10 @@ def _requests(stack: tuple[str, ...]) -> list[ScoreRequest]:
     ]
 
 
-def _logprobs(scores: Sequence[Scored]) -> list[float]:
+def _per_token(scores: Sequence[Scored]) -> list[float]:
     found = []
     for scored in scores:
         if scored.logprob is None:
             raise EngineError(f"a text could not be scored: {scored.error}")
-        found.append(scored.logprob)
+        found.append(scored.logprob / scored.n_tokens)
     return found

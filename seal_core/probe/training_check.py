@@ -99,10 +99,7 @@ def gradient_error(found: Gradients, expected: Gradients) -> float:
     for slot in range(len(_ROWS)):
         loss, names = f"{slot}.loss", _layers(expected, slot)
         worst = max(worst, _LOSS * relative_error(found[loss], expected[loss]))
-        whole = (
-            torch.cat([grads[n].flatten().double() for n in names]) for grads in (found, expected)
-        )
-        worst = max(worst, relative_error(*whole))
+        worst = max(worst, relative_error(_joined(found, names), _joined(expected, names)))
     return worst
 
 

@@ -36,6 +36,7 @@ from seal_core.models.loading import LoadedModel, load_model
 from seal_core.models.tokenizers import load_codec
 from seal_core.probe.model_check import known_verdict
 from seal_core.probe.model_report import model_report
+from seal_core.probe.reference_scores import References
 from seal_core.probe.served_check import references
 from seal_core.probe.verdict import ModelReport, Verdict
 from seal_core.probe.verdict_files import VerdictFiles
@@ -74,7 +75,7 @@ class Engines:
         name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         return {"torch": torch.__version__, "device": name}
 
-    def references(self, folder: str, progress: Progress) -> dict[str, Any]:
+    def references(self, folder: str, progress: Progress) -> References:
         """What another engine must answer; see `probe.served_check`. No model stays loaded."""
         loaded = self._load()
         self._sound(loaded)

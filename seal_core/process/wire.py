@@ -23,6 +23,7 @@ from seal_core.engines import (
     TrainJob,
     TrainRow,
 )
+from seal_core.probe.reference_scores import Asked, References
 from seal_core.probe.verdict import Comparison, ModelReport, Verdict
 from seal_core.process.spec import EngineSpec
 
@@ -30,6 +31,7 @@ _TYPE = "@"
 _TYPES: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
+        Asked,
         ChatSettings,
         Comparison,
         EngineSpec,
@@ -37,6 +39,7 @@ _TYPES: dict[str, type[Any]] = {
         Generation,
         LoraSettings,
         ModelReport,
+        References,
         Scored,
         ScoreRequest,
         TrainJob,
