@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from seal_core.errors import InputError
 from seal_core.generation.plain_generator import adapted
-from seal_core.models.loading import LoadedModel, device_name
+from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers
 from seal_core.models.rounding import MISSING, TOLERANCE, logits_error, spread
@@ -36,17 +35,8 @@ from seal_core.probe.training_check import (
     plain_gradients,
 )
 from seal_core.probe.verdict import Comparison, Verdict
-from seal_core.probe.verdict_files import (
-    VerdictFiles,
-    processor,
-    recall,
-    remember,
-    todays_code,
-    write_verdict,
-)
 from seal_core.training.packing import can_pack
 
-_NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 _FAILURES = (
     InputError,
     TypeError,
@@ -86,41 +76,6 @@ def check_model(
     except _FAILURES as error:
         reason = f"generate() and PEFT fail in this version of the libraries: {_named(error)}"
     return Verdict("refused", "refused", reason, tuple(check.comparisons))
-
-
-def known_verdict(
-    loaded: LoadedModel, targets: Sequence[str], files: VerdictFiles, fill: bool = False
-) -> Verdict:
-    """The remembered verdict on the model where there is one, else a new one; recorded.
-
-    Raises:
-        InputError: A target names no layer of the model.
-    """
-    circumstances = {
-        "model": files.model_digest,
-        "targets": sorted(targets),
-        "filled rows": fill,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "device": device_name(loaded.device),
-        "processor": processor() if loaded.device.type == "cpu" else "",
-        "attention": str(loaded.model.config._attn_implementation),
-        **todays_code(),
-    }
-    remembers = bool(files.model_digest and files.folder)
-    verdict = recall(Path(files.folder), circumstances) if remembers else None
-    if verdict is None:
-        verdict = check_model(loaded, targets, fill)
-        # On a CPU, memory that ran out has no error of its own.
-        if remembers and not _lacked_memory(verdict):
-            remember(Path(files.folder), loaded.name, circumstances, verdict)
-    if files.record:
-        write_verdict(Path(files.record), loaded.name, circumstances, verdict)
-    return verdict
-
-
-def _lacked_memory(verdict: Verdict) -> bool:
-    faults = [verdict.refused, *(found.fault for found in verdict.comparisons)]
-    return any(word in (fault or "") for fault in faults for word in _NO_MEMORY)
 
 
 class _Refused(Exception):

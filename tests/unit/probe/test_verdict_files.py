@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from seal_core.models.loading import device_name, load_model
+from seal_core.probe import known_verdict as knowing
 from seal_core.probe import model_check, verdict_files
-from seal_core.probe.model_check import known_verdict
+from seal_core.probe.known_verdict import known_verdict
 from seal_core.probe.verdict_files import VerdictFiles, recorded_verdict, remembered_verdicts
 
 
@@ -30,7 +31,7 @@ def tried(monkeypatch) -> list[str]:
         names.append(str(loaded.model.dtype))
         return check(loaded, *arguments)
 
-    monkeypatch.setattr(model_check, "check_model", counted)
+    monkeypatch.setattr(knowing, "check_model", counted)
     return names
 
 
@@ -61,7 +62,7 @@ def test_anything_else_is_tried_anew(model_path, files, tried, monkeypatch) -> N
         known_verdict(load_model(model_path), ("q_proj",), files)
     monkeypatch.setattr(verdict_files, "own_code", lambda: "other code")
     known_verdict(load_model(model_path), ("q_proj",), files)
-    monkeypatch.setattr(model_check, "processor", lambda: "another CPU")
+    monkeypatch.setattr(knowing, "processor", lambda: "another CPU")
     known_verdict(load_model(model_path), ("q_proj",), files)
     known_verdict(load_model(model_path), ("q_proj",), VerdictFiles())
     known_verdict(load_model(model_path), ("q_proj",), files, fill=True)
