@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from seal_core.config import EMBEDDED, Config
+from seal_core.config import Config
 from seal_core.domains.base import Domain, PromptText
 from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
-from seal_core.minilm import weights_path
-from seal_core.models.model_files import model_digest, model_place
+from seal_core.models.model_digest import digest_model
+from seal_core.models.model_place import find_model
 from seal_core.types import Problem, Question, TrainRow
 from storage.catalog import Catalog
 from storage.formats import visible
@@ -51,8 +51,7 @@ def view_prompts(store: Store, catalog: Catalog, found: dict[str, Any]) -> list[
         catalog.fetch("SELECT config_json FROM runs WHERE run = $run", run=run)[0][0]
     )
     config = _config(run, recorded)
-    named = config.model.path
-    path = str(weights_path()) if named == EMBEDDED else model_place(named)
+    path = find_model(config.model.path, config.model.revision)
     _check_model(store, run, path, recorded)
     problem, domain = _problem(catalog, found["problem"]), KnowledgeDomain.from_config(config)
     viewer = _Viewer(config, path)
@@ -105,11 +104,10 @@ class _Viewer:
         # It imports torch, which no other command of this kind needs.
         module = importlib.import_module("seal_core.models.tokenizers")
         self._tokens = importlib.import_module("seal_core.models.tokens")
-        revision = config.model.revision
-        self._codec = module.load_codec(path, revision, chat_settings(config))
+        self._codec = module.load_codec(path, chat=chat_settings(config))
         tokenizer = self._codec.tokenizer
-        self._eos_id, self._stop_ids = module.saved_end_tokens(tokenizer, path, revision)
-        self._context = module.saved_context(path, revision)
+        self._eos_id, self._stop_ids = module.saved_end_tokens(tokenizer, path)
+        self._context = module.saved_context(path)
         self._row_limit = min(config.finetune.max_length, self._context or _ANY_LENGTH)
 
     def prompt(self, what: str, prompt: PromptText) -> dict[str, Any]:
@@ -181,7 +179,7 @@ def _check_model(store: Store, run: str, path: str, recorded: dict[str, Any]) ->
     """Passes if a run's model is still the one that it was registered with."""
     contents, model = recorded.get("contents", {}), recorded["model"]
     precision = contents.get("precision", model["dtype"])
-    now = digest([model_digest(path, model["revision"], model_memory(store)), precision])
+    now = digest([digest_model(path, model_memory(store)).digest, precision])
     if contents.get("model", now) != now:
         raise InputError(
             f"{path} is not the model of run {run!r} any more, so that its tokens may be others: "

@@ -90,7 +90,8 @@ class ModelSection(Section):
     """The base model.
 
     Attributes:
-        path: `minilm`, a Hugging Face folder, or the id of a model in the local hub cache.
+        path: `minilm`, a Hugging Face folder, or a hub id.
+        revision: Branch, tag or commit of a hub id; None for `main`.
         dtype: Type of the frozen weights; `auto` is the checkpoint's own on a GPU and float32 on
             a CPU. It changes what is sampled, so it bears identity.
     """

@@ -243,7 +243,7 @@ class Policy:
     Attributes:
         parent: The policy it was trained from; None for the base model.
         base_model: Path or hub id, as the user gave it.
-        model_digest: Digest of the base model's files, or its hub commit; None if imported.
+        model_digest: Digest of the base model's files in its precision; None if imported.
         uri, sha256: Adapter on the base, relative to the store; None for the base itself.
         n_examples, n_steps: Size of the update that made it; 0 for the base, None if imported.
     """

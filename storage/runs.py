@@ -12,6 +12,7 @@ from typing import Any
 import seal_core
 from seal_core.errors import InputError, StoreError
 from seal_core.fingerprint import canonical_json, digest
+from seal_core.models.model_digest import differences
 from seal_core.types import CONTROL_ROUND, TableRef
 from storage.naming import RUN_RECORDS, check_run, is_run, run_record
 from storage.records import create_record, read_record, write_record
@@ -19,7 +20,9 @@ from storage.rows import RunRow
 from storage.store import Store
 
 _MISSING = object()
+_DTYPE = "model.dtype"
 _PRECISION = "contents.precision"
+_MODEL = "contents.model"
 
 
 def register_run(
@@ -104,9 +107,13 @@ def run_problem(store: Store, name: str) -> str | None:
 
 
 def config_changes(found: RunRow, config: Mapping[str, Any]) -> list[str]:
-    """Settings in which a config differs from a run's, as `key: old -> new`."""
-    old = _leaves(_identity(json.loads(found.config_json)))
+    """Settings in which a config differs from a run's, as `key: old -> new`; or files."""
+    recorded = json.loads(found.config_json)
+    old = _leaves(_identity(recorded))
     new = _leaves(json.loads(canonical_json(_identity(config))))
+    if _precision(old) == _precision(new):  # Whoever chose it.
+        old = {key: old[key] for key in old if key not in (_DTYPE, _PRECISION)}
+        new = {key: new[key] for key in new if key not in (_DTYPE, _PRECISION)}
     keys = [
         k for k in sorted(old.keys() | new.keys()) if old.get(k, _MISSING) != new.get(k, _MISSING)
     ]
@@ -114,8 +121,11 @@ def config_changes(found: RunRow, config: Mapping[str, Any]) -> list[str]:
     # model as it is used changes with its precision.
     settings = [key for key in keys if not key.startswith("contents.")]
     settings = settings or [key for key in keys if key == _PRECISION]
+    files = differences(_model_files(recorded), _model_files(config))
     return [
-        f"{key}: {_show(old.get(key, _MISSING))} -> {_show(new.get(key, _MISSING))}"
+        f"files of the model: {files}"
+        if key == _MODEL and files and _model_files(recorded)
+        else f"{key}: {_show(old.get(key, _MISSING))} -> {_show(new.get(key, _MISSING))}"
         for key in settings or keys
     ]
 
@@ -174,7 +184,20 @@ def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
     plain = {key: value for key, value in config.items() if key not in ("execution", "engine")}
     if isinstance(plain.get("run"), Mapping):
         plain["run"] = {key: value for key, value in plain["run"].items() if key != "name"}
+    if isinstance(plain.get("contents"), Mapping):
+        # They only tell which file made the difference in the digest of the model.
+        plain["contents"] = {k: v for k, v in plain["contents"].items() if k != "model_files"}
     return plain
+
+
+def _model_files(config: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the model's files; empty in a record of a version that did not keep them."""
+    return config.get("contents", {}).get("model_files", {})
+
+
+def _precision(leaves: Mapping[str, Any]) -> Any:
+    """What the model is used in; `auto` where that was not recorded."""
+    return leaves.get(_PRECISION, leaves.get(_DTYPE))
 
 
 def _refusal(found: RunRow, changes: list[str]) -> str:

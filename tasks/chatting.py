@@ -36,7 +36,6 @@ def check_chat(config: Config, model_path: str) -> None:
         return
     spec = EngineSpec(
         model_path=model_path,
-        revision=config.model.revision,
         device="cpu",
         chat=chat_settings(config),
     )

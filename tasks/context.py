@@ -14,6 +14,7 @@ from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.engines import Generator, LoraSettings, TrainedAdapter, Trainer
 from seal_core.errors import StoreError
+from seal_core.models.model_digest import ModelFiles
 from seal_core.types import TableRef, TrainRow
 from storage.leases import Lease
 from storage.store import Store
@@ -76,6 +77,7 @@ class RunContext:
         lease: The run's, among machines; None in a folder.
         holds_gpu: Whether the run has its slot of the server's limit; see `tasks.gpu`.
         model_noted: Whether the user was told how the model is used; see `tasks.model_note`.
+        model_files: The model's files, which may not change while the run works.
     """
 
     name: str
@@ -97,6 +99,7 @@ class RunContext:
     lease: Lease | None = None
     holds_gpu: bool = False
     model_noted: bool = False
+    model_files: ModelFiles | None = None
 
     def put_part(self, table: str, rows: Sequence[Any], *, round_index: int, slot: str) -> TableRef:
         """A part of what the run is given, not makes; in a plan only its ref."""

@@ -23,7 +23,7 @@ from tasks.chatting import chat_settings
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.engines_used import engines_used, mixtures, tell_change
 from tasks.lora import all_targets
-from tasks.preflight import Preflight, files_digest, run_identity
+from tasks.preflight import Preflight
 from tasks.proving import ProvenGenerator
 from tasks.scratch import run_scratch
 from tasks.serving import serving
@@ -41,15 +41,11 @@ class OpenRun:
 
 @dataclass(frozen=True)
 class Registered:
-    """A run whose name is claimed.
-
-    Attributes:
-        model_digest: Of the base model as it is used: its files, and the precision.
-    """
+    """A run whose name is claimed, and whose model's files are digested."""
 
     store: Store
     row: RunRow
-    model_digest: str
+    checked: Preflight
 
 
 def register(
@@ -73,16 +69,16 @@ def register(
         note(store.mended)
     if fork is not None and is_imported(get_run(store, fork)):
         raise InputError(f"run {fork!r} was imported and has no work to fork: leave --fork out")
-    identity, digest_used = run_identity(checked, store)
+    checked = checked.digested(store)
     row = register_run(
         store,
         checked.name,
-        identity,
+        checked.identity(),
         checked.config.execution.shard_size,
         parent_run=fork,
         note=note,
     )
-    return Registered(store, row, digest_used)
+    return Registered(store, row, checked)
 
 
 Engines = tuple[Generator, PolicyTrainer]
@@ -125,7 +121,7 @@ def open_run(
     """
     config = checked.config
     registered = register(checked, fork, progress.note)
-    store = registered.store
+    store, checked = registered.store, registered.checked
     with (
         _hold(store, checked.name) as lease,
         run_scratch(store, checked.name) as scratch,
@@ -137,7 +133,8 @@ def open_run(
             name=checked.name,
             config=config,
             model_path=checked.model_path,
-            model_digest=registered.model_digest,
+            model_digest=checked.model_digest,
+            model_files=checked.files,
             domain=checked.domain,
             store=store,
             generator=generator,
@@ -206,7 +203,6 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
     execution = checked.config.execution
     return EngineSpec(
         model_path=checked.model_path,
-        revision=checked.config.model.revision,
         device=execution.device,
         dtype=checked.precision,
         threads=execution.threads,
@@ -215,7 +211,7 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         targets=all_targets(checked.config),
         fill_rows=checked.config.finetune.published,
         chat=chat_settings(checked.config),
-        model_digest=files_digest(checked, store),
+        files=checked.files,
         verdicts=str(verdict_folder(store.state_root)),
         verdict_record=str(verdict_path(store, checked.name)),
         memory_bytes=None if execution.memory_gb is None else int(execution.memory_gb * 2**30),

@@ -16,7 +16,7 @@ from storage.store import Store
 from tasks.context import Progress, RunContext, use
 from tasks.opening import OpenRun, cut_shards
 from tasks.planning import Planner
-from tasks.preflight import Preflight, run_identity
+from tasks.preflight import Preflight
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def open_plan(
     """
     with ExitStack() as stack:
         store = _store_to_read(checked.config.execution.store, stack)
-        identity, used = run_identity(checked, store)
+        checked = checked.digested(store)
         own, earlier = _earlier_runs(store, checked.name, fork)
         if own is not None and is_imported(own):
             raise InputError(f"run {own.run!r} was imported from a file: choose another --name")
@@ -53,7 +53,7 @@ def open_plan(
             name=checked.name,
             config=checked.config,
             model_path=checked.model_path,
-            model_digest=used,
+            model_digest=checked.model_digest,
             domain=checked.domain,
             store=store,
             # No task runs in a plan, so no engine is ever asked.
@@ -67,7 +67,7 @@ def open_plan(
             yield OpenPlan(
                 run=cut_shards(context, checked, size),
                 planner=cast(Planner, context.planner),
-                refused=config_changes(own, identity) if own else [],
+                refused=config_changes(own, checked.identity()) if own else [],
                 compared=earlier[0].run if earlier else None,
             )
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seal_core.config import EMBEDDED, Config
+from seal_core.config import Config
 from seal_core.domains.base import Domain, ProblemSet
 from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
-from seal_core.minilm import weights_path
-from seal_core.models.model_files import check_model_folder, is_hub_id, model_digest, model_place
+from seal_core.models.model_digest import ModelFiles, digest_model
+from seal_core.models.model_place import find_model
 from seal_core.models.precision import used_precision
 from storage.naming import check_run
 from storage.store import Store
@@ -37,6 +37,7 @@ class Preflight:
         engine_version: Of the library that answers.
         evaluates: What the run measures, if that is all it does.
         rehash: The model's files are hashed whatever is remembered of them.
+        files: The model's files; None until they are digested, see `digested`.
     """
 
     name: str
@@ -48,6 +49,42 @@ class Preflight:
     engine_version: str
     evaluates: Measured | None = None
     rehash: bool = False
+    files: ModelFiles | None = None
+
+    @property
+    def model_digest(self) -> str:
+        """Of the base model as it is used: its files, and the precision."""
+        return digest([self._files.digest, self.precision])
+
+    @property
+    def _files(self) -> ModelFiles:
+        if self.files is None:
+            raise ValueError("the model's files are not digested yet")
+        return self.files
+
+    def digested(self, store: Store) -> Preflight:
+        """The same with the model's files, from the store's memory of them unless `rehash`.
+
+        Raises:
+            InputError: A file cannot be read.
+        """
+        known = model_memory(store)
+        return replace(self, files=digest_model(self.model_path, known, self.rehash))
+
+    def identity(self) -> dict[str, Any]:
+        """What the name of the run stands for."""
+        contents = {
+            "model": self.model_digest,
+            "model_files": self._files.digests,
+            "train": digest([problem.problem_id for problem in self.problems.train]),
+            "heldout": digest([problem.problem_id for problem in self.problems.heldout]),
+        }
+        if self.config.model.dtype == "auto":
+            contents["precision"] = self.precision
+        identity = {**self.config.identity(), "contents": contents}
+        if self.evaluates is not None:
+            identity["evaluates"] = asdict(self.evaluates)
+        return identity
 
 
 def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflight:
@@ -61,40 +98,13 @@ def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflig
         raise InputError("the run has no name: pass --name, or set run.name in the config")
     domain = KnowledgeDomain.from_config(config)
     check_run(run)
-    embedded = config.model.path == EMBEDDED
-    path = str(weights_path()) if embedded else model_place(config.model.path)
-    check_model_folder(path)
-    if is_hub_id(path) and not Path(path).exists():
-        model_digest(path, config.model.revision)  # says how to download it if it is not there
     model, device = config.model, config.execution.device
+    path = find_model(model.path, model.revision)
     check_chat(config, path)
-    precision = used_precision(path, model.revision, model.dtype, device)
+    precision = used_precision(path, model.dtype, device)
     engine_version = check_serving(config, path, precision)
     problems = domain.load()
     return Preflight(run, config, path, domain, problems, precision, engine_version, rehash=rehash)
-
-
-def run_identity(checked: Preflight, store: Store) -> tuple[dict[str, Any], str]:
-    """What the name of a run stands for; and the digest of its model, as it is used."""
-    config = checked.config
-    used = digest([files_digest(checked, store, checked.rehash), checked.precision])
-    contents = {
-        "model": used,
-        "train": digest([problem.problem_id for problem in checked.problems.train]),
-        "heldout": digest([problem.problem_id for problem in checked.problems.heldout]),
-    }
-    if config.model.dtype == "auto":
-        contents["precision"] = checked.precision
-    identity = {**config.identity(), "contents": contents}
-    if checked.evaluates is not None:
-        identity["evaluates"] = asdict(checked.evaluates)
-    return identity, used
-
-
-def files_digest(checked: Preflight, store: Store, rehash: bool = False) -> str:
-    """Of the model's files, from the store's memory of them unless `rehash`."""
-    revision = checked.config.model.revision
-    return model_digest(checked.model_path, revision, model_memory(store), rehash)
 
 
 def model_memory(store: Store) -> Path:

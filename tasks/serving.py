@@ -49,7 +49,6 @@ def vllm_options(config: Config, model_path: str, precision: str) -> VllmOptions
     return VllmOptions(
         model_path=model_path,
         model_name=config.model.path,
-        revision=config.model.revision,
         dtype=precision,
         servers=engine.servers,
         python=engine.python,

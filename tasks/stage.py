@@ -176,9 +176,16 @@ def _execute(body: Body, work: Work) -> ShardResult:
             return done
         with recorded(context, work) as execution:
             execution.output = body(context, work)
+            _check_model(context, work)
             execution.result = _persist(context, work, execution.output)
         write_result(context.store, work.key, execution.result.to_json())
         return execution.result
+
+
+def _check_model(context: RunContext, work: Work) -> None:
+    """Nothing is stored as another model's."""
+    if work.identity["model"] is not None and context.model_files is not None:
+        context.model_files.check()
 
 
 @contextmanager

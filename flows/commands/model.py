@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -13,10 +14,11 @@ import typer
 from flows.commands.options import JsonOption
 from flows.loading import valid_config
 from seal_core import __version__
-from seal_core.config import EMBEDDED, Config
+from seal_core.config import Config
 from seal_core.errors import InputError
-from seal_core.minilm import weights_path
-from seal_core.models.model_files import check_model_folder, model_digest, model_place
+from seal_core.models.gguf_place import check_conversion
+from seal_core.models.model_digest import digest_model
+from seal_core.models.model_place import find_model
 from seal_core.places import user_path
 from seal_core.probe.verdict import ModelReport
 from seal_core.probe.verdict_files import todays_code
@@ -44,10 +46,9 @@ def check(
     known: dict[str, Any] = {"model": model, "targets": config.finetune.targets}
     known["versions"] = {"seal-pipeline": __version__, **todays_code()}
     try:
-        path = str(weights_path()) if model == EMBEDDED else model_place(model)
-        check_model_folder(path)
+        path = find_model(model)
         if as_json:
-            known["digest"] = model_digest(path)
+            known["digest"] = digest_model(path).digest
         report = _try(path, config)
     except InputError as error:
         if not as_json:
@@ -87,6 +88,8 @@ def convert(
     ] = "float32",
 ) -> None:
     """Makes a Hugging Face folder of a GGUF, and checks that it is the same model."""
+    check_conversion(user_path(gguf), user_path(out), dtype)
+    os.environ["TQDM_DISABLE"] = "1"  # Bars of several libraries; tqdm reads it as it is imported.
     try:
         # torch takes seconds to import, and only this command needs it here.
         from seal_core.models.convert import convert as convert_model  # noqa: PLC0415

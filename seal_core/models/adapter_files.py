@@ -119,8 +119,10 @@ def write_adapter(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
     (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+    # safetensors writes for the user alone, and a server of another user may have to read it.
+    shutil.copymode(temporary / CONFIG_FILE, temporary / WEIGHTS_FILE)
     if path.exists():
         shutil.rmtree(path)
     os.rename(temporary, path)

@@ -20,9 +20,9 @@ from seal_core.models.gguf_file import (
     USE_ORIGINAL,
     GgufFile,
     check_read,
-    find_gguf,
     open_gguf,
 )
+from seal_core.models.gguf_place import check_conversion
 from seal_core.models.loading import load_model
 
 TEXTS = (
@@ -49,11 +49,7 @@ def convert(source: Path, out: Path, dtype: str = "float32") -> GgufFile:
             model.
         StageError: The weights could not be written.
     """
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise InputError(f"{out}: exists and is not an empty folder; choose another OUT")
-    if dtype not in ("float32", "bfloat16", "float16"):
-        raise InputError(f"{dtype!r} is no dtype: use float32, bfloat16 or float16")
-    file = open_gguf(find_gguf(source))
+    file = open_gguf(check_conversion(source, out, dtype))
     out.parent.mkdir(parents=True, exist_ok=True)
     _check_space(file, out, getattr(torch, dtype))
     tokenizer, model = _read(file, getattr(torch, dtype))
@@ -68,6 +64,9 @@ def convert(source: Path, out: Path, dtype: str = "float32") -> GgufFile:
         expected = _logits(model, tokenizer)
         del model
         gc.collect()
+        for weights in folder.glob("*.safetensors"):
+            # safetensors writes them for the user alone, whatever the umask.
+            shutil.copymode(folder / "config.json", weights)
         _compare(folder, tokenizer, expected, file, dtype)
         os.replace(folder, out)
     return file

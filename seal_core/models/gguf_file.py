@@ -1,4 +1,4 @@
-"""Finds a GGUF file, and refuses by its header what transformers would read wrongly."""
+"""Reads the header of a GGUF, and refuses by it what transformers would read wrongly."""
 
 from __future__ import annotations
 
@@ -48,39 +48,17 @@ class GgufFile:
         return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
 
-def find_gguf(path: Path) -> Path:
-    """The file itself, or the only GGUF in a folder.
-
-    Raises:
-        InputError: There is none, or more than one.
-    """
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder; give a GGUF, or a folder that holds one")
-    found = sorted(path.glob("*.gguf"))
-    if not found:
-        raise InputError(f"folder {path} holds no .gguf file: give the GGUF's own path")
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise InputError(f"folder {path} holds several GGUFs ({names}): give the path of one")
-    return found[0]
-
-
 def open_gguf(path: Path) -> GgufFile:
     """Reads the header, and holds it against the file's size and against what can be converted.
 
     Raises:
-        InputError: The file is no GGUF, is cut off, is a part of a model, or would be read wrongly;
+        InputError: The file is cut off, is a part of a model, or would be read wrongly;
             or the `gguf` package is not here.
     """
     if not is_gguf_available():
         raise InputError(
             "converting a GGUF needs the gguf package: pip install 'seal-pipeline[gguf]'"
         )
-    with path.open("rb") as stream:
-        if stream.read(4) != b"GGUF":
-            raise InputError(f"{path} is no GGUF: it does not begin with the letters GGUF")
     try:
         metadata, _ = read_gguf_metadata(str(path))
         header = GgufHeader.from_file(str(path))

@@ -15,14 +15,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
 from seal_core.models.context import longest_row
-from seal_core.models.model_files import check_model_folder, refuse_quantized
+from seal_core.models.model_files import check_model_folder, model_name, refuse_quantized
 from seal_core.models.reading import reading
 from seal_core.models.tokenizers import (
     end_tokens,
     load_config,
     load_generation,
     load_tokenizer,
-    model_name,
 )
 from seal_core.models.tokens import Codec
 
@@ -65,12 +64,11 @@ class LoadedModel:
 
 def load_model(
     path: str,
-    revision: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
     chat: ChatSettings = PLAIN_CHAT,
 ) -> LoadedModel:
-    """Loads from a local folder or a hub id; only safetensors, never remote code.
+    """Loads from a local folder; only safetensors, never remote code.
 
     Args:
         device: A torch device, or `auto` for the first GPU if there is one.
@@ -84,9 +82,9 @@ def load_model(
     check_model_folder(path)
     place = _device(device)
     precision = _dtype(dtype, place)
-    _check_kind(path, revision)
-    tokenizer = load_tokenizer(path, revision)
-    model = _load_weights(path, revision, precision)
+    _check_kind(path)
+    tokenizer = load_tokenizer(path)
+    model = _load_weights(path, precision)
     n_tokens = model.get_input_embeddings().weight.shape[0]
     eos_id, stop_ids = end_tokens(tokenizer, model.generation_config, path, n_tokens)
     model.to(place).eval().requires_grad_(False)
@@ -109,19 +107,18 @@ def load_model(
     )
 
 
-def _load_weights(path: str, revision: str | None, dtype: torch.dtype | str) -> Any:
+def _load_weights(path: str, dtype: torch.dtype | str) -> Any:
     """The model on the CPU.
 
     Raises:
         InputError: It cannot be made as its config says, or the weights are not its own.
     """
-    config = load_config(path, revision).to_dict()
-    load_generation(path, revision)  # The model would be blamed for its faults.
+    config = load_config(path).to_dict()
+    load_generation(path)  # The model would be blamed for its faults.
     fix = "see that its config.json and its weights are whole, and of the same model"
     with reading("the model", path, fix, config):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
-            revision=revision or "main",
             trust_remote_code=False,
             dtype=dtype,
             use_safetensors=True,
@@ -153,13 +150,13 @@ def check_known(loaded: LoadedModel, ids: Sequence[int]) -> None:
     loaded.codec.check_known(ids, loaded.model.get_input_embeddings().weight.shape[0])
 
 
-def _check_kind(path: str, revision: str | None) -> None:
+def _check_kind(path: str) -> None:
     """Passes if the library itself has a causal language model of the config's type.
 
     Its weights may not be loaded before: the library would ask for a quantizer's package first.
     """
     with reading("the config.json", path, "save the model again"):
-        config, _ = PreTrainedConfig.get_config_dict(path, revision=revision or "main")
+        config, _ = PreTrainedConfig.get_config_dict(path)
     refuse_quantized(config, path)
     kind = str(config.get("model_type"))
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:

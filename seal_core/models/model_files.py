@@ -1,24 +1,15 @@
-"""Checks and digests a model's files without importing torch.
-
-The digest is the model's part of every stage's identity, so it covers what changes answers
-(weights, config, tokenizer) and nothing else (a README, the folder's place on the disk).
-"""
+"""Checks a model's folder without importing torch, and tells which of its files are read."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants
-
 from seal_core.errors import InputError
-from seal_core.fingerprint import digest
 from seal_core.models.reading import json_object
 from seal_core.places import user_path
 
@@ -31,35 +22,24 @@ _SMALL_JSON = (
     *("added_tokens.json", "chat_template.json"),
 )
 """Files that the library skips without a word, or trips over, where they are no JSON object."""
-_IDENTITY_FILES = frozenset(
-    (
-        *_TOKENIZER_FILES,
-        "config.json",
-        "generation_config.json",
-        "model.safetensors.index.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "merges.txt",
-        "chat_template.jinja",
-        "chat_template.json",
-    )
+UNREAD = (
+    *(".*", "*.md", "LICENSE*", "*.pdf", "*.png", "*.jpg", "*.py"),
+    # Weights that are not loaded, since they can run code or are for other libraries.
+    *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.gguf"),
 )
+"""Patterns of names in a model's folder that no library reads; any other file may be read."""
+TEMPLATES = "additional_chat_templates/*.jinja"
+WEIGHTS = "model.safetensors"
 _WEIGHTS_INDEX = "model.safetensors.index.json"
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_CHUNK = 1 << 22
+_SNAPSHOT = re.compile(r".*/models--([^/]+)/snapshots/[^/]+")
 
 
 def check_model_folder(path: str) -> None:
     """Checks cheaply that a model's files can be loaded, before anything expensive starts.
 
-    Args:
-        path: A local folder, or a hub id, about which nothing is known before it is loaded.
-
     Raises:
-        InputError: The folder lacks its config, tokenizer or safetensors weights, or the weights
-            are quantized; or the path is neither a folder nor shaped like a hub id.
+        InputError: The folder is none, or lacks its config, tokenizer or safetensors weights, or
+            the weights are quantized.
     """
     folder = user_path(path)
     if folder.suffix == ".gguf" or (
@@ -69,9 +49,7 @@ def check_model_folder(path: str) -> None:
             f"{path} is a GGUF: make a model folder of it with `seal model convert {path} FOLDER`"
         )
     if not folder.is_dir():
-        if folder.exists() or not is_hub_id(path):
-            raise InputError(f"{path} is no model folder and no hub id: give one of the two")
-        return
+        raise InputError(f"{path} is no model folder: check the path")
     has_config = (folder / "config.json").is_file()
     if (folder / "adapter_config.json").exists():
         if not has_config:
@@ -85,7 +63,7 @@ def check_model_folder(path: str) -> None:
         )
     if not has_config:
         raise InputError(f"model folder {path} has no config.json: save the model there first")
-    _check_config(folder, path)
+    check_config(folder, path)
     for name in _SMALL_JSON:
         if (folder / name).is_file():
             json_object(folder / name)
@@ -95,17 +73,6 @@ def check_model_folder(path: str) -> None:
             f"save it there with tokenizer.save_pretrained({path!r})"
         )
     _check_weights(folder, path)
-
-
-def model_place(path: str) -> str:
-    """A folder's absolute path, which nobody can take for an option or for a user's home; or the
-    hub id as it is.
-
-    Raises:
-        InputError: the path is not UTF-8.
-    """
-    folder = user_path(path)
-    return str(folder.absolute()) if folder.is_dir() else path
 
 
 def refuse_quantized(config: Mapping[str, Any], path: str) -> None:
@@ -126,74 +93,72 @@ def refuse_quantized(config: Mapping[str, Any], path: str) -> None:
                 )
 
 
-def is_hub_id(path: str) -> bool:
-    """Whether the text could name a model on the hub: `name` or `organisation/name`."""
-    return _HUB_ID.fullmatch(path) is not None and not path.startswith(".")
+def model_name(path: str) -> str:
+    """Folder name, or the id of a snapshot in the hub's cache, without any machine's path."""
+    snapshot = _SNAPSHOT.fullmatch(path)
+    return snapshot[1].replace("--", "/") if snapshot else Path(path).name
 
 
-def model_digest(
-    path: str,
-    revision: str | None = None,
-    cache_path: Path | None = None,
-    rehash: bool = False,
-) -> str:
-    """What the model's answers depend on, as one text that is stable between machines.
+def read_names(folder: Path) -> list[str]:
+    """Files that the libraries may read, by their path in the folder, in order.
 
-    Args:
-        path: A local folder or a hub id.
-        revision: Branch, tag or commit of a hub id; None for `main`.
-        cache_path: JSON file that remembers file digests by path, size, times of modification and
-            change, and inode, so that 15 GB of weights are hashed once; None to hash every time.
-        rehash: Hash them whatever is remembered, and remember what is found.
-
-    Returns:
-        A SHA-256 over names and contents of the folder's weights, config and tokenizer, or the
-        hub commit that the local cache holds.
+    Tokenizers look for files of many names, so every file counts that may be one.
 
     Raises:
-        InputError: The model is incomplete, or a hub id is not in the local cache.
+        InputError: The weights index is none.
     """
-    check_model_folder(path)
-    folder = user_path(path)
-    if not folder.is_dir():
-        commit = _hub_commit(path, revision)
-        snapshot = _hub_repo(path) / "snapshots" / commit
-        if (snapshot / "config.json").is_file():
-            _check_config(snapshot, path)
-        return commit
-    names = sorted(
+    own = (
         name
         for name in os.listdir(folder)
-        if name in _IDENTITY_FILES or name.endswith(".safetensors")
+        if (folder / name).is_file() and not any(fnmatchcase(name, bad) for bad in UNREAD)
     )
-    known = _read_cache(cache_path)
-    before = dict(known)
-    if rehash:
-        for name in names:
-            known.pop(str((folder / name).resolve()), None)
-    hashes = {name: _file_digest(folder / name, known) for name in names}
-    if cache_path is not None and known != before:
-        with suppress(OSError):  # It may be read-only: then the files are hashed the next time.
-            _write_cache(cache_path, known)
-    return digest(hashes)
+    templates = (str(file.relative_to(folder)) for file in folder.glob(TEMPLATES))
+    shards = (name for name in weights_in_index(folder) if (folder / name).is_file())
+    return sorted({*own, *templates, *shards})
 
 
-def _check_config(folder: Path, path: str) -> None:
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers loads, in order.
+
+    Raises:
+        InputError: The weights index is none.
+    """
+    whole = folder / WEIGHTS
+    return [whole] if whole.is_file() else [folder / name for name in weights_in_index(folder)]
+
+
+def weights_in_index(folder: Path) -> list[str]:
+    """What a folder's weights index names, in order; nothing where there is none.
+
+    Raises:
+        InputError: It is not a weights index.
+    """
+    index = folder / _WEIGHTS_INDEX
+    if not index.is_file():
+        return []
+    plain = json_object(index)
+    shards, about = plain.get("weight_map"), plain.get("metadata")
+    names = list(shards.values()) if isinstance(shards, dict) else []
+    if not names or not all(isinstance(name, str) for name in names) or about is None:
+        raise InputError(
+            f"{index} is not a weights index, which has metadata, and a weight_map that names "
+            "the file of each tensor: copy it again"
+        )
+    return sorted({os.path.normpath(name) for name in names})
+
+
+def check_config(folder: Path, path: str) -> None:
+    """Passes if a folder's config is a JSON object that says nothing of quantized weights.
+
+    Raises:
+        InputError: It is not, or does.
+    """
     refuse_quantized(json_object(folder / "config.json"), path)
 
 
 def _check_weights(folder: Path, path: str) -> None:
-    index = folder / _WEIGHTS_INDEX
-    if index.is_file():
-        plain = json_object(index)
-        shards, about = plain.get("weight_map"), plain.get("metadata", None)
-        names = list(shards.values()) if isinstance(shards, dict) else []
-        if not names or not all(isinstance(name, str) for name in names) or about is None:
-            raise InputError(
-                f"{index} is not a weights index, which has metadata, and a weight_map that names "
-                "the file of each tensor: copy it again"
-            )
-        if missing := sorted({name for name in names if not (folder / name).is_file()}):
+    if names := weights_in_index(folder):
+        if missing := [name for name in names if not (folder / name).is_file()]:
             raise InputError(
                 f"model folder {path} lacks the weights {', '.join(missing)}, which its "
                 f"{_WEIGHTS_INDEX} names: copy them too"
@@ -208,82 +173,3 @@ def _check_weights(folder: Path, path: str) -> None:
             f"model folder {path} has no model.safetensors: only safetensors weights are "
             "loaded, since other formats can run code; convert them with save_pretrained"
         )
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files of weights that the library loads from a folder, which may hold others beside them.
-
-    Raises:
-        InputError: Their index cannot be read.
-    """
-    if (whole := folder / "model.safetensors").is_file():
-        return [whole]
-    names = json_object(folder / _WEIGHTS_INDEX)["weight_map"].values()
-    return sorted({folder / name for name in names})
-
-
-def model_folder(path: str, revision: str | None = None) -> Path:
-    """Where a model's files lie on this machine.
-
-    Raises:
-        InputError: A hub id is not in the local cache.
-    """
-    folder = user_path(path)
-    if folder.is_dir():
-        return folder
-    return _hub_repo(path) / "snapshots" / _hub_commit(path, revision)
-
-
-def _hub_repo(path: str) -> Path:
-    return Path(constants.HF_HUB_CACHE) / f"models--{path.replace('/', '--')}"
-
-
-def _hub_commit(path: str, revision: str | None) -> str:
-    repo = _hub_repo(path)
-    wanted = revision or "main"
-    ref = repo / "refs" / wanted
-    commit = ref.read_text().strip() if ref.is_file() else wanted
-    if _COMMIT.fullmatch(commit) and (repo / "snapshots" / commit).is_dir():
-        return commit
-    raise InputError(
-        f"there is no folder {path}, and the hub model {path} at {wanted} is not in the local "
-        f"cache {constants.HF_HUB_CACHE}: check the path, or run `hf download {path}`"
-    )
-
-
-def _file_digest(file: Path, known: dict[str, list[object]]) -> str:
-    key = str(file.resolve())
-    stamp = _stamp(file)
-    entry = known.get(key)
-    if isinstance(entry, list) and entry[:-1] == stamp:
-        return str(entry[-1])
-    hasher = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            hasher.update(chunk)
-    if _stamp(file) == stamp:  # Else it was being written: hash it again the next time.
-        known[key] = [*stamp, hasher.hexdigest()]
-    return hasher.hexdigest()
-
-
-def _stamp(file: Path) -> list[object]:
-    """What differs when a file's contents may: copies can keep size and modification time."""
-    stat = file.stat()
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-
-
-def _read_cache(cache_path: Path | None) -> dict[str, list[object]]:
-    if cache_path is None or not cache_path.is_file():
-        return {}
-    try:
-        known = json.loads(cache_path.read_text())
-    except ValueError:
-        return {}  # A damaged cache costs one hashing, never a run.
-    return known if isinstance(known, dict) else {}
-
-
-def _write_cache(cache_path: Path, known: dict[str, list[object]]) -> None:
-    cache_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache_path.with_name(f".{cache_path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(known, sort_keys=True))
-    os.replace(temporary, cache_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from seal_core.models.model_files import model_folder, weight_files
+from seal_core.models.model_files import weight_files
 from seal_core.models.reading import reading
 
 Shapes = Mapping[str, Sequence[int]]
@@ -16,14 +16,14 @@ Shapes = Mapping[str, Sequence[int]]
 _EXPERTS = ".experts."
 
 
-def linear_shapes(model_path: str, revision: str | None = None) -> dict[str, tuple[int, ...]]:
+def linear_shapes(model_path: str) -> dict[str, tuple[int, ...]]:
     """All matrices in the numbered blocks of a model: neither its embeddings nor its head.
 
     Raises:
         InputError: A file cannot be read.
     """
-    files = weight_files(model_folder(model_path, revision))
     with reading("the weights", model_path, "copy them again"):
+        files = weight_files(Path(model_path))
         shapes = {name: shape for file in files for name, shape in _read(file).items()}
     return {n: s for n, s in shapes.items() if len(s) == 2 and _is_in_block(n)}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_core.errors import InputError
-from seal_core.models.model_files import model_folder, weight_files
+from seal_core.models.model_files import weight_files
 
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 _SAFETENSORS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}
@@ -24,7 +24,7 @@ _GPU_FILES = ("nvidia*", "nvmap", "dxg", "kfd")
 """In `/dev` on Linux: NVIDIA's cards, those inside a Jetson or behind Windows, and AMD's."""
 
 
-def used_precision(path: str, revision: str | None, dtype: str, device: str) -> str:
+def used_precision(path: str, dtype: str, device: str) -> str:
     """The precision that `auto` stands for on this machine, or the one that was chosen.
 
     It is decided once, enters the identity of all that the model does, and is what each engine
@@ -42,19 +42,16 @@ def used_precision(path: str, revision: str | None, dtype: str, device: str) -> 
         return dtype
     if device == "cpu" or (device == "auto" and not _has_gpu()):
         return "float32"
-    return own_precision(path, revision)
+    return own_precision(path)
 
 
-def own_precision(path: str, revision: str | None = None) -> str:
+def own_precision(path: str) -> str:
     """The precision of a checkpoint: what its config says, else what its first weights have.
-
-    Args:
-        path: A local folder, or a hub id in the local cache.
 
     Raises:
         InputError: it is none that models are computed in, such as an 8-bit type.
     """
-    folder = model_folder(path, revision)
+    folder = Path(path)
     name = _of_config(folder / "config.json") or _of_weights(folder)
     if name not in PRECISIONS:
         raise InputError(

@@ -12,6 +12,7 @@ from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError
 from seal_core.models.context import longest_row
 from seal_core.models.literal import LiteralEncoder
+from seal_core.models.model_files import model_name
 from seal_core.models.reading import reading
 from seal_core.models.tokens import Codec
 
@@ -20,17 +21,15 @@ _FEW_TOKENS = 3
 """An empty vocabulary gives at most a blank and an unknown token."""
 
 
-def load_tokenizer(path: str, revision: str | None = None) -> Any:
-    """Loads from a local folder or a hub id; never remote code.
+def load_tokenizer(path: str) -> Any:
+    """Loads from a local folder; never remote code.
 
     Raises:
         InputError: Files are missing or cannot be loaded, or hold no vocabulary.
     """
-    load_config(path, revision)  # The tokenizer would be blamed for its faults.
+    load_config(path)  # The tokenizer would be blamed for its faults.
     with reading("the tokenizer", path, _tokenizer_fix(path)):
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, revision=revision or "main", trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         ids = LiteralEncoder(tokenizer).encode_text(_LETTERS)
     if len(set(ids)) < _FEW_TOKENS:
         # The library makes an empty one where it does not find the files that it expects.
@@ -51,24 +50,22 @@ def _tokenizer_fix(path: str) -> str:
     return "see that tokenizer.json and tokenizer_config.json are whole, or save both again"
 
 
-def load_codec(path: str, revision: str | None = None, chat: ChatSettings = PLAIN_CHAT) -> Codec:
+def load_codec(path: str, chat: ChatSettings = PLAIN_CHAT) -> Codec:
     """As `load_tokenizer`, in the form that engines use."""
-    return Codec(load_tokenizer(path, revision), model_name(path), chat)
+    return Codec(load_tokenizer(path), model_name(path), chat)
 
 
-def saved_end_tokens(
-    tokenizer: Any, path: str, revision: str | None
-) -> tuple[int, tuple[int, ...]]:
+def saved_end_tokens(tokenizer: Any, path: str) -> tuple[int, tuple[int, ...]]:
     """As `end_tokens`, of a model whose weights are not loaded.
 
     Raises:
         InputError: Its config cannot be loaded, or there is no end token.
     """
-    generation = load_generation(path, revision)
-    return end_tokens(tokenizer, generation, path, vocabulary_size(path, revision))
+    generation = load_generation(path)
+    return end_tokens(tokenizer, generation, path, vocabulary_size(path))
 
 
-def load_generation(path: str, revision: str | None) -> GenerationConfig:
+def load_generation(path: str) -> GenerationConfig:
     """A model's own settings of `generate()`, of which the end tokens are used.
 
     Raises:
@@ -76,50 +73,48 @@ def load_generation(path: str, revision: str | None) -> GenerationConfig:
     """
     with reading("the generation_config.json", path, "correct it, or take it out"):
         try:
-            return GenerationConfig.from_pretrained(path, revision=revision or "main")
+            return GenerationConfig.from_pretrained(path)
         except OSError:  # Old models have none.
-            return GenerationConfig.from_model_config(load_config(path, revision))
+            return GenerationConfig.from_model_config(load_config(path))
 
 
-def vocabulary_size(path: str, revision: str | None) -> int:
+def vocabulary_size(path: str) -> int:
     """Tokens that a model knows, by its config.
 
     Raises:
         InputError: The config cannot be loaded.
     """
-    return load_config(path, revision).get_text_config().vocab_size
+    return load_config(path).get_text_config().vocab_size
 
 
-def saved_context(path: str, revision: str | None) -> int | None:
+def saved_context(path: str) -> int | None:
     """As `longest_row`, of a model whose weights are not loaded.
 
     Raises:
         InputError: The config cannot be loaded.
     """
-    return longest_row(load_config(path, revision).get_text_config())
+    return longest_row(load_config(path).get_text_config())
 
 
-def right_below(path: str, revision: str | None) -> int | None:
+def right_below(path: str) -> int | None:
     """Longest row of a model that is right for shorter ones only; None for others.
 
     Raises:
         InputError: The config cannot be loaded.
     """
-    config = load_config(path, revision).get_text_config()
+    config = load_config(path).get_text_config()
     longest = longest_row(config)
     return longest if longest != getattr(config, "max_position_embeddings", longest) else None
 
 
-def load_config(path: str, revision: str | None) -> Any:
+def load_config(path: str) -> Any:
     """A model's config as the library reads it.
 
     Raises:
         InputError: It cannot.
     """
     with reading("the config.json", path, "correct it, or save the model again"):
-        return AutoConfig.from_pretrained(
-            path, revision=revision or "main", trust_remote_code=False
-        )
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
 
 
 def end_tokens(
@@ -153,8 +148,3 @@ def end_tokens(
             f"beyond the model's {n_tokens} tokens: set its eos_token to one that the model knows"
         )
     return eos_id, tuple(sorted({eos_id, *ids}))
-
-
-def model_name(path: str) -> str:
-    """Hub id or folder name, without any machine's path."""
-    return Path(path).name if Path(path).is_dir() else path

@@ -98,7 +98,7 @@ class Engines:
             InputError: The template cannot be used, for the reason that is named.
         """
         spec = self._spec
-        end_id = load_codec(spec.model_path, spec.revision, spec.chat).chat.end_id
+        end_id = load_codec(spec.model_path, chat=spec.chat).chat.end_id
         progress(1)
         return end_id
 
@@ -167,7 +167,8 @@ class Engines:
     def _verdict_of(self, loaded: LoadedModel) -> Verdict:
         if self._verdict is None:
             spec = self._spec
-            files = VerdictFiles(spec.model_digest, spec.verdicts, spec.verdict_record)
+            digest = spec.files.digest if spec.files else ""
+            files = VerdictFiles(digest, spec.verdicts, spec.verdict_record)
             self._verdict = known_verdict(loaded, spec.targets, files, spec.fill_rows)
         return self._verdict
 
@@ -175,7 +176,10 @@ class Engines:
         spec = self._spec
         # The parent made the wanted GPU the only one, which is number 0 here.
         device = "cuda" if spec.device.startswith("cuda:") else spec.device
-        return load_model(spec.model_path, spec.revision, device, spec.dtype, spec.chat)
+        loaded = load_model(spec.model_path, device=device, dtype=spec.dtype, chat=spec.chat)
+        if spec.files is not None:
+            spec.files.check()
+        return loaded
 
     def _close(self) -> None:
         for engine in (self._generator, self._trainer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
+from seal_core.models.model_digest import ModelFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,15 +14,14 @@ class EngineSpec:
     beyond floating-point ties, and never enters a stage's identity.
 
     Attributes:
-        model_path: Local folder or hub id of the base model.
-        revision: Branch, tag or commit of a hub id.
+        model_path: Folder of the base model.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`, `float64`.
         threads: CPU threads of the process.
         max_batch_tokens: Rows times padded length of one batch of answers; bounds memory.
         targets: What adapters are trained on; the model is tried with these.
         fill_rows: Whether training rows are filled up with padding; the model is tried so.
-        model_digest: Of the model's files; empty to try the model without remembering it.
+        files: The model's files, which may not change; None to try it without remembering it.
         verdicts: Folder that remembers verdicts on models.
         verdict_record: File that says which verdict the run had.
         chat: What the model's chat template is told; like the model, it bears identity.
@@ -31,7 +31,6 @@ class EngineSpec:
     """
 
     model_path: str
-    revision: str | None = None
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 1
@@ -40,7 +39,7 @@ class EngineSpec:
     memory_bytes: int | None = None
     targets: tuple[str, ...] = ("all-linear",)
     fill_rows: bool = False
-    model_digest: str = ""
+    files: ModelFiles | None = None
     verdicts: str = ""
     verdict_record: str = ""
     chat: ChatSettings = PLAIN_CHAT

@@ -23,6 +23,7 @@ from seal_core.engines import (
     TrainJob,
     TrainRow,
 )
+from seal_core.models.model_digest import ModelFiles
 from seal_core.probe.reference_scores import Asked, References
 from seal_core.probe.verdict import Comparison, ModelReport, Verdict
 from seal_core.process.spec import EngineSpec
@@ -38,6 +39,7 @@ _TYPES: dict[str, type[Any]] = {
         GenerateRequest,
         Generation,
         LoraSettings,
+        ModelFiles,
         ModelReport,
         References,
         Scored,

@@ -8,11 +8,15 @@
 5. What a fork takes over counts as made by the engine that made it.
 6. `--rehash` believes no remembered digest of the model's files.
 7. Executions of a version with fewer columns are neither lost nor doubled.
+8. A run of `auto` goes on with the precision spelled out, and the other way round.
+9. A model that changed between two starts is told by file, with what to do.
+10. A model that changes during a run ends it, and nothing is stored as the old one's.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -61,6 +65,46 @@ def test_a_run_does_not_go_on_in_another_precision(done: Runner, monkeypatch) ->
 def test_the_command_that_is_told_goes_on_in_the_runs_precision(done: Runner) -> None:
     engine = done(name="b", fork="a", model__dtype="float32")
     assert (engine.generated, engine.trained, engine.updates) == ([], [], 0)
+
+
+def test_who_chose_the_precision_makes_no_other_run(done: Runner) -> None:
+    engine = done(model__dtype="float32")
+    assert (engine.generated, engine.trained, engine.updates) == ([], [], 0)
+    assert done.plan(model__dtype="float32").refused == []
+    assert done.plan(model__dtype="bfloat16").refused == ['model.dtype: "auto" -> "bfloat16"']
+    done(name="b", model__dtype="float32")
+    done(name="b")
+
+
+def test_a_model_that_changed_is_told_by_file(run: Runner, inputs: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(inputs / "model", tmp_path / "model")
+    run(model__path=model)
+    (model / "config.json").write_text((model / "config.json").read_text() + " ")
+    (model / "vocab.json").write_text("{}")
+    told = "files of the model: other: config.json; new: vocab.json"
+    assert run.plan(model__path=model).refused == [told]
+    with pytest.raises(InputError, match=rf"\({told}\): undo the change, .* --fork a"):
+        run(model__path=model)
+
+
+@pytest.mark.parametrize("call", ["generate", "train", "update"])
+def test_a_model_that_changes_during_a_run_ends_it(
+    run: Runner, store: Path, inputs: Path, tmp_path: Path, call: str
+) -> None:
+    model = shutil.copytree(inputs / "model", tmp_path / "model")
+    weights = model / "model.safetensors"
+    called: list[str] = []
+
+    def writes(name: str, items: object) -> None:
+        if name == call and not called:
+            called.append(name)
+            weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+
+    with pytest.raises(InputError, match=r"changed while it was in use \(other: model\.safe"):
+        run(Scripted(writes), model__path=model)
+    made = {"generate": "evaluate", "train": "finetune", "update": "update"}[call]
+    kept = ask(store, f"SELECT count(*) FROM stages WHERE stage = '{made}' AND error IS NULL")
+    assert kept == [(0,)]
 
 
 def test_a_run_that_did_not_record_its_precision_is_refused(done: Runner, store: Path) -> None:

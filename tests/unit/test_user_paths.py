@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -25,7 +26,7 @@ from flows.loading import load_config, store_setting, with_store
 from seal_core.domains.hub import read_dataset
 from seal_core.domains.squad import read_squad
 from seal_core.errors import InputError
-from seal_core.models.model_files import model_place
+from seal_core.models.model_place import find_model
 from seal_core.places import user_path
 from storage.roots import open_files
 
@@ -68,7 +69,7 @@ def test_home_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     """2"""
     bad = str(tmp_path / os.fsdecode(b"\xff"))
-    uses = (open_files, read_squad, model_place, load_config)
+    uses = (open_files, read_squad, find_model, load_config)
     for use in uses:
         with pytest.raises(InputError, match=r"\\udcff/x.json': the path is not UTF-8: give"):
             use(f"{bad}/x.json")
@@ -137,9 +138,13 @@ def test_prefects_database(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", ["-model", "~", "~nobody-here", "org"])
-def test_model_folders(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_folders(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_path: str
+) -> None:
     """7"""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / name).mkdir()
-    assert model_place(f"./{name}") == str(tmp_path / name)
-    assert model_place("org/none") == "org/none"
+    shutil.copytree(model_path, tmp_path / name)
+    assert find_model(f"./{name}") == str(tmp_path / name)
+    for path in (f"./{name}2", f"{name}/a/b", str(tmp_path / "none"), "~/none", "../no", "a//b"):
+        with pytest.raises(InputError, match="no model folder and no hub id"):
+            find_model(path)

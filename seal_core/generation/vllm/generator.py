@@ -48,14 +48,14 @@ class VllmGenerator:
 
     def __init__(self, options: VllmOptions, log_dir: Path, timeout: float | None = None) -> None:
         self._timeout = timeout
-        self._texts = Texts(options.model_path, options.revision, options.chat)
-        limit = right_below(options.model_path, options.revision)
+        self._texts = Texts(options.model_path, options.chat)
+        limit = right_below(options.model_path)
         if limit is not None:
             # vLLM takes the stretched positions of long texts for short ones too, if it may be
             # asked for long ones.
             wanted = options.max_model_len or limit
             options = dataclasses.replace(options, max_model_len=min(wanted, limit))
-        shapes = linear_shapes(options.model_path, options.revision)
+        shapes = linear_shapes(options.model_path)
         parent = user_path(options.adapter_folder).absolute() if options.adapter_folder else None
         self._folder = MemoryFolder(parent)
         self._shelf = AdapterShelf(self._folder.path, shapes, served_rank(options.max_rank))

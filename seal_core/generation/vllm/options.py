@@ -54,7 +54,7 @@ class VllmOptions:
     """How a model is served. All but the model is execution, as in `EngineSpec`.
 
     Attributes:
-        model_path: Local folder or hub id of the base model.
+        model_path: Folder of the base model.
         model_name: What the configuration calls it.
         chat: What the model's chat template is told; it is rendered here, not by the server.
         servers: URLs of running servers; empty to start one.
@@ -70,7 +70,6 @@ class VllmOptions:
 
     model_path: str
     model_name: str = ""
-    revision: str | None = None
     dtype: str = "auto"
     servers: tuple[str, ...] = ()
     python: str = ""
@@ -158,7 +157,6 @@ def server_command(
     command = [install.python, "-m", "vllm.entrypoints.openai.api_server"]
     settings = {
         "model": options.model_path,
-        "revision": options.revision,
         "host": "127.0.0.1",
         "port": port,
         "dtype": "float32" if install.cpu and options.dtype == "auto" else options.dtype,

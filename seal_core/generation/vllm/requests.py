@@ -54,12 +54,10 @@ class Texts:
         InputError: The tokenizer cannot be loaded.
     """
 
-    def __init__(
-        self, model_path: str, revision: str | None = None, chat: ChatSettings = PLAIN_CHAT
-    ) -> None:
-        self._codec = load_codec(model_path, revision, chat)
-        _, self._stop_ids = saved_end_tokens(self._codec.tokenizer, model_path, revision)
-        self._n_tokens = vocabulary_size(model_path, revision)
+    def __init__(self, model_path: str, chat: ChatSettings = PLAIN_CHAT) -> None:
+        self._codec = load_codec(model_path, chat=chat)
+        _, self._stop_ids = saved_end_tokens(self._codec.tokenizer, model_path)
+        self._n_tokens = vocabulary_size(model_path)
         self._finder = StopFinder(self._codec.tokenizer)
         self._lock = threading.Lock()  # a fast tokenizer serves one thread at a time
 

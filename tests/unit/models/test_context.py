@@ -29,7 +29,7 @@ def saved(folder: Path, **rope) -> str:
 def test_a_stretched_model_is_right_below_its_first_length(tmp_path) -> None:
     path = saved(tmp_path, rope_parameters=_STRETCHED, original_max_position_embeddings=128)
     assert json.loads((tmp_path / "config.json").read_text())["max_position_embeddings"] == 512
-    assert right_below(path, None) == 128
+    assert right_below(path) == 128
 
 
 def test_other_models_have_all_of_their_context(tmp_path) -> None:

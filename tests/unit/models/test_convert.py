@@ -214,8 +214,11 @@ def test_as_typed(plain, tmp_path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
+        umask=0o027,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "new model").iterdir()}
+    assert modes == {0o640}
     assert "weights of plain.gguf in bfloat16, read back equal" in done.stdout
     done = subprocess.run(
         [*seal, str(plain), "new model"], cwd=tmp_path, capture_output=True, text=True
@@ -224,3 +227,13 @@ def test_as_typed(plain, tmp_path) -> None:
     assert done.stderr.strip() == (
         "seal: new model: exists and is not an empty folder; choose another OUT"
     )
+
+
+def test_a_wrong_argument_is_told_before_torch_is_imported(tmp_path) -> None:
+    code = (
+        "import sys\nfrom flows.cli import app\n"
+        f"try: app(['model', 'convert', {str(tmp_path)!r}, 'out'], standalone_mode=False)\n"
+        "except Exception as error: print(error, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith("give the GGUF's own path False"), done.stderr

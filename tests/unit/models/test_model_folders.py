@@ -188,7 +188,7 @@ def test_an_end_token_that_the_model_lacks(tmp_path: Path, ids) -> None:
     (save_qwen2(tmp_path) / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
     refused(tmp_path, rf"eos_token_id = {re.escape(repr(ids))} .*none of the model's 257 tokens")
     with pytest.raises(InputError, match="none of the model's 257 tokens"):
-        saved_end_tokens(load_tokenizer(str(tmp_path)), str(tmp_path), None)
+        saved_end_tokens(load_tokenizer(str(tmp_path)), str(tmp_path))
 
 
 def test_an_end_token_of_another_models_tokenizer(tmp_path: Path) -> None:

@@ -41,12 +41,12 @@ def test_the_checkpoints_own_precision_is_what_the_library_would_take(folder, dt
 
 def test_auto_is_float32_on_a_cpu_and_the_checkpoints_own_on_a_gpu(monkeypatch) -> None:
     path = str(weights_path())
-    assert used_precision(path, None, "auto", "cpu") == "float32"
-    assert used_precision(path, None, "auto", "cuda:1") == "bfloat16"
+    assert used_precision(path, "auto", "cpu") == "float32"
+    assert used_precision(path, "auto", "cuda:1") == "bfloat16"
     for found, name in ((True, "bfloat16"), (False, "float32")):
         monkeypatch.setattr(precision, "_has_gpu", lambda found=found: found)
-        assert used_precision(path, None, "auto", "auto") == name
-    assert used_precision(path, None, "float16", "auto") == "float16"
+        assert used_precision(path, "auto", "auto") == name
+    assert used_precision(path, "float16", "auto") == "float16"
 
 
 def test_torch_is_asked_for_a_gpu_where_there_may_be_one(monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from seal_core.engines import (
 )
 from seal_core.errors import EngineError, InputError
 from seal_core.generation.transformers_generator import TransformersGenerator
+from seal_core.models.model_digest import digest_model
 from seal_core.process import wire
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.process import EngineProcess
@@ -146,6 +148,7 @@ from pathlib import Path
 from seal_core.process.pool import EnginePool, PooledGenerator
 from seal_core.process.spec import EngineSpec
 from seal_core.engines import GenerateRequest
+from seal_core.models.model_digest import digest_model
 from seal_core.process import wire
 assert "torch" not in sys.modules
 pool = EnginePool(1, EngineSpec({model_path!r}, device="cpu"), Path({str(tmp_path)!r}))
@@ -165,3 +168,15 @@ if {how!r}.startswith("kill"):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout, done.stderr
     assert await_end(int(done.stdout))
+
+
+def test_a_model_that_is_not_the_one_digested_is_not_used(model_path, tmp_path) -> None:
+    folder = shutil.copytree(model_path, tmp_path / "model")
+    spec = EngineSpec(str(folder), device="cpu", files=digest_model(str(folder)))
+    (folder / "generation_config.json").write_text('{"eos_token_id": 1}')
+    process = EngineProcess(spec, tmp_path / "log")
+    try:
+        with pytest.raises(InputError, match=r"changed while .*other: generation_config\.json"):
+            process.call("open", {})
+    finally:
+        process.close()
