@@ -90,6 +90,7 @@ class _Check:
         self.comparisons: list[Comparison] = []
 
     def verdict(self) -> Verdict:
+        self._are_finite([self._some_logits()])
         with two_adapters(self._loaded, self._modules) as paths:
             answers = plain_answers(self._loaded, paths)
             self._plain_is_sound(answers, paths)
@@ -97,13 +98,16 @@ class _Check:
         trainer = self._trainer()
         return Verdict("batched" if batched else "plain", trainer, None, tuple(self.comparisons))
 
-    def _plain_is_sound(self, answers: Sequence[Answer], paths: Sequence[str]) -> None:
-        """Answering must see the model that training sees, and a merged policy must be it too."""
-        loaded = self._loaded
-        if not all(bool(answer.logits.isfinite().all()) for answer in answers):
+    def _are_finite(self, found: Sequence[torch.Tensor]) -> None:
+        if not all(bool(logits.isfinite().all()) for logits in found):
             raise _Refused(
                 "its logits are not finite: its weights are damaged, or too large for its precision"
             )
+
+    def _plain_is_sound(self, answers: Sequence[Answer], paths: Sequence[str]) -> None:
+        """Answering must see the model that training sees, and a merged policy must be it too."""
+        loaded = self._loaded
+        self._are_finite([answer.logits for answer in answers])
         if not self._holds(
             "generate() against one pass over the text",
             lambda: [uncached_logits(loaded, answer) for answer in answers],
@@ -183,6 +187,7 @@ class _Check:
         finally:
             layers.merge(())
 
+    @torch.inference_mode()
     def _some_logits(self) -> torch.Tensor:
         ids = torch.tensor([some_tokens(self._loaded, 9, 2)], device=self._loaded.device)
         return next_logits(self._loaded.model, ids, ids.shape[1])

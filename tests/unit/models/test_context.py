@@ -33,7 +33,7 @@ def test_a_stretched_model_is_right_below_its_first_length(tmp_path) -> None:
 
 
 def test_other_models_have_all_of_their_context(tmp_path) -> None:
-    assert right_below(saved(tmp_path), None) is None
+    assert right_below(saved(tmp_path)) is None
     assert longest_row(Qwen2Config(max_position_embeddings=300)) == 300
 
 
