@@ -9,7 +9,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from seal_core.config import EMBEDDED
 from seal_core.errors import InputError
+from seal_core.minilm import weights_path
 from seal_core.models.reading import json_object
 from seal_core.places import user_path
 
@@ -94,7 +96,9 @@ def refuse_quantized(config: Mapping[str, Any], path: str) -> None:
 
 
 def model_name(path: str) -> str:
-    """Folder name, or the id of a snapshot in the hub's cache, without any machine's path."""
+    """`minilm`, a folder's name or a cached snapshot's hub id, without any machine's path."""
+    if Path(path) == weights_path():
+        return EMBEDDED
     snapshot = _SNAPSHOT.fullmatch(path)
     return snapshot[1].replace("--", "/") if snapshot else Path(path).name
 
