@@ -37,7 +37,8 @@ def plain_deltas(loaded: LoadedModel, modules: Sequence[str], answers: Sequence[
             adapted(loaded, answer.adapters),
             _watched(loaded.model, modules, "base_layer") as seen,
         ):
-            next_logits(loaded.model, ids, 1)
+            # Of all tokens, as in the batch: the head may be a target.
+            next_logits(loaded.model, ids, ids.shape[1])
         for name, calls in seen.items():
             found[name].append(torch.cat([call.reshape(-1, call.shape[-1]) for call in calls]))
     return found
