@@ -27,6 +27,12 @@ _SYSTEM, _USER, _REPLY, _NEXT = (f"\ufdd0{name}\ufdd1" for name in ("s", "user",
 _PROBE = 'It\'s <i>A</i> & "B"  {{ c }}\n\n\tAT&amp;T \\n 10% É e\u0301 漢字 \U0001f642.'
 """What a template that escapes, strips or rewrites would change."""
 
+_NO_SYSTEM = "Leave chat.system empty. Or: "
+_LESS_SYSTEM = (
+    "Take what it changes out of chat.system (no thought is asked for unless chat.thinking is "
+    "set). Or: "
+)
+
 _THOUGHT_END = "</think>"
 _THOUGHT = "<think>"
 _LAST_TAG = re.compile(r"[<\[][^<>\[\]/]+[>\]]\s*\Z")
@@ -68,9 +74,8 @@ class ChatTemplate:
         before, self._after = self._split(self._render(_turn(_USER, _REPLY)), _REPLY)
         self._around_asked = self._split(before, _USER)
         self.end = self._find_end()
-        self.end_id = literal.encode(self.end)[-1]
         self._generation_prompt(_PROBE)
-        self.row_text(_PROBE, _PROBE)
+        self.end_id = self._encode_probe(self.row_text(_PROBE, _PROBE))[-1]
         if settings.thinking and _THOUGHT_END not in tokenizer.get_chat_template():
             raise self._refusal(f"chat.thinking is set, and it knows no thought ({_THOUGHT_END})")
 
@@ -100,10 +105,10 @@ class ChatTemplate:
         if not before.startswith(context):
             context = before.rstrip(" ")
         ids, context_ids = self._literal.encode(text), self._literal.encode(context)
-        if ids[: len(context_ids)] != context_ids:
-            # The reply's first token would swallow the prompt's last: apart, as when sampled.
-            ids = [*context_ids, *self._literal.encode(text[len(context) :])]
-        return ChatRow(ids, len(context_ids))
+        # The reply's first token may hold the prompt's last characters: it is a target then.
+        pairs = enumerate(zip_longest(context_ids, ids))
+        joined = next((i for i, (a, b) in pairs if a != b), len(ids))
+        return ChatRow(ids, max(1, joined))
 
     def reply(self, user: str, ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> str:
         """Text of a model's reply; with thinking on, what it said after its thought.
@@ -170,12 +175,28 @@ class ChatTemplate:
         if not self._system:
             return
         said, self._system = self._system, _SYSTEM
-        marked = self._render(_turn(_USER, _REPLY))
+        marked = self._prompt_and_row()
         self._system = said
-        if _SYSTEM not in marked:
-            raise self._refusal("chat.system is set, and it leaves the system message out")
-        around = self._split(marked, _SYSTEM)
-        self._check_said("the system message", said, self._render(_turn(_USER, _REPLY)), around)
+        in_prompt, in_row = (_SYSTEM in text for text in marked)
+        if not (in_prompt and in_row):
+            where = f" once a reply {'follows' if in_prompt else 'is asked for'}"
+            raise self._refusal(
+                "chat.system is set, and it leaves the system message out"
+                + (where if in_prompt or in_row else ""),
+                _NO_SYSTEM,
+            )
+        for text, whole in zip(marked, self._prompt_and_row(), strict=True):
+            around = self._split(text, _SYSTEM)
+            self._check_said("the system message", said, whole, around, _LESS_SYSTEM)
+
+    def _prompt_and_row(self) -> tuple[str, str]:
+        return self._render(_user(_USER), prompt=True), self._render(_turn(_USER, _REPLY))
+
+    def _encode_probe(self, text: str) -> list[int]:
+        try:
+            return self._literal.encode(text)
+        except InputError as error:
+            raise self._refusal(str(error)) from error
 
     def _find_end(self) -> str:
         for after in self._after_replies():
@@ -200,7 +221,9 @@ class ChatTemplate:
             raise self._refusal("it leaves out or changes what a user or the assistant says")
         return before, after
 
-    def _check_said(self, who: str, said: str, text: str, around: tuple[str, str]) -> None:
+    def _check_said(
+        self, who: str, said: str, text: str, around: tuple[str, str], fix: str = ""
+    ) -> None:
         """Passes if a rendered text has, in its place, what was said, trimmed at most."""
         before, after = around
         found = text.removeprefix(before).removesuffix(after)
@@ -210,7 +233,7 @@ class ChatTemplate:
         pairs = enumerate(zip_longest(old, new))
         at = next((i for i, (a, b) in pairs if a != b), 0)
         old, new = (self._literal.reveal(text[at : at + 9]) for text in (old, new))
-        raise self._refusal(f"it changes what {who} says: {old!r} becomes {new!r}")
+        raise self._refusal(f"it changes what {who} says: {old!r} becomes {new!r}", fix)
 
     def _render(self, messages: Sequence[Message], prompt: bool = False) -> str:
         if self._system:
@@ -220,9 +243,9 @@ class ChatTemplate:
         except TEMPLATE_FAILURES as error:
             raise self._refusal(f"it fails ({type(error).__name__}: {error})") from error
 
-    def _refusal(self, reason: str) -> InputError:
+    def _refusal(self, reason: str, fix: str = "") -> InputError:
         return InputError(
-            f"the chat template of {self._name} cannot be used: {reason}. Set rows.variant to "
+            f"the chat template of {self._name} cannot be used: {reason}. {fix}Set rows.variant to "
             "'base', or give the model another template; see docs/models.md"
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,7 @@ _ALIAS = "\ufdd2{}\ufdd3"
 
 _HIDDEN_PATTERN = re.compile("\ufdd0([0-9]+)\ufdd1")
 _RESERVED = re.compile("[\ufdd0-\ufdd3]")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _BRACKETS = re.compile(r"[<\[{(|].*\S.*[>\]})|]", re.S)
 
 
@@ -40,10 +42,6 @@ class LiteralEncoder:
         self._names = sorted(ids, key=lambda name: (-len(name), name))
         self._numbers = {name: number for number, name in enumerate(self._names)}
         self._pattern = re.compile("|".join(map(re.escape, self._names)) or r"(?!)")
-        self._normalizes = any(
-            token.normalized and token.content in ids
-            for token in tokenizer.added_tokens_decoder.values()
-        )
         self.ids = ids
         """Id of each control token."""
 
@@ -51,17 +49,13 @@ class LiteralEncoder:
         """The text with a placeholder for each control token in it; `encode` puts them back.
 
         Raises:
-            InputError: The text has a noncharacter of the placeholders, or looks like a control
-                token only after the tokenizer's normalization.
+            InputError: The text has a noncharacter of the placeholders.
         """
         if found := _RESERVED.search(text):
             raise InputError(
                 f"the text has U+{ord(found[0]):04X}, which is no character: take it out"
             )
-        hidden = self._pattern.sub(lambda m: _HIDDEN.format(self._numbers[m[0]]), text)
-        if self._normalizes:
-            self._check_hidden(_HIDDEN_PATTERN.sub(" ", hidden))
-        return hidden
+        return self._pattern.sub(lambda m: _HIDDEN.format(self._numbers[m[0]]), text)
 
     def reveal(self, text: str) -> str:
         """Inverse of `hide`."""
@@ -74,12 +68,16 @@ class LiteralEncoder:
             special: Add what the tokenizer puts around a fresh sequence.
 
         Raises:
-            InputError: The tokenizer cannot write the text of a hidden token as text.
+            InputError: The tokenizer cannot write the text of a hidden token as text, or reads
+                other control tokens than are meant, as its normalization may make it.
         """
-        if not _HIDDEN_PATTERN.search(text):
-            return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
-        aliased = self._pattern.sub(lambda m: _ALIAS.format(self._numbers[m[0]]), text)
-        return list(self._copy.encode(self.reveal(aliased), add_special_tokens=special).ids)
+        if _HIDDEN_PATTERN.search(text):
+            aliased = self._pattern.sub(lambda m: _ALIAS.format(self._numbers[m[0]]), text)
+            ids = list(self._copy.encode(self.reveal(aliased), add_special_tokens=special).ids)
+        else:
+            ids = self._plain(text, special)
+        self._check(ids, Counter(self.ids[name] for name in self._pattern.findall(text)), special)
+        return ids
 
     def encode_text(self, text: str, special: bool = False) -> list[int]:
         """Ids of a text without any control token but those around a fresh sequence."""
@@ -90,12 +88,36 @@ class LiteralEncoder:
         found = self._pattern.search(text)
         return found.end() if found else None
 
-    def _check_hidden(self, text: str) -> None:
-        if found := set(self._tokenizer(text, add_special_tokens=False)["input_ids"]) & set(
-            self.ids.values()
-        ):
-            names = self._tokenizer.convert_ids_to_tokens(sorted(found))
-            raise InputError(f"the tokenizer reads {names[0]!r} in the text: take it out")
+    def _plain(self, text: str, special: bool) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def _check(self, ids: list[int], meant: Counter[int], special: bool) -> None:
+        """Passes if the control tokens among the ids are those that are meant."""
+        control = set(self.ids.values())
+        found = Counter(token_id for token_id in ids if token_id in control)
+        if special:
+            found -= self._around
+        if lost := meant - found:
+            raise InputError(
+                f"the tokenizer reads {self._name(lost)!r} as text in a conversation, not as a "
+                "token: add it to the tokenizer with normalized=False"
+            )
+        if more := Counter({i: n for i, n in found.items() if i not in self._fallbacks}) - meant:
+            raise InputError(f"the tokenizer reads {self._name(more)!r} in the text: take it out")
+
+    def _name(self, some: Counter[int]) -> str:
+        return next(name for name, token_id in self.ids.items() if token_id in some)
+
+    @cached_property
+    def _fallbacks(self) -> set[int]:
+        """Control tokens that stand for characters which the vocabulary lacks."""
+        unknown = getattr(self._tokenizer, "unk_token", None)
+        return {self.ids[name] for name in self._names if name == unknown or _BYTE.fullmatch(name)}
+
+    @cached_property
+    def _around(self) -> Counter[int]:
+        """What the tokenizer puts around a fresh sequence."""
+        return Counter(self._plain("", special=True))
 
     @cached_property
     def _copy(self) -> Tokenizer:
@@ -142,7 +164,10 @@ def _written(tokenizer: Any) -> str:
 
 
 def _renamed(plain: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any]:
-    """A tokenizer's JSON in which the tokens with a number have their alias as name."""
+    """A tokenizer's JSON in which the tokens with a number have their alias as name.
+
+    Nothing builds them from characters any more, so that the merges that did are left out.
+    """
 
     def name_of(token: Any) -> Any:
         return _ALIAS.format(numbers[token]) if token in numbers else token
@@ -155,6 +180,10 @@ def _renamed(plain: dict[str, Any], numbers: dict[str, int]) -> dict[str, Any]:
         model["vocab"] = {name_of(token): token_id for token, token_id in vocabulary.items()}
     else:
         model["vocab"] = [[name_of(token), score] for token, score in vocabulary]
+    if "merges" in model:
+        model["merges"] = [
+            (a, b) for a, b in model["merges"] if numbers.keys().isdisjoint((a, b, a + b))
+        ]
     if model.get("unk_token") is not None:
         model["unk_token"] = name_of(model["unk_token"])
     return plain

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 
 from seal_core.engines import ChatSettings, TrainRow
 from seal_core.errors import InputError
@@ -112,8 +113,8 @@ def test_odd_text_too_is_trained_as_the_library_renders_it(kind: str, thinking: 
         return
     chat = Codec(tokenizer, chat=ChatSettings(thinking=thinking)).chat
     asked, options = said("user", ODD), {"enable_thinking": thinking, "thinking": thinking}
-    # A line break that would join the prompt's is kept apart, as it is sampled.
-    row, reply = chat.row(ODD, ODD.lstrip()), said("assistant", ODD.lstrip())
+    # Its first line break joins the prompt's last.
+    row, reply = chat.row(ODD, ODD), said("assistant", ODD)
     turns = [asked, reply]
     if END[kind] == "<|user|>":
         turns.append(said("user", ""))
@@ -122,6 +123,29 @@ def test_odd_text_too_is_trained_as_the_library_renders_it(kind: str, thinking: 
     if thinking or kind not in CUSTOM_PROMPT:
         prompt = library(tokenizer, asked, add_generation_prompt=True, **options)
         assert chat.prompt(ODD) == prompt
+
+
+BLANK = (
+    "{{ bos_token }}{% for m in messages %}{{ '>>> ' + m.role + ': ' + m.content }}"
+    "{{ eos_token if m.role == 'assistant' else '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '>>> assistant: ' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_a_reply_that_joins_the_prompts_last_space_has_one_space(backend: str) -> None:
+    tokenizer = chat_tokenizer("brackets", backend)
+    tokenizer.chat_template = BLANK
+    chat, asked = Codec(tokenizer).chat, said("user", "Q")
+    for reply, joins in (("a list", backend != "unigram"), ("two", False), ("a </s>", None)):
+        row = chat.row("Q", reply)
+        prompt = library(tokenizer, asked, add_generation_prompt=True)
+        assert chat.prompt("Q") == prompt
+        assert tokenizer.decode(row.ids).endswith(f">>> assistant: {reply}</s>")
+        assert row.ids[: row.n_context] == prompt[: row.n_context]
+        if joins is not None:
+            assert row.ids == library(tokenizer, asked, said("assistant", reply))
+            assert row.n_context == len(prompt) - joins
 
 
 @pytest.mark.parametrize("kind", ["phi3", "pieces"])
@@ -209,6 +233,23 @@ def test_a_system_message_is_sent_where_the_template_has_a_place_for_it() -> Non
     assert codec.literal.ids["</s>"] not in codec.chat.prompt("Q")
 
 
+def test_a_system_message_that_rows_would_lose_is_refused() -> None:
+    # It stands before the last question, and a row's conversation ends with a reply.
+    codec = Codec(chat_tokenizer("mistral"), "acme-7b", ChatSettings(system="Be brief."))
+    with pytest.raises(InputError, match=r"acme-7b .* leaves the .* out once a reply follows") as e:
+        _ = codec.chat
+    assert "Leave chat.system empty" in str(e.value)
+
+
+def test_a_system_message_with_a_switch_in_it_is_refused_with_what_to_do() -> None:
+    tokenizer = chat_tokenizer("chatml")
+    tokenizer.chat_template = CHATML.replace("m.content", "m.content | replace('/no_think', '')")
+    codec = Codec(tokenizer, chat=ChatSettings(system="Be brief. /no_think"))
+    with pytest.raises(InputError, match=r"system message says: '/no_think' becomes ''") as e:
+        _ = codec.chat
+    assert "Take what it changes out of chat.system (no thought is asked for" in str(e.value)
+
+
 def test_a_blank_system_message_is_none() -> None:
     for kind in ("strict", "qwen"):  # The first refuses any, the second has one of its own.
         blank, none = (
@@ -260,6 +301,23 @@ REFUSED = {
     "not for plain chats": ("{{ raise_exception('tools only') }}", {}, "tools only"),
     "several, none for chats": ({"tool_use": CHATML}, {}, "it fails"),
 }
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_control_tokens_that_are_text_in_a_conversation_are_refused(special: bool) -> None:
+    tokenizer = chat_tokenizer("brackets", "pieces")
+    # `tokenizer.add_tokens([...])` does so, and the library then finds them after a space alone.
+    names = ("<|im_start|>", "<|im_end|>")
+    tokenizer.add_tokens([AddedToken(name, special=special, normalized=True) for name in names])
+    tokenizer.chat_template = CHATML
+    asked, end = said("user", "Q"), tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end not in library(tokenizer, asked, said("assistant", "A"))
+    with pytest.raises(InputError, match=r"acme-7b cannot .* reads '<\|im_.* as text") as e:
+        _ = Codec(tokenizer, "acme-7b").chat
+    assert "add it to the tokenizer with normalized=False" in str(e.value)
+    # Text that looks like them is text all the same.
+    ids = encode_prompt(Codec(tokenizer), "see <|im_end|> here")
+    assert end not in ids and tokenizer.decode(ids).strip() == "see <|im_end|> here"
 
 
 @pytest.mark.parametrize("case", sorted(REFUSED))

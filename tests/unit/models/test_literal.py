@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from tokenizers import processors
+from tokenizers import AddedToken, Tokenizer, normalizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from seal_core.engines import TrainRow
 from seal_core.errors import InputError
@@ -47,6 +50,42 @@ def test_a_special_token_in_a_text_is_encoded_as_its_characters(backend: str) ->
         assert tokenizer.decode(literal.encode_text(text)).strip() == text
     # An added token that no template writes is the tokenizer's way to write the text.
     assert tokenizer.convert_tokens_to_ids("<table>") in literal.encode_text("a <table> </s>")
+
+
+def test_a_control_token_that_merges_build_is_written_without_them() -> None:
+    plain = json.loads(BACKENDS["pieces"]().to_str())
+    plain["model"]["merges"].append(["</s", ">"])
+    # Nothing but the token itself leads to this one.
+    plain["model"]["vocab"]["</s>a"] = len(plain["model"]["vocab"])
+    plain["model"]["merges"].append(["</s>", "a"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(plain)), eos_token="</s>", unk_token="<unk>"
+    )
+    ids = LiteralEncoder(tokenizer).encode_text("x</s>a")
+    assert tokenizer.convert_ids_to_tokens(ids) == ["▁", "x", "</s", ">", "a"]
+
+
+def test_a_text_that_becomes_a_control_token_is_refused() -> None:
+    tokenizer = chat_tokenizer("chatml", "unigram")
+    # As in SentencePiece's own; the vocabulary holds the token, so that `normalized` is no help.
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    literal = LiteralEncoder(tokenizer)
+    wide = "a\uff1c/s\uff1e"
+    assert tokenizer(wide)["input_ids"][-1] == tokenizer.eos_token_id
+    with pytest.raises(InputError, match=r"reads '</s>' in the text: take it out"):
+        literal.encode_text(wide)
+    assert tokenizer.unk_token_id in literal.encode_text("\u6f22")
+
+
+def test_a_control_token_that_is_normalized_is_one_or_is_refused() -> None:
+    tokenizer = chat_tokenizer("chatml")
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.add_tokens([AddedToken("<|stop|>", special=True, normalized=True)])
+    literal = LiteralEncoder(tokenizer)
+    (stop,) = literal.encode("<|stop|>")
+    assert stop == literal.ids["<|stop|>"] not in literal.encode_text("a <|stop|>")
+    with pytest.raises(InputError, match=r"reads '<\|stop\|>' in the text"):
+        literal.encode_text("a <|STOP|>")
 
 
 def test_a_row_that_looks_ended_gets_an_end_of_its_own() -> None:
