@@ -7,6 +7,7 @@ no second copy of it is needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TypeVar
 
@@ -14,10 +15,11 @@ import torch
 
 from seal_core.errors import InputError
 from seal_core.generation.plain_generator import adapted
+from seal_core.models.finer import HALF, fits_in_float32, in_float32
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.rounding import MISSING, TOLERANCE, logits_error, spread
+from seal_core.models.rounding import MISSING, TOLERANCE, logits_error, logits_missing, spread
 from seal_core.probe.batch_check import batched_logits, batched_scores
 from seal_core.probe.layer_check import adapter_error, batched_deltas, plain_deltas
 from seal_core.probe.probe_rows import (
@@ -33,6 +35,7 @@ from seal_core.probe.training_check import (
     gradient_error,
     layer_error,
     plain_gradients,
+    whole_missing,
 )
 from seal_core.probe.verdict import Comparison, Verdict
 from seal_core.training.packing import can_pack
@@ -66,7 +69,10 @@ def check_model(
         InputError: A target names no layer of the model.
     """
     modules = LinearLayers(loaded.model).resolve(targets)
-    check = _Check(loaded, modules, fill)
+    finer = _finer_verdict(loaded, modules, fill)
+    if finer is not None and finer.refused is not None:
+        return finer
+    check = _Check(loaded, modules, fill, finer)
     try:
         return check.verdict()
     except _Refused as refusal:
@@ -78,6 +84,26 @@ def check_model(
     return Verdict("refused", "refused", reason, tuple(check.comparisons))
 
 
+def _finer_verdict(loaded: LoadedModel, modules: Sequence[str], fill: bool) -> Verdict | None:
+    """On a model in half precision, what single precision shows of it; None if it cannot be tried.
+
+    Rounding hides there what a model's code does wrong in a batch, and makes a sound router choose
+    another expert.
+    """
+    if loaded.model.dtype not in HALF or not fits_in_float32(loaded.model):
+        return None
+    with in_float32(loaded.model):
+        check = _Check(loaded, modules, fill)
+        try:
+            found = check.verdict()
+        except _Refused as refusal:
+            found = Verdict("refused", "refused", str(refusal), tuple(check.comparisons))
+        except (torch.OutOfMemoryError, *_FAILURES):
+            return None  # Some kernels know no single precision.
+    comparisons = [replace(one, name=f"{one.name}, in float32") for one in found.comparisons]
+    return replace(found, comparisons=tuple(comparisons))
+
+
 class _Refused(Exception):
     """No way is right for the model."""
 
@@ -85,16 +111,24 @@ class _Refused(Exception):
 class _Check:
     """The comparisons of one model, from the plainest to the fastest."""
 
-    def __init__(self, loaded: LoadedModel, modules: Sequence[str], fill: bool) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        modules: Sequence[str],
+        fill: bool,
+        finer: Verdict | None = None,
+    ) -> None:
         self._loaded, self._modules, self._fill = loaded, modules, fill
-        self.comparisons: list[Comparison] = []
+        self._finer = finer
+        self.comparisons = list(finer.comparisons) if finer else []
 
     def verdict(self) -> Verdict:
         self._are_finite([self._some_logits()])
         with two_adapters(self._loaded, self._modules) as paths:
             answers = plain_answers(self._loaded, paths)
             self._plain_is_sound(answers, paths)
-            batched = self._batches(answers)
+            allowed = self._finer is None or self._finer.generator == "batched"
+            batched = allowed and self._batches(answers)
         trainer = self._trainer()
         return Verdict("batched" if batched else "plain", trainer, None, tuple(self.comparisons))
 
@@ -111,7 +145,7 @@ class _Check:
         if not self._holds(
             "generate() against one pass over the text",
             lambda: [uncached_logits(loaded, answer) for answer in answers],
-            lambda found: _worst(found, answers),
+            lambda found: self._logits_error(found, [answer.logits for answer in answers]),
         ):
             raise _Refused(
                 "generate() answers from other logits than one pass over the same text gives: the "
@@ -120,7 +154,7 @@ class _Check:
         if not self._holds(
             "adapter merged into the weights",
             lambda: self._merged(paths[0]),
-            lambda found: logits_error(found, self._beside(paths[0])),
+            lambda found: self._logits_error([found], [self._beside(paths[0])]),
         ):
             raise _Refused("an adapter merged into its weights is another model than PEFT's")
 
@@ -130,18 +164,21 @@ class _Check:
             self._holds(
                 "answers of a batch",
                 lambda: batched_logits(loaded, answers),
-                lambda found: _worst(found, answers),
+                lambda found: self._logits_error(found, [answer.logits for answer in answers]),
             )
             and self._holds(
                 "log-probabilities of a batch",
                 lambda: batched_scores(loaded, answers),
                 lambda found: _score_error(found, answers),
             )
-            and self._holds(
-                "adapters of a batch, layer by layer",
-                lambda: batched_deltas(loaded, modules, answers),
-                lambda found: adapter_error(found, plain_deltas(loaded, modules, answers)),
-                MISSING,
+            and (
+                self._finer is not None
+                or self._holds(
+                    "adapters of a batch, layer by layer",
+                    lambda: batched_deltas(loaded, modules, answers),
+                    lambda found: adapter_error(found, plain_deltas(loaded, modules, answers)),
+                    MISSING,
+                )
             )
         )
 
@@ -153,12 +190,15 @@ class _Check:
         # Rows that are filled up are never packed.
         if not fill and self._packs() and self._trains("training, rows packed", True, expected):
             return "packed"
-        if self._trains("training, rows padded", False, expected):
+        allowed = self._finer is None or self._finer.trainer != "plain"
+        if allowed and self._trains("training, rows padded", False, expected):
             return "padded"
         return "plain"
 
     def _trains(self, name: str, pack: bool, expected: Gradients) -> bool:
         work = cache(lambda: batched_gradients(self._loaded, self._modules, pack, self._fill))
+        if self._finer is not None:
+            return self._holds(name, work, lambda found: whole_missing(found, expected))
         return self._holds(
             name, work, lambda found: gradient_error(found, expected)
         ) and self._holds(
@@ -166,6 +206,8 @@ class _Check:
         )
 
     def _packs(self) -> bool:
+        if self._finer is not None:
+            return self._finer.trainer == "packed"
         try:
             return can_pack(self._loaded)
         except torch.OutOfMemoryError:
@@ -192,6 +234,12 @@ class _Check:
         ids = torch.tensor([some_tokens(self._loaded, 9, 2)], device=self._loaded.device)
         return next_logits(self._loaded.model, ids, ids.shape[1])
 
+    def _logits_error(
+        self, found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
+    ) -> float:
+        measure = logits_error if self._finer is None else logits_missing
+        return measure(torch.cat([*found]), torch.cat([*expected]))
+
     def _holds(
         self,
         name: str,
@@ -200,15 +248,14 @@ class _Check:
         limit: float | None = None,
     ) -> bool:
         """Whether what a way gives is as near as rounding explains; notes the comparison."""
-        limit = limit or TOLERANCE[self._loaded.model.dtype]
+        limit = limit or (MISSING if self._finer else TOLERANCE[self._loaded.model.dtype])
         try:
-            found = work()
+            error = measure(work())
         except torch.OutOfMemoryError:
             raise
         except _FAILURES as error:
             self.comparisons.append(Comparison(name, None, limit, _named(error)))
             return False
-        error = measure(found)
         fault = (
             None if error <= limit else f"differs by {error:.1e}, where rounding explains {limit:g}"
         )
@@ -216,17 +263,15 @@ class _Check:
         return fault is None
 
 
-def _worst(found: Sequence[torch.Tensor], answers: Sequence[Answer]) -> float:
-    pairs = zip(found, answers, strict=True)
-    return max(logits_error(logits, answer.logits) for logits, answer in pairs)
-
-
 def _score_error(found: Sequence[float], answers: Sequence[Answer]) -> float:
-    """The largest difference per token, as a share of the logits' spread."""
-    return max(
-        abs(score - answer.score) / len(answer.tokens) / spread(answer.logits)
+    """The root mean square difference per token, as a share of the logits' spread."""
+    squares = [
+        ((score - answer.score) / len(answer.tokens)) ** 2
         for score, answer in zip(found, answers, strict=True)
-    )
+    ]
+    whole = spread(torch.cat([answer.logits for answer in answers]))
+    # Where one token is certain at every step, nats are as good.
+    return (sum(squares) / len(squares)) ** 0.5 / (whole or 1.0)
 
 
 def _named(error: Exception) -> str:

@@ -81,7 +81,8 @@ def random_weights(
         b = torch.randn(layers.shape(name)[1], RANK, generator=generator)
         # A layer whose weights are zero gets a delta all the same.
         wanted = strength * (layers.norm(name) or 1.0)
-        weights[name] = (a, b * (wanted / float(torch.linalg.matrix_norm(b @ a))))
+        norm = float(((b.T @ b) * (a @ a.T)).sum()) ** 0.5  # Of b @ a.
+        weights[name] = (a, b * (wanted / norm))
     return weights
 
 

@@ -32,9 +32,9 @@ _TEXTS = (
     ("In winter, snow", " lies on the hills for weeks; then it melts."),
 )
 _TOKENS = 8
-_EFFECT = 3.0
+_EFFECT = 2.0
 """An adapter on one kind of layer alone has to do so many times what rounding does."""
-_DOUBLINGS = 4
+_DOUBLINGS = 6
 
 
 def references(loaded: LoadedModel, targets: Sequence[str], folder: Path) -> References:
@@ -49,7 +49,7 @@ def references(loaded: LoadedModel, targets: Sequence[str], folder: Path) -> Ref
     generator = PlainGenerator(loaded)
     layers = LinearLayers(loaded.model)
     modules = layers.resolve(targets)
-    limit = TOLERANCE[loaded.model.dtype] * _spread(loaded)
+    limit = TOLERANCE[loaded.model.dtype] * (_spread(loaded) or 1.0)
 
     def adapter(name: str, chosen: Sequence[str], seed: int, strength: float = STRENGTH) -> str:
         weights = random_weights(layers, chosen, seed, strength)
@@ -69,7 +69,7 @@ def references(loaded: LoadedModel, targets: Sequence[str], folder: Path) -> Ref
         for doublings in range(_DOUBLINGS + 1):
             path = adapter(f"{kind}-{doublings}", chosen, 0, STRENGTH * 2.0**doublings)
             own = ask(f"log-probabilities with an adapter on {kind} alone", _requests((path,)))
-            if _largest(own.logprobs, bare) > _EFFECT * limit:
+            if _apart(own.logprobs, bare) > _EFFECT * limit:
                 # Weaker ones, or none at all, could not be told from rounding.
                 asked.append(own)
                 break
@@ -130,15 +130,17 @@ def _comparison(
     if not expected:
         fault = "none could be scored: each ends at once, or its text is other tokens"
         return Comparison(name, None, limit, fault)
-    error = _largest(found, expected)
+    error = _apart(found, expected)
     fault = None
     if not error <= limit:
         fault = f"{error:.1e} nats per token apart, where rounding explains {limit:.1e}"
     return Comparison(name, error, limit, fault)
 
 
-def _largest(found: Sequence[float], expected: Sequence[float]) -> float:
-    return max(abs(one - other) for one, other in zip(found, expected, strict=True))
+def _apart(found: Sequence[float], expected: Sequence[float]) -> float:
+    """Root mean square of the differences; NaN if one is."""
+    squares = [(one - other) ** 2 for one, other in zip(found, expected, strict=True)]
+    return (sum(squares) / len(squares)) ** 0.5
 
 
 @torch.inference_mode()

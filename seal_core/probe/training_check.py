@@ -103,6 +103,12 @@ def gradient_error(found: Gradients, expected: Gradients) -> float:
     return worst
 
 
+def whole_missing(found: Gradients, expected: Gradients) -> float:
+    """The largest `missing_share` of all of an adapter's gradient."""
+    slots = (_layers(expected, slot) for slot in range(len(_ROWS)))
+    return max(missing_share(_joined(found, own), _joined(expected, own)) for own in slots)
+
+
 def layer_error(found: Gradients, expected: Gradients) -> float:
     """The largest `missing_share` of the gradient of an A or B."""
     worst = 0.0

@@ -17,7 +17,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from seal_core.models.loading import LoadedModel
-from seal_core.models.rounding import TOLERANCE, relative_error
+from seal_core.models.rounding import TOLERANCE, logits_error
 
 _NAME = "seal_packed"
 _SIMILAR = 0.6
@@ -189,7 +189,7 @@ def can_pack(loaded: LoadedModel) -> bool:
             ).logits[0]
     except (TypeError, ValueError, RuntimeError, KeyError):
         return False
-    return relative_error(together, torch.cat(alone)) <= TOLERANCE[model.dtype]
+    return logits_error(together, torch.cat(alone)) <= TOLERANCE[model.dtype]
 
 
 def _check_lengths(loaded: LoadedModel) -> tuple[int, ...] | None:

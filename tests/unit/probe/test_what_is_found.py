@@ -12,10 +12,14 @@ from seal_core.generation.kv_cache import joined
 from seal_core.generation.lora_bank import LoraBank
 from seal_core.minilm import weights_path
 from seal_core.models.loading import LoadedModel, load_model
+from seal_core.models.lora_layers import LinearLayers
 from seal_core.models.rounding import logits_error, missing_share, spread
+from seal_core.probe import model_check
 from seal_core.probe.model_check import check_model
 from seal_core.training.lora_slots import LoraSlots
+from tests.models import save_qwen2
 from tests.unit.conftest import save_tokenizer
+from tests.zoo.recipe import build
 
 KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -23,6 +27,12 @@ KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 @pytest.fixture(scope="module")
 def half() -> LoadedModel:
     return load_model(str(weights_path()), dtype="bfloat16")
+
+
+@pytest.fixture
+def alone(monkeypatch) -> None:
+    """No memory to try a model in single precision as well."""
+    monkeypatch.setattr(model_check, "fits_in_float32", lambda model: False)
 
 
 def leave_out(monkeypatch, kinds: tuple[str, ...]) -> None:
@@ -37,30 +47,62 @@ def leave_out(monkeypatch, kinds: tuple[str, ...]) -> None:
     monkeypatch.setattr(LoraBank, "_read", forgetful)
 
 
-def faults(loaded: LoadedModel) -> dict[str, str]:
-    return {found.name: found.fault for found in check_model(loaded).comparisons if found.fault}
+def faults(loaded: LoadedModel) -> set[str]:
+    found = check_model(loaded).comparisons
+    return {one.name.removesuffix(", in float32") for one in found if one.fault}
 
 
-def test_a_sound_model_is_fast_in_half_precision(half) -> None:
+def test_a_sound_model_is_fast_in_half_precision(half, alone) -> None:
     verdict = check_model(half)
     assert verdict.is_fast and verdict.trainer == "packed"
     # Nothing is near its limit.
     assert all((found.error or 0.0) < found.limit / 3 for found in verdict.comparisons)
 
 
+def test_what_single_precision_shows_counts(half) -> None:
+    before = {name: tensor.clone() for name, tensor in half.model.state_dict().items()}
+    verdict = check_model(half)
+    names = [found.name for found in verdict.comparisons]
+    assert verdict.is_fast and verdict.trainer == "packed"
+    assert "answers of a batch, in float32" in names and "answers of a batch" in names
+    after = half.model.state_dict()
+    assert half.model.dtype == half.model.config.dtype == torch.bfloat16
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_merge_that_does_nothing_is_refused(half, monkeypatch) -> None:
+    monkeypatch.setattr(LinearLayers, "_add", lambda *_: None)
+    assert "an adapter merged into its weights" in (check_model(half).refused or "")
+
+
+@pytest.mark.parametrize(("kind", "answers"), [("recurrent_gemma", "plain"), ("phimoe", "batched")])
+def test_rounding_neither_hides_a_fault_nor_makes_one(tmp_path, kind, answers) -> None:
+    build(kind, tmp_path)
+    for dtype in ("float32", "bfloat16", "float16"):
+        verdict = check_model(load_model(str(tmp_path), dtype=dtype))
+        assert (verdict.refused, verdict.generator) == (None, answers)
+
+
+@pytest.mark.parametrize("scale", [0.0, 100.0, 300.0])
+def test_logits_that_are_all_equal_or_leave_no_choice(tmp_path, scale) -> None:
+    loaded = load_model(str(save_qwen2(tmp_path)))
+    loaded.model.get_output_embeddings().weight.data.mul_(scale)
+    assert check_model(loaded).refused is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_adapters_left_out_of_one_kind_of_layer(half, monkeypatch, kind) -> None:
+def test_adapters_left_out_of_one_kind_of_layer(half, alone, monkeypatch, kind) -> None:
     leave_out(monkeypatch, (kind,))
-    assert set(faults(half)) & {"answers of a batch", "adapters of a batch, layer by layer"}
+    assert faults(half) & {"answers of a batch", "adapters of a batch, layer by layer"}
 
 
-def test_adapters_left_out_of_one_layer(half, monkeypatch) -> None:
+def test_adapters_left_out_of_one_layer(half, alone, monkeypatch) -> None:
     leave_out(monkeypatch, ("layers.1.self_attn.q_proj",))
     assert "adapters of a batch, layer by layer" in faults(half)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_left_out_of_one_kind_of_layer(half, monkeypatch, kind) -> None:
+def test_gradients_left_out_of_one_kind_of_layer(half, alone, monkeypatch, kind) -> None:
     begin = LoraSlots.begin
 
     def forgetful(self, tick):
@@ -74,7 +116,7 @@ def test_gradients_left_out_of_one_kind_of_layer(half, monkeypatch, kind) -> Non
 
 
 @pytest.mark.parametrize("offset", [0.0, -30.0, -100.0])
-def test_what_all_logits_share_hides_nothing(tmp_path, monkeypatch, offset) -> None:
+def test_what_all_logits_share_hides_nothing(tmp_path, alone, monkeypatch, offset) -> None:
     torch.manual_seed(0)
     config = PhiConfig(
         vocab_size=257,
@@ -105,7 +147,7 @@ def test_prompts_that_are_read_in_parts_are_tried(half, monkeypatch) -> None:
 
     monkeypatch.setattr("seal_core.generation.prefill.joined", watched)
     assert check_model(half).is_fast
-    assert n_parts == [2]
+    assert n_parts == [2, 2]  # In single precision, and in its own.
 
 
 def test_logits_are_compared_as_far_as_probabilities_depend_on_them() -> None:
