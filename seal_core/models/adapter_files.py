@@ -75,11 +75,17 @@ def read_adapter(path: str | Path) -> dict[str, LoraPair]:
         halves.setdefault(module, {})[half] = tensor
     pairs = {}
     for module, half in halves.items():
-        if len(half) != 2 or half["lora_A"].shape[0] != half["lora_B"].shape[1]:
+        is_pair = len(half) == 2 and all(tensor.dim() == 2 for tensor in half.values())
+        if not is_pair or half["lora_A"].shape[0] != half["lora_B"].shape[1]:
             raise InputError(f"adapter {folder}: A and B of {module} do not fit each other")
-        pairs[module] = LoraPair(
-            half["lora_A"], half["lora_B"], _scale(config, module, half["lora_A"].shape[0])
-        )
+        try:
+            scale = _scale(config, module, half["lora_A"].shape[0])
+        except (TypeError, AttributeError, ZeroDivisionError, re.error) as error:
+            raise InputError(
+                f"adapter {folder}: lora_alpha or alpha_pattern in {CONFIG_FILE} cannot be used "
+                f"({error}): save the adapter again"
+            ) from error
+        pairs[module] = LoraPair(half["lora_A"], half["lora_B"], scale)
     return pairs
 
 

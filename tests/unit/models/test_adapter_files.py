@@ -10,9 +10,10 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from seal_core.errors import InputError
-from seal_core.models.adapter_files import CONFIG_FILE, read_adapter, write_adapter
+from seal_core.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, read_adapter, write_adapter
 from seal_core.models.loading import load_model
 from seal_core.models.lora_layers import LinearLayers
 
@@ -46,6 +47,28 @@ def test_every_setting_of_peft_but_the_harmless_ones_is_refused(tmp_path) -> Non
 def test_starts_that_change_the_base_are_refused(tmp_path, start) -> None:
     with pytest.raises(InputError, match=f"init_lora_weights = '{start}'"):
         read_adapter(folder_with(tmp_path / "a", init_lora_weights=start))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora_alpha": "8"},
+        {"lora_alpha": None},
+        {"alpha_pattern": ["a"]},
+        {"alpha_pattern": {"(": 2}},
+    ],
+)
+def test_malformed_settings_are_one_line(tmp_path, settings) -> None:
+    with pytest.raises(InputError, match="lora_alpha or alpha_pattern in adapter_config.json"):
+        read_adapter(folder_with(tmp_path / "a", **settings))
+
+
+def test_weights_of_another_shape_are_one_line(tmp_path) -> None:
+    folder = folder_with(tmp_path / "a")
+    weights = {f"base_model.model.a.lora_{half}.weight": torch.ones(2) for half in "AB"}
+    save_file(weights, folder / WEIGHTS_FILE)
+    with pytest.raises(InputError, match="A and B of a do not fit each other"):
+        read_adapter(folder)
 
 
 @pytest.mark.parametrize(
