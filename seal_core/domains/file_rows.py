@@ -6,13 +6,16 @@ refused.
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seal_core.domains.json_text import decode_text, is_json, parse_json, repeated
+from seal_core.domains.json_text import decode_text, parse_json, repeated
+from seal_core.domains.records import ANSWER_FIELDS, ROW_FIELDS
 from seal_core.errors import InputError
 
 _LINES = {".jsonl", ".ndjson"}
@@ -79,8 +82,20 @@ def line_rows(text: str, name: str) -> Iterator[Row]:
 def any_json_rows(text: str, name: str) -> Iterator[Row]:
     """Rows of JSON Lines or, in a file of another ending, of either form: both are called .json."""
     first = text.lstrip().partition("\n")[0]
-    lines = _LINES & set(Path(name).suffixes) or (first.startswith("{") and is_json(first))
+    lines = _LINES & set(Path(name).suffixes) or _is_row(first)
     yield from line_rows(text, name) if lines else json_rows(text, name)
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line is an object, and not the whole of SQuAD's `{"data": [...]}`."""
+    if not line.startswith("{"):
+        return False
+    try:
+        value = parse_json(line)
+    except ValueError:
+        return False
+    is_squad = isinstance(value.get("data"), list) and not value.keys() & set(ROW_FIELDS)
+    return not is_squad
 
 
 def csv_rows(text: str, name: str, separator: str = ",") -> Iterator[Row]:
@@ -104,11 +119,50 @@ def csv_rows(text: str, name: str, separator: str = ",") -> Iterator[Row]:
                     f"{where}: it has {len(row)} values for {len(header)} columns: quote a value "
                     f"that has {separator!r} or a line break in it"
                 )
-            yield where, dict(zip(header, row, strict=True))
+            yield where, plain_cells(where, dict(zip(header, row, strict=True)))
     except csv.Error as error:
         raise InputError(
             f"{name}: row {number + 1}: it is not CSV ({error}): correct it there"
         ) from None
+
+
+def plain_cells(where: str, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of CSV, none of whose answers is a list or an object as some library prints it.
+
+    Raises:
+        InputError: one is, and would be taken for the answer itself.
+    """
+    for field in ANSWER_FIELDS:
+        value = row.get(field)
+        if isinstance(value, str) and _is_container(value.strip()):
+            raise InputError(
+                f"{where}: {field!r} is a list or an object written as a text ({value!r:.40}): "
+                "give the answer's own text, or use JSON or Parquet"
+            )
+    return row
+
+
+def _is_container(text: str) -> bool:
+    """Whether JSON or Python reads a text as one; `[sic]` and `{x}` are texts."""
+    if not text.startswith(("{", "[")):
+        return False
+    try:
+        parse_json(text)
+    except ValueError:
+        pass
+    else:
+        return True
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            node = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    # NumPy prints calls of `array` as an object's values.
+    if isinstance(node, ast.Dict):
+        return all(isinstance(key, ast.Constant) for key in node.keys)
+    values = (ast.Constant, ast.Dict, ast.List, ast.Tuple, ast.UnaryOp)
+    is_list = isinstance(node, (ast.List, ast.Set))
+    return is_list and all(isinstance(part, values) for part in node.elts)
 
 
 def _once(where: str, value: Any) -> Any:

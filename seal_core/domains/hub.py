@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from seal_core.domains.file_rows import Row, any_json_rows, csv_rows, read_text
+from seal_core.domains.file_rows import Row, any_json_rows, csv_rows, plain_cells, read_text
 from seal_core.domains.records import Parsed, parse_records
 from seal_core.errors import InputError
 from seal_core.places import plain_alias, user_path
@@ -127,7 +127,10 @@ def _loaded(
             f"{path}: split {split!r} of the data set cannot be loaded ({cause}): check "
             "data.path, data.subset and data.dataset_split, or give a folder on this machine"
         ) from error
-    return _numbered(f"{path} ({split})", rows)
+    numbered = _numbered(f"{path} ({split})", rows)
+    if builder.name == "csv":
+        return ((where, plain_cells(where, row)) for where, row in numbered)
+    return numbered
 
 
 def _of_files(builder: Any, split: str, path: str, alias: str, room: str | None) -> list[Row]:

@@ -48,15 +48,6 @@ def parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_object)
 
 
-def is_json(text: str) -> bool:
-    """Whether `parse_json` reads it."""
-    try:
-        parse_json(text)
-    except ValueError:
-        return False
-    return True
-
-
 def repeated(value: Any, path: str = "") -> str | None:
     """Where an object within a value of `parse_json` has a key twice: "questions[2]: 'answer'"."""
     if isinstance(value, dict):

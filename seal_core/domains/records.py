@@ -13,6 +13,8 @@ from typing import Any
 
 from seal_core.errors import InputError
 
+ROW_FIELDS = ("paragraphs", "questions", "question")
+ANSWER_FIELDS = ("answer", "answers")
 _FORMS = (
     "give each row 'title', 'context' and 'questions' (a list of {question, answer}), "
     "or use SQuAD's own form (see docs/data.md)"
@@ -97,7 +99,7 @@ def _pieces(where: str, row: Any) -> Iterator[tuple[RawProblem, int]]:
     """The passages of one row, each with the number of unanswerable questions left out."""
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: it is {_kind(row)}, not an object: {_FORMS}")
-    _one_of(where, row, "paragraphs", "questions", "question")
+    _one_of(where, row, *ROW_FIELDS)
     if "paragraphs" in row:
         yield from _article(where, row)
     elif "questions" in row:
@@ -130,9 +132,9 @@ def _article(where: str, row: Mapping[str, Any]) -> Iterator[tuple[RawProblem, i
 
 def _single(where: str, row: Mapping[str, Any]) -> tuple[RawProblem, int]:
     context = _text(where, "context", row.get("context"))
-    answers = row.get(_one_of(where, row, "answer", "answers"))
-    # The hub's squad_v2 has no 'is_impossible': no answer text is how it says so.
-    if isinstance(answers, Mapping) and not answers.get("text"):
+    answers = row.get(_one_of(where, row, *ANSWER_FIELDS))
+    # The hub's squad_v2 has no 'is_impossible': an empty 'text' is how it says so.
+    if isinstance(answers, Mapping) and "text" in answers and not answers["text"]:
         questions: tuple[RawQuestion, ...] = ()
         skipped = 1
     else:
@@ -160,10 +162,9 @@ def _questions(
 
 
 def _golds(where: str, item: Mapping[str, Any]) -> tuple[str, ...]:
-    field = _one_of(where, item, "answer", "answers")
+    field = _one_of(where, item, *ANSWER_FIELDS)
     value = item.get(field)
-    if isinstance(value, Mapping):
-        value = value.get("text")
+    value = _answer_text(where, field, value)
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, (list, tuple)):
@@ -173,8 +174,21 @@ def _golds(where: str, item: Mapping[str, Any]) -> tuple[str, ...]:
         )
     if not value:
         raise InputError(f"{where}: {field!r} is empty: give at least one accepted answer")
-    texts = [v.get("text") if isinstance(v, Mapping) else v for v in value]
-    return tuple(dict.fromkeys(_text(where, field, text).strip() for text in texts))
+    texts = (_text(where, field, _answer_text(where, field, part)) for part in value)
+    return tuple(dict.fromkeys(text.strip() for text in texts))
+
+
+def _answer_text(where: str, field: str, value: Any) -> Any:
+    """An answer, or what SQuAD's object for one has as its text."""
+    if not isinstance(value, Mapping):
+        return value
+    if "text" not in value:
+        found = ", ".join(map(repr, value)) or "none"
+        raise InputError(
+            f"{where}: {field!r} is an object without 'text' (it has {found}): give a text, "
+            "a list of texts, or SQuAD's {'text': [...]}"
+        )
+    return value["text"]
 
 
 def _merge(first: RawProblem, other: RawProblem) -> RawProblem:

@@ -13,7 +13,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
-from seal_core.errors import InputError
+from seal_core.errors import InputError, in_one_line
 from seal_core.models.context import longest_row
 from seal_core.models.model_files import check_model_folder, model_name, refuse_quantized
 from seal_core.models.reading import reading
@@ -185,8 +185,13 @@ def _device(name: str) -> torch.device:
         place = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"{name!r} is no device: use auto, cpu, cuda or cuda:1") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"there is no {name} that torch could use here: set execution.device=cpu")
+    try:
+        torch.zeros(1, device=place).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = in_one_line(error).partition(". ")[0]
+        raise InputError(
+            f"there is no {name} that torch could use here ({reason}): set execution.device=cpu"
+        ) from error
     return place
 
 

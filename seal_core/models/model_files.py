@@ -30,6 +30,21 @@ UNREAD = (
     *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.gguf"),
 )
 """Patterns of names in a model's folder that no library reads; any other file may be read."""
+_REDIRECTS = {
+    "config.json": (
+        ("transformers_weights", "configuration_files"),
+        "model.safetensors and config.json",
+    ),
+    "tokenizer_config.json": (
+        ("fast_tokenizer_files", "gguf_file", "init_inputs", "vocab", "merges"),
+        "tokenizer.json",
+    ),
+    "special_tokens_map.json": (
+        ("tokenizer_file", "gguf_file", "vocab_file", "merges_file", "vocab", "merges"),
+        "tokenizer.json",
+    ),
+}
+"""Settings by which the library reads other files than usual, and the usual names."""
 TEMPLATES = "additional_chat_templates/*.jinja"
 WEIGHTS = "model.safetensors"
 _WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -41,7 +56,7 @@ def check_model_folder(path: str) -> None:
 
     Raises:
         InputError: The folder is none, or lacks its config, tokenizer or safetensors weights, or
-            the weights are quantized.
+            the weights are quantized, or a setting has the library read other files.
     """
     folder = user_path(path)
     if folder.suffix == ".gguf" or (
@@ -111,14 +126,15 @@ def read_names(folder: Path) -> list[str]:
     Raises:
         InputError: The weights index is none.
     """
+    weights = weight_names(folder)
+    unread = [*UNREAD, "*.safetensors", *([_WEIGHTS_INDEX] if weights == [WEIGHTS] else [])]
     own = (
         name
         for name in os.listdir(folder)
-        if (folder / name).is_file() and not any(fnmatchcase(name, bad) for bad in UNREAD)
+        if (folder / name).is_file() and not any(fnmatchcase(name, bad) for bad in unread)
     )
     templates = (str(file.relative_to(folder)) for file in folder.glob(TEMPLATES))
-    shards = (name for name in weights_in_index(folder) if (folder / name).is_file())
-    return sorted({*own, *templates, *shards})
+    return sorted({*own, *templates, *(name for name in weights if (folder / name).is_file())})
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -127,16 +143,19 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         InputError: The weights index is none.
     """
-    whole = folder / WEIGHTS
-    return [whole] if whole.is_file() else [folder / name for name in weights_in_index(folder)]
+    return [folder / name for name in weight_names(folder)]
 
 
-def weights_in_index(folder: Path) -> list[str]:
-    """What a folder's weights index names, in order; nothing where there is none.
+def weight_names(folder: Path) -> list[str]:
+    """As `weight_files`, by their path in the folder; nothing where there are none.
+
+    Whole weights come first: the index beside them may be left from weights before them.
 
     Raises:
-        InputError: It is not a weights index.
+        InputError: The weights index is none.
     """
+    if (folder / WEIGHTS).is_file():
+        return [WEIGHTS]
     index = folder / _WEIGHTS_INDEX
     if not index.is_file():
         return []
@@ -152,22 +171,38 @@ def weights_in_index(folder: Path) -> list[str]:
 
 
 def check_config(folder: Path, path: str) -> None:
-    """Passes if a folder's config is a JSON object that says nothing of quantized weights.
+    """Passes if a folder's config is of weights that are not quantized, and no setting there has
+    the library read other files, which would be in no digest.
 
     Raises:
-        InputError: It is not, or does.
+        InputError: It is not, or one has; or a config is no JSON object.
     """
     refuse_quantized(json_object(folder / "config.json"), path)
+    for name in _REDIRECTS:
+        if (folder / name).is_file():
+            _refuse_redirects(folder / name, path)
+
+
+def _refuse_redirects(file: Path, path: str) -> None:
+    keys, usual = _REDIRECTS[file.name]
+    plain = json_object(file)
+    parts = [plain, *(part for part in plain.values() if isinstance(part, Mapping))]
+    for key, value in ((key, part.get(key)) for part in parts for key in keys):
+        if value and not isinstance(value, Mapping):
+            raise InputError(
+                f"model {path} has {key} = {value!r:.80} in its {file.name}, which names other "
+                f"files to read: give them their usual names ({usual}), and take the setting out"
+            )
 
 
 def _check_weights(folder: Path, path: str) -> None:
-    if names := weights_in_index(folder):
-        if missing := [name for name in names if not (folder / name).is_file()]:
-            raise InputError(
-                f"model folder {path} lacks the weights {', '.join(missing)}, which its "
-                f"{_WEIGHTS_INDEX} names: copy them too"
-            )
-    elif not (folder / "model.safetensors").is_file():
+    names = weight_names(folder)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise InputError(
+            f"model folder {path} lacks the weights {', '.join(missing)}, which its "
+            f"{_WEIGHTS_INDEX} names: copy them too"
+        )
+    if not names:
         if found := sorted(folder.glob("*.safetensors")):
             raise InputError(
                 f"model folder {path} has {found[0].name}, but neither a {_WEIGHTS_INDEX}, which "

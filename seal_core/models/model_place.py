@@ -18,7 +18,7 @@ from seal_core.models.model_files import (
     check_config,
     check_model_folder,
     weight_files,
-    weights_in_index,
+    weight_names,
 )
 from seal_core.places import user_path
 
@@ -40,6 +40,8 @@ def find_model(path: str, revision: str | None = None) -> str:
     Raises:
         InputError: There is no such model, or it cannot be used; with the fix.
     """
+    if not path:
+        raise InputError("the model has no name: give minilm, a folder or a hub id as model.path")
     folder = weights_path() if path == EMBEDDED else user_path(path)
     if folder.is_dir() or folder.suffix == ".gguf":
         if revision is not None:
@@ -99,10 +101,11 @@ def _download(path: str, revision: str, local: bool) -> Path:
     )
     if (snapshot / "config.json").is_file():
         check_config(snapshot, path)
-    huggingface_hub.snapshot_download(
-        path,
-        revision=snapshot.name,
-        allow_patterns=[WEIGHTS, TEMPLATES, *weights_in_index(snapshot)],
-        local_files_only=local,
-    )
+    patterns = [WEIGHTS, TEMPLATES]
+    while patterns:
+        huggingface_hub.snapshot_download(
+            path, revision=snapshot.name, allow_patterns=patterns, local_files_only=local
+        )
+        # Of shards, only those are read that stand for whole weights.
+        patterns = [name for name in weight_names(snapshot) if name not in patterns]
     return snapshot

@@ -11,6 +11,7 @@ from typing import Any
 
 from seal_core.errors import InputError, SealError, in_one_line
 
+_TEXTS = ("*.json", "*.jinja", "*/*.jinja", "*.txt")
 _A_SENTENCE = 8
 """Words of a message that says enough without the name of its class."""
 
@@ -39,6 +40,8 @@ def reading(
             reason, fix = setting, "correct it, or use another model"
         if isinstance(error, ImportError):
             fix = "install what it names, or take out the setting that asks for it"
+        if isinstance(error, UnicodeDecodeError) and (name := _not_utf8(Path(path))):
+            reason, fix = f"its {name} is not UTF-8", "save that file as UTF-8"
         raise InputError(f"cannot load {what} of {path}: {reason.rstrip('.')}; {fix}") from error
 
 
@@ -66,6 +69,16 @@ def _unknown_value(error: Exception, config: Mapping[str, Any]) -> str | None:
         if value == error.args[0]:
             library = f"transformers {version('transformers')}"
             return f"its config.json has {name} = {value!r}, which {library} does not know"
+    return None
+
+
+def _not_utf8(folder: Path) -> str | None:
+    """The file that a library, which names none, could not decode."""
+    for file in sorted(file for pattern in _TEXTS for file in folder.glob(pattern)):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return str(file.relative_to(folder))
     return None
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from transformers import GenerationConfig
 
 from seal_core.errors import InputError
 from seal_core.models.loading import LoadedModel, device_name
 from seal_core.probe.verdict import ModelReport, Verdict
 
-_USED = ("eos_token_id", "pad_token_id", "bos_token_id", "transformers_version")
+_NO_MATTER = (
+    # Used by a run as well, or notes of the library's own.
+    *("eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_*"),
+    # What is returned beside the text, and how fast it is made.
+    *("output_*", "return_dict_in_generate", "*cache*", "*compile*", "low_memory"),
+    *("prefill_chunk_size", "continuous_batching_config", "*assistant*", "*_lookbehind"),
+)
+"""Patterns of settings that change neither a text nor the choice of one."""
 
 
 def model_report(loaded: LoadedModel, verdict: Verdict) -> ModelReport:
@@ -36,5 +45,6 @@ def _unused(generation: GenerationConfig) -> tuple[str, ...]:
     return tuple(
         f"{name} = {value!r}"
         for name, value in sorted(generation.to_diff_dict().items())
-        if name not in _USED and (name not in usual or value != usual[name])
+        if not any(fnmatchcase(name, pattern) for pattern in _NO_MATTER)
+        and (value or None) != (usual.get(name) or None)
     )

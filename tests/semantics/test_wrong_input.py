@@ -68,6 +68,7 @@ CASES = {
     "8 bad name": (["--name", "bad name"], ["bad name"]),
     "8 no name": (["--name", ""], ["run name ''"]),
     "8 device": (["--set", "execution.device=foo"], ["'foo' is no device", "cuda:1"]),
+    "8 no model": (["--set", "model.path="], ["model has no name", "model.path"]),
     "9 prompt": (["--set", "sample.prompt=poem@1"], ["poem@1", "implications@1"]),
     "9 grader": (["--set", "evaluate.grader=vibes"], ["vibes", "exact_match"]),
     "11 vllm": (

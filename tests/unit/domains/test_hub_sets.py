@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import gzip
 import json
@@ -153,6 +154,58 @@ def test_a_table_of_texts_is_read_as_it_is(folder):
         ("T", "C2", [("1.50",)]),
     ]
     assert parsed.n_impossible == 1
+
+
+SQUAD = {
+    "version": "1.1",
+    "data": [{"paragraphs": [{"context": "C.", "qas": [{"question": "Q?", "answers": ["a"]}]}]}],
+}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_squads_own_file_is_one_on_one_line_too(folder, indent, end):
+    (folder / "train.json").write_text(json.dumps(SQUAD, indent=indent) + end)
+    (problem,) = read_dataset(str(folder), None, "train").problems
+    assert (problem.context, problem.questions[0].golds) == ("C.", ("a",))
+
+
+def test_a_row_with_a_field_called_data_is_a_row(folder):
+    row = {"context": "C.", "question": "Q?", "answer": "a", "data": []}
+    (folder / "train.json").write_text(json.dumps(row))
+    (problem,) = read_dataset(str(folder), None, "train").problems
+    assert problem.questions[0].golds == ("a",)
+
+
+def write_table(folder, field, cells):
+    with (folder / "train.csv").open("w", newline="") as file:
+        rows = ((f"C{i}", "Q?", cell) for i, cell in enumerate(cells))
+        csv.writer(file).writerows([("context", "question", field), *rows])
+
+
+@pytest.mark.parametrize("field", ["answer", "answers"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "{'text': ['a']}",
+        '{"text": ["a"], "answer_start": null}',
+        "{'text': array(['a', 'b'], dtype=object), 'answer_start': array([1, 2])}",
+        " ['a']",
+        "['a' 'b']",
+    ],
+)
+def test_an_answer_that_a_library_printed_is_not_the_answer(folder, field, cell):
+    write_table(folder, field, ["x", cell])
+    said = rf"row 2: '{field}' is a list or an object written as a text .*answer's own text"
+    with pytest.raises(InputError, match=said):
+        read_dataset(str(folder), None, "train")
+
+
+@pytest.mark.parametrize("cell", ["[sic]", "{x}", "[1, 2)", "{a: b}", "the set {1, 2}", "(1, 2)"])
+def test_brackets_alone_make_no_list(folder, cell):
+    write_table(folder, "answer", [cell])
+    (problem,) = read_dataset(str(folder), None, "train").problems
+    assert problem.questions[0].golds == (cell,)
 
 
 @pytest.mark.parametrize(

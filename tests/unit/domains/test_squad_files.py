@@ -154,6 +154,19 @@ def test_impossible_questions_are_left_out_and_counted(write):
     assert read_squad(write("hub.json", hub)).n_impossible == 1
 
 
+@pytest.mark.parametrize("form", [HUB_ROWS[1], {"context": "C.", "questions": [{}]}])
+@pytest.mark.parametrize("field", ["answer", "answers"])
+@pytest.mark.parametrize("answer", [{"value": "five", "aliases": []}, {"texts": ["five"]}, {}])
+def test_an_answer_of_another_form_is_not_an_impossible_question(write, form, field, answer):
+    row = {key: value for key, value in form.items() if key != "answers"}
+    if "questions" in row:
+        row["questions"] = [{"question": "Q?", field: answer}]
+    else:
+        row[field] = answer
+    with pytest.raises(InputError, match=rf"row 2.*: '{field}' is an object without 'text'"):
+        read_squad(write("a.json", [{**HUB_ROWS[0]}, row]))
+
+
 GOOD: dict[str, Any] = {
     "title": "T",
     "context": "C.",

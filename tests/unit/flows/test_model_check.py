@@ -23,6 +23,7 @@ VERDICT = Verdict("batched", "packed", None, ())
     [
         ("--dtype", "int8", "model.dtype = 'int8': input should be 'auto', 'float32'"),
         ("--device", "foo", "'foo' is no device: use auto, cpu, cuda or cuda:1"),
+        ("--device", "mps", "there is no mps that torch could use here"),
     ],
 )
 def test_an_option_of_no_use_is_one_line(option: str, value: str, message: str) -> None:
@@ -42,6 +43,9 @@ def test_a_refusal_before_loading_is_json_too(tmp_path: Path) -> None:
 def test_a_report_names_what_a_run_does_not_use(tmp_path: Path) -> None:
     usual = {"do_sample": False, "temperature": 1.0, "eos_token_id": 256, "pad_token_id": 256}
     settings = {"repetition_penalty": 1.5, "num_beams": 3, "suppress_tokens": [1]}
+    # What `save_pretrained` writes, and what changes no text.
+    usual |= {"_from_model_config": True, "output_attentions": False, "output_logits": True}
+    usual |= {"use_cache": False, "cache_implementation": "hybrid", "renormalize_logits": False}
     file = save_qwen2(tmp_path) / "generation_config.json"
     file.write_text(json.dumps({**usual, **settings}))
     report = model_report(load_model(str(tmp_path)), VERDICT)

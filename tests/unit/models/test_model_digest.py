@@ -88,7 +88,6 @@ def write(folder: Path, name: str, text: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "tokenizer.5.0.0.json",  # By `fast_tokenizer_files` of tokenizer_config.json.
         "additional_chat_templates/tools.jinja",
         "weights/model-1.safetensors",
         "sentencepiece.bpe.model",
@@ -97,6 +96,7 @@ def write(folder: Path, name: str, text: str) -> None:
 )
 def test_all_that_may_be_read_is_in_the_digest(folder, name) -> None:
     index = {"metadata": {}, "weight_map": {"a": "weights/model-1.safetensors"}}
+    (folder / "model.safetensors").unlink()
     write(folder, "model.safetensors.index.json", json.dumps(index))
     before = digest_model(str(folder))
     write(folder, name, "{}")
@@ -109,7 +109,14 @@ def test_all_that_may_be_read_is_in_the_digest(folder, name) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "LICENSE", ".gitattributes", "pytorch_model.bin", "original/a.safetensors"],
+    [
+        "README.md",
+        "LICENSE",
+        ".gitattributes",
+        "pytorch_model.bin",
+        "original/a.safetensors",
+        "a.safetensors",
+    ],
 )
 def test_what_no_library_reads_is_not(folder, name) -> None:
     before = digest_of(folder)

@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from seal_core.errors import InputError
 from seal_core.models.loading import load_model
-from seal_core.models.model_files import check_model_folder
+from seal_core.models.model_digest import digest_model
+from seal_core.models.model_files import check_model_folder, weight_files
+from seal_core.models.tokenizers import load_tokenizer
 
 
 @pytest.fixture
@@ -38,7 +42,8 @@ def test_an_incomplete_folder_is_named(folder, missing, message) -> None:
 
 
 def test_missing_shards_and_odd_paths_are_named(folder, tmp_path) -> None:
-    index = {"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": "model.safetensors"}}
+    index = {"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (folder / "model.safetensors").rename(folder / "model-2.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"lacks the weights model-1\.safetensors"):
         check_model_folder(str(folder))
@@ -47,6 +52,57 @@ def test_missing_shards_and_odd_paths_are_named(folder, tmp_path) -> None:
         check_model_folder(str(folder))
     with pytest.raises(InputError, match="is no model folder"):
         check_model_folder(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", '{"metadata": {}, "weight_map": {"a": "part.safetensors"}}']
+)
+def test_whole_weights_come_before_an_index_as_in_the_library(folder, text) -> None:
+    before = digest_model(str(folder)).digest
+    (folder / "model.safetensors.index.json").write_text(text)
+    (folder / "part.safetensors").write_text("left from weights before these")
+    check_model_folder(str(folder))
+    assert weight_files(folder) == [folder / "model.safetensors"]
+    assert digest_model(str(folder)).digest == before
+    loaded = load_model(str(folder)).model.state_dict()
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
+    assert all(torch.equal(weights, plain[name]) for name, weights in loaded.items())
+
+
+@pytest.mark.parametrize(
+    ("file", "setting", "usual"),
+    [
+        ("config.json", {"transformers_weights": "a.safetensors"}, "model.safetensors"),
+        (
+            "config.json",
+            {"text_config": {"transformers_weights": "a.safetensors"}},
+            "model.safetensors",
+        ),
+        ("config.json", {"configuration_files": ["config.4.0.0.json"]}, "config.json"),
+        ("tokenizer_config.json", {"fast_tokenizer_files": ["tokenizer.4.json"]}, "tokenizer.json"),
+        ("tokenizer_config.json", {"gguf_file": "a.gguf"}, "tokenizer.json"),
+        ("tokenizer_config.json", {"vocab": "/else/vocab.json"}, "tokenizer.json"),
+        ("tokenizer_config.json", {"init_inputs": ["/else/vocab.json"]}, "tokenizer.json"),
+        ("special_tokens_map.json", {"tokenizer_file": "/else/t.json"}, "tokenizer.json"),
+    ],
+)
+def test_a_setting_that_names_another_file_to_read_is_refused(folder, file, setting, usual) -> None:
+    place = folder / file
+    plain = json.loads(place.read_text()) if place.exists() else {}
+    place.write_text(json.dumps({**plain, **setting}))
+    told = rf"has \w+ = .* in its {file}, which names other files .*{usual}"
+    for use in (check_model_folder, load_model):
+        with pytest.raises(InputError, match=told):
+            use(str(folder))
+
+
+def test_settings_that_name_no_file_or_are_not_followed_are_fine(folder) -> None:
+    """What old releases saved: the library takes its own files in place of these."""
+    place = folder / "tokenizer_config.json"
+    saved = {"init_inputs": [], "tokenizer_file": "/else/t.json", "vocab_file": "/else/v.json"}
+    place.write_text(json.dumps({**json.loads(place.read_text()), **saved}))
+    check_model_folder(str(folder))
+    assert load_tokenizer(str(folder)).encode("text")
 
 
 def test_broken_weights_are_the_users_error(folder) -> None:
@@ -67,6 +123,9 @@ def test_weights_of_another_model_are_refused(folder) -> None:
 def test_bad_options_are_named(folder) -> None:
     with pytest.raises(InputError, match="no device"):
         load_model(str(folder), device="quantum")
+    for device in ("mps", "meta", "xla", "hpu"):
+        with pytest.raises(InputError, match=f"no {device} that torch could use here .*=cpu$"):
+            load_model(str(folder), device=device)
     with pytest.raises(InputError, match="no dtype"):
         load_model(str(folder), dtype="float1")
 

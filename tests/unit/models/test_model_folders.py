@@ -152,7 +152,17 @@ UNTAGGED = {"added_tokens": [], "model": {"type": "Other", "vocab": {}}}
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, text: str) -> None:
     (save_qwen2(tmp_path) / name).write_text(text)
+    if name == INDEX:
+        (tmp_path / "model.safetensors").unlink()
     refused(tmp_path, re.escape(name))
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates/tools.jinja"])
+def test_a_template_that_is_not_utf8_is_named(tmp_path: Path, name: str) -> None:
+    file = save_qwen2(tmp_path) / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes("{{ 'é' }}".encode("latin-1"))
+    refused(tmp_path, f"the tokenizer of .*: its {name} is not UTF-8; save that file as UTF-8")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def test_a_newer_main_on_the_hub_is_not_asked_for(hub, cache, model_path) -> Non
         ("adapter_config.json", "{}", "adapter would be applied"),
         ("config.json", '{"quantization_config": {"quant_method": "gptq"}}', r"quantized \(gptq\)"),
         ("config.json", "[]", "no JSON object"),
+        ("config.json", '{"transformers_weights": "a.safetensors"}', "names other files to read"),
     ],
 )
 def test_a_snapshot_is_checked_as_any_folder(cache, model_path, name, content, message) -> None:
@@ -109,6 +110,22 @@ def test_what_is_read_is_fetched_and_nothing_else(hub, cache, monkeypatch) -> No
     assert not {"README.md", "consolidated.safetensors", "onnx/a.json"} & set(hub.asked)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     assert find_model(NAME) == str(found)
+
+
+def test_shards_beside_whole_weights_are_not_fetched(hub) -> None:
+    index = {"metadata": {}, "weight_map": {"x": "part.safetensors"}}
+    (hub.folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (hub.folder / "part.safetensors").write_text("left from weights before these")
+    found = find_model(NAME)
+    assert "model.safetensors" in hub.asked and "part.safetensors" not in hub.asked
+    assert load_model(found).name == NAME
+
+
+def test_an_empty_name_is_not_the_current_folder(model_path, monkeypatch) -> None:
+    monkeypatch.chdir(model_path)
+    assert find_model(".") == str(Path(model_path))
+    with pytest.raises(InputError, match=r"the model has no name: .* as model\.path"):
+        find_model("")
 
 
 def test_an_interrupted_download_is_completed(hub, cache) -> None:
