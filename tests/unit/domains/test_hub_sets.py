@@ -201,6 +201,16 @@ def test_an_answer_that_a_library_printed_is_not_the_answer(folder, field, cell)
         read_dataset(str(folder), None, "train")
 
 
+def test_nor_in_a_table_of_the_hub(folder, monkeypatch):
+    write_table(folder, "answers", ["x", "['a']"])
+    load, file = datasets.load_dataset_builder, str(folder / "train.csv")
+    monkeypatch.setattr(
+        datasets, "load_dataset_builder", lambda *_, **__: load("csv", data_files=file)
+    )
+    with pytest.raises(InputError, match=r"org/table \(train\): row 2: 'answers' is a list or an"):
+        read_dataset("org/table", None, "train")
+
+
 @pytest.mark.parametrize("cell", ["[sic]", "{x}", "[1, 2)", "{a: b}", "the set {1, 2}", "(1, 2)"])
 def test_brackets_alone_make_no_list(folder, cell):
     write_table(folder, "answer", [cell])
