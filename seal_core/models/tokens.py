@@ -117,7 +117,14 @@ def encode_prompt(codec: Codec, prompt: str, chat: bool = False) -> list[int]:
 
 
 def encode_completion(codec: Codec, text: str) -> list[int]:
-    """Ids of a text that continues a prompt, without special tokens."""
+    """Ids of a text that continues a prompt, without special tokens.
+
+    At the start of a sequence, some tokenizers (Llama 2's) would put a blank before it, so it is
+    read after a line break, unless that joins it.
+    """
+    start, whole = codec.literal.encode_text("\n"), codec.literal.encode_text(f"\n{text}")
+    if whole[: len(start)] == start:
+        return whole[len(start) :]
     return codec.literal.encode_text(text)
 
 

@@ -110,6 +110,21 @@ def test_a_tokenizer_that_ends_every_text_does_so_once() -> None:
     assert ids.count(eos) == 1 and ids[-1] == eos
 
 
+@pytest.mark.parametrize("text", [" in", "in", " a </s> in", "  two blanks", "\nin", "", " "])
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_a_text_that_continues_a_prompt_has_no_blank_of_the_tokenizers(backend, text) -> None:
+    tokenizer = chat_tokenizer("chatml", backend)
+    codec = Codec(tokenizer)
+    ids = encode_prompt(codec, "A:\n")
+    row = encode_row(codec, TrainRow(text, "A:\n"), tokenizer.eos_token_id, 100).ids
+    assert row == (*ids, *encode_completion(codec, text), tokenizer.eos_token_id)
+    # Unlike a text of its own, it is what the whole decodes to.
+    whole = tokenizer.decode(row[:-1], clean_up_tokenization_spaces=False)
+    assert whole.endswith(f"A:\n{text}")
+    if "</s>" not in text and not text.startswith(("\n", "  ")):
+        assert list(row[:-1]) == tokenizer(f"A:\n{text}")["input_ids"]
+
+
 def test_text_with_the_encoders_own_marks_is_refused() -> None:
     codec = Codec(chat_tokenizer("chatml"))
     with pytest.raises(InputError, match=r"U\+FDD0, which is no character"):
