@@ -73,10 +73,9 @@ def check_mended(done: Runner, store: Path, kinds: Mapping[str, str]) -> None:
     victims: list[str] = []
     for place in kinds:
         paths = [path for path in before if path.startswith(place)]
-        others = [Path(victim).name for victim in victims if victim.startswith("stages/")]
-        victims.append(
-            next(p for p in paths if not any(o.encode() in (store / p).read_bytes() for o in others))
-        )
+        names = [Path(victim).name.encode() for victim in victims if victim.startswith("stages/")]
+        texts = {path: (store / path).read_bytes() for path in paths}
+        victims.append(next(p for p, text in texts.items() if not any(n in text for n in names)))
     for victim, kind in zip(victims, kinds.values(), strict=True):
         damage(store / victim, kind)
     again = done()
