@@ -101,7 +101,7 @@ class SlotLinear(nn.Module):
         if stream.shape[0] != sum(self.tick.lengths):
             raise InputError(
                 "a target layer sees only some of the tokens (an expert, or the head), so it "
-                "cannot be packed with others: set execution.trainer = 'peft'"
+                "cannot be packed with others"
             )
         y = adapted(stream, self.base, pairs, self.tick, self._place)
         return y.view(*x.shape[:-1], y.shape[-1])
