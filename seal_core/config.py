@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from seal_core.vllm_args import check_args
+
 _LARGEST = 2**63 - 1  # Of a column of whole numbers.
 PositiveInt = Annotated[int, Field(ge=1, le=_LARGEST)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=_LARGEST)]
@@ -21,12 +23,6 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 EMBEDDED = "minilm"
 """Name of the model and of the data source that ship with the package."""
-
-
-_OF_THE_MODEL = (
-    *("--model", "--revision", "--dtype", "--quantization", "--hf-overrides", "--config"),
-    *("--kv-cache-dtype", "--load-format", "--tokenizer", "--speculative-config"),
-)
 
 
 class Section(BaseModel):
@@ -342,16 +338,7 @@ class EngineSection(Section):
     @field_validator("args")
     @classmethod
     def _args_leave_the_model(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for arg in value:
-            # vLLM takes beginnings of names, parts of JSON (`--hf-overrides.x`) and `-qfp8` too.
-            name = arg.partition("=")[0].partition(".")[0].replace("_", "-")
-            if arg.startswith("-q") or (
-                name.startswith("--") and any(own.startswith(name) for own in _OF_THE_MODEL)
-            ):
-                raise ValueError(
-                    f"engine.args has {name}, which changes what is answered and would be in no "
-                    "cache key: set model.path, model.revision or model.dtype instead"
-                )
+        check_args(value)
         return value
 
     @model_validator(mode="after")
