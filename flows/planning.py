@@ -23,6 +23,9 @@ class RunPlan:
         compared: Run that reasons compare with; None if there is none.
         damaged: Shards that run again since something of theirs is damaged.
         refused: Settings for which `seal run` would refuse this name, as `key: old -> new`.
+        model: The model's path.
+        model_verdict: What is remembered of it; None if it was not tried yet.
+        model_refused: Why `seal run` would refuse it, as far as is remembered.
     """
 
     run: str
@@ -30,6 +33,9 @@ class RunPlan:
     refused: list[str]
     damaged: int
     stages: list[PlannedStage]
+    model: str
+    model_verdict: str | None
+    model_refused: str | None
 
     def to_json(self) -> dict[str, Any]:
         """What `seal plan --json` prints."""
@@ -45,7 +51,17 @@ def plan_run(checked: Preflight, fork: str | None = None) -> RunPlan:
     with open_plan(checked, PlainProgress(Console(quiet=True)), fork) as plan:
         restem(plan.run)
         planner = plan.planner
-        return RunPlan(checked.name, plan.compared, plan.refused, planner.damaged, planner.stages)
+        verdict = plan.verdict
+        return RunPlan(
+            run=checked.name,
+            compared=plan.compared,
+            refused=plan.refused,
+            damaged=planner.damaged,
+            stages=planner.stages,
+            model=checked.config.model.path,
+            model_verdict=None if verdict is None else str(verdict),
+            model_refused=None if verdict is None else verdict.refused,
+        )
 
 
 def print_plan(plan: RunPlan, console: Console) -> None:
@@ -69,6 +85,13 @@ def print_plan(plan: RunPlan, console: Console) -> None:
         )
     else:
         console.print(f"{left} of {total} shards would run.{compared}")
+    if plan.model_refused:
+        console.print(f"`seal run` refuses the model {plan.model}: {plan.model_refused}")
+    elif left and plan.model_verdict is None:
+        console.print(
+            f"The model {plan.model} is loaded and tried when the run starts, and refused if it or "
+            "its targets cannot be used: `seal model check` tells beforehand."
+        )
     if plan.refused:
         console.print(
             f"`seal run` refuses this under the name {plan.run!r}, which stands for another config "

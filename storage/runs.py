@@ -25,6 +25,23 @@ _PRECISION = "contents.precision"
 _MODEL = "contents.model"
 
 
+def find_run(
+    store: Store, name: str, config: Mapping[str, Any], *, parent_run: str | None = None
+) -> RunRow | None:
+    """The run of this name; None if the name is free. Reads only.
+
+    Raises:
+        InputError: as `register_run` would.
+    """
+    check_run(name)
+    if parent_run is not None:
+        get_run(store, parent_run)
+    found, _ = _find(store, name)
+    if found is not None:
+        _check_same(found, config, parent_run)
+    return found
+
+
 def register_run(
     store: Store,
     name: str,
@@ -68,12 +85,7 @@ def register_run(
             # Another machine was faster, where the lock is not shared.
             found = get_run(store, name)
         _mend(store, found, problem, note)
-    if changes := config_changes(found, config):
-        raise InputError(_refusal(found, changes))
-    if parent_run is not None and found.parent_run != parent_run:
-        raise InputError(
-            f"run {name!r} exists and is no fork of {parent_run!r}: give the fork another --name"
-        )
+    _check_same(found, config, parent_run)
     return found
 
 
@@ -128,6 +140,16 @@ def config_changes(found: RunRow, config: Mapping[str, Any]) -> list[str]:
         else f"{key}: {_show(old.get(key, _MISSING))} -> {_show(new.get(key, _MISSING))}"
         for key in settings or keys
     ]
+
+
+def _check_same(found: RunRow, config: Mapping[str, Any], parent_run: str | None) -> None:
+    if changes := config_changes(found, config):
+        raise InputError(_refusal(found, changes))
+    if parent_run is not None and found.parent_run != parent_run:
+        raise InputError(
+            f"run {found.run!r} exists and is no fork of {parent_run!r}: give the fork another "
+            "--name"
+        )
 
 
 def _find(store: Store, name: str) -> tuple[RunRow | None, str | None]:

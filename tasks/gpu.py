@@ -19,17 +19,16 @@ from tasks.context import RunContext
 LIMIT_VARIABLE = "SEAL_GPU_LIMIT"
 """Environment variable with the limit's name; for machines with a limit, or a card, each."""
 
-ENGINE_STAGES = frozenset({"sample", "finetune", "evaluate", "update"})
 LEASE_SECONDS = 120.0
 _ASK_SECONDS = 10.0
 
 
-def hold_gpu(context: RunContext, stage: str) -> None:
-    """Waits for the run's slot, if the stage works on a GPU and the run has no slot yet.
+def hold_gpu(context: RunContext) -> None:
+    """Waits for the run's slot, if its engines work on a GPU and it has no slot yet.
 
     The run is ended if the server takes the slot back while it works.
     """
-    if context.holds_gpu or stage not in ENGINE_STAGES or not uses_gpu(context.config):
+    if context.holds_gpu or not uses_gpu(context.config):
         return
     name = os.environ.get(LIMIT_VARIABLE) or "gpu"
     waiting = False

@@ -1,28 +1,26 @@
-"""Opens a run that passed its preflight: claims its name, then brings store and engines up."""
+"""Opens a run that passed its preflight: brings its engines up, then claims its name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from seal_core.engines import Generator
-from seal_core.errors import InputError
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
 from storage.compact_settle import settle_compaction
 from storage.executions import check_history, settle_killed
-from storage.importing import is_imported
-from storage.leases import Lease, hold_run
 from storage.leftovers import remove_leftovers
-from storage.rows import RunRow
-from storage.runs import get_run, register_run
 from storage.status import verdict_folder, verdict_path
 from storage.store import Store
 from tasks.chatting import chat_settings
+from tasks.claiming import check_name, hold
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.engines_used import engines_used, mixtures, tell_change
 from tasks.lora import all_targets
+from tasks.model_trial import try_model
 from tasks.preflight import Preflight
 from tasks.proving import ProvenGenerator
 from tasks.scratch import run_scratch
@@ -40,48 +38,18 @@ class OpenRun:
 
 
 @dataclass(frozen=True)
-class Registered:
-    """A run whose name is claimed, and whose model's files are digested."""
+class Engines:
+    """What answers and trains.
 
-    store: Store
-    row: RunRow
-    checked: Preflight
-
-
-def register(
-    checked: Preflight, fork: str | None = None, note: Callable[[str], None] = lambda message: None
-) -> Registered:
-    """Opens the store and claims the run's name; the first write of a run.
-
-    The name stands for the config and for what its paths hold: a run whose data or model changed
-    under the same path would mix old rows with new ones.
-
-    Args:
-        fork: A run whose finished work this one starts from.
-        note: Told of damage to the store's or the run's record that was mended.
-
-    Raises:
-        InputError: the store is not writable, or the name belongs to another config, to other
-            data or to another model; or there is no run to fork.
+    Attributes:
+        try_model: Loads the model and raises `InputError` if it is refused, or lacks a target.
     """
-    store = Store.open(checked.config.execution.store)
-    if store.mended:
-        note(store.mended)
-    if fork is not None and is_imported(get_run(store, fork)):
-        raise InputError(f"run {fork!r} was imported and has no work to fork: leave --fork out")
-    checked = checked.digested(store)
-    row = register_run(
-        store,
-        checked.name,
-        checked.identity(),
-        checked.config.execution.shard_size,
-        parent_run=fork,
-        note=note,
-    )
-    return Registered(store, row, checked)
+
+    generator: Generator
+    trainer: PolicyTrainer
+    try_model: Callable[[], object]
 
 
-Engines = tuple[Generator, PolicyTrainer]
 OpenEngines = Callable[[Preflight, Store], AbstractContextManager[Engines]]
 
 
@@ -94,13 +62,16 @@ def engine_processes(checked: Preflight, store: Store) -> Iterator[Engines]:
         timeout = execution.shard_timeout
         trainer = PooledTrainer(pool, timeout)
         if checked.config.engine.kind == "transformers":
-            yield PooledGenerator(pool, timeout), trainer
+            # The model that was tried is the one that answers next.
+            load = partial(pool.call, "open", {}, timeout)
+            yield Engines(PooledGenerator(pool, timeout), trainer, load)
         else:
             with serving(
                 checked.config, checked.model_path, checked.precision, log_dir
             ) as generator:
                 name = checked.config.model.path
-                yield ProvenGenerator(generator, pool, name, timeout), trainer
+                proven = ProvenGenerator(generator, pool, name, timeout)
+                yield Engines(proven, trainer, partial(pool.call, "try_model", {}, timeout))
 
 
 @contextmanager
@@ -110,25 +81,25 @@ def open_run(
     open_engines: OpenEngines = engine_processes,
     fork: str | None = None,
 ) -> Iterator[OpenRun]:
-    """Registers the run, opens its engines, and makes it current for the tasks inside.
+    """Opens the run's engines, registers it, and makes it current for the tasks inside.
 
-    What earlier executions of the run left is settled first: those that were killed get their
-    row, damaged history is set aside.
+    A model that is refused leaves the name of a new run free, for the next try with another one.
+    What earlier executions of the run left is settled first: those that were killed get their row,
+    damaged history is set aside.
 
     Raises:
         InputError: the store is not writable, or the name belongs to another config, or the run
-            is being executed by another process.
+            is being executed by another process, or its model is refused.
     """
     config = checked.config
-    registered = register(checked, fork, progress.note)
-    store, checked = registered.store, registered.checked
+    named = check_name(checked, fork, progress.note)
+    store, checked = named.store, named.checked
     with (
-        _hold(store, checked.name) as lease,
+        hold(store, checked.name) as lease,
         run_scratch(store, checked.name) as scratch,
         ExitStack() as after_engines,
-        open_engines(checked, store) as (generator, trainer),
+        open_engines(checked, store) as engines,
     ):
-        resumed = _settle(store, checked.name, progress)
         context = RunContext(
             name=checked.name,
             config=config,
@@ -137,47 +108,33 @@ def open_run(
             model_files=checked.files,
             domain=checked.domain,
             store=store,
-            generator=generator,
-            trainer=trainer,
+            generator=engines.generator,
+            trainer=engines.trainer,
             progress=progress,
             precision=checked.precision,
             engine_version=checked.engine_version,
-            resumed=resumed,
             after_engines=after_engines,
             scratch=scratch,
             lease=lease,
         )
+        if named.is_new:
+            try_model(context, checked, engines.try_model)
+        row = named.register(progress.note)
+        context.resumed = _settle(store, checked.name, progress)
         if config.engine.servers:
             progress.note(
                 f"this run's precision is {checked.precision}; its servers cannot be asked for "
                 f"theirs and must have been started with --dtype {checked.precision}"
             )
-        if resumed:
+        if context.resumed:
             tell_change(store, checked, progress.note)
         try:
             with use(context):
-                yield cut_shards(context, checked, registered.row.shard_size)
+                yield cut_shards(context, checked, row.shard_size)
         finally:
             context.stopping.set()
         for line in mixtures(engines_used(store, checked.name)):
             progress.note(line)
-
-
-def check_free(registered: Registered) -> None:
-    """Passes if nobody executes the run.
-
-    Raises:
-        InputError: another process does.
-    """
-    with _hold(registered.store, registered.row.run):
-        pass
-
-
-def _hold(store: Store, name: str) -> AbstractContextManager[Lease | None]:
-    busy = (
-        f"run {name!r} is being executed by another process: wait for it, or choose another --name"
-    )
-    return hold_run(store, name, busy)
 
 
 def _settle(store: Store, run: str, progress: Progress) -> bool:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from seal_core.errors import InputError
+from seal_core.probe.verdict import Verdict
 from storage.importing import is_imported
 from storage.rows import RunRow
 from storage.runs import config_changes, get_run, list_runs
 from storage.store import Store
 from tasks.context import Progress, RunContext, use
+from tasks.model_trial import remembered_verdict
 from tasks.opening import OpenRun, cut_shards
 from tasks.planning import Planner
 from tasks.preflight import Preflight
@@ -26,12 +28,14 @@ class OpenPlan:
     Attributes:
         refused: Settings in which the config differs from that of the run of this name.
         compared: Run that reasons compare with; None if there is none.
+        verdict: On the run's model, if this machine remembers one.
     """
 
     run: OpenRun
     planner: Planner
     refused: list[str]
     compared: str | None
+    verdict: Verdict | None
 
 
 @contextmanager
@@ -69,6 +73,7 @@ def open_plan(
                 planner=cast(Planner, context.planner),
                 refused=config_changes(own, checked.identity()) if own else [],
                 compared=earlier[0].run if earlier else None,
+                verdict=remembered_verdict(checked, store),
             )
 
 

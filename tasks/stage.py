@@ -22,6 +22,7 @@ from tasks.records import ShardRecords
 from tasks.results import forget_result, write_result
 from tasks.work import ShardResult, StageOutput, Work
 
+_ENGINE_STAGES = frozenset({"sample", "finetune", "evaluate", "update"})
 _LOCK_SECONDS = 1.0
 
 Body = Callable[[RunContext, Work], StageOutput]
@@ -58,8 +59,8 @@ def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[S
     if context.planner is not None:
         return context.planner.plan(context.store, works, entries)
     _announce(context, works, entries)
-    if any(entry.result is None for entry in entries):
-        hold_gpu(context, stage.name)
+    if stage.name in _ENGINE_STAGES and any(entry.result is None for entry in entries):
+        hold_gpu(context)
     results = _run_in_window(context, stage, works, entries)
     note_model(context)
     _check_errors(context, works, results)

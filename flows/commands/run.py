@@ -14,7 +14,7 @@ from flows.commands.options import JsonOption, RehashOption
 from flows.environment import prepare_prefect
 from flows.loading import load_config, store_setting
 from flows.server import check_named_server, start_server
-from tasks.opening import check_free, register
+from tasks.claiming import check_free, check_name
 from tasks.preflight import preflight
 
 
@@ -68,15 +68,15 @@ def check(
     fork: str | None = None,
     rehash: bool = False,
 ) -> str:
-    """Checks all input and claims the run's name before Prefect starts; the store's folder.
+    """Checks all input and the run's name before Prefect starts; the store's folder.
 
     A mistake shows at once this way, and not after the seconds that a server takes to start.
     """
     # What is found is remembered, so that the flow need not hash the files again.
     checked = preflight(load_config(config, settings), name, rehash)
-    registered = register(checked, fork, _note)
-    check_free(registered)
-    return str(registered.store.root)
+    named = check_name(checked, fork, _note)
+    check_free(named)
+    return str(named.store.root)
 
 
 def _note(message: str) -> None:

@@ -100,15 +100,18 @@ def write_verdict(
     os.replace(temporary, path)
 
 
-def remembered_verdicts(folder: Path) -> list[tuple[str, Verdict]]:
+def remembered_verdicts(folder: Path, **wanted: Any) -> list[tuple[str, Verdict]]:
     """The verdicts of a folder that today's code would be asked for again, the last found first.
 
     Each with its model and where it holds.
+
+    Args:
+        wanted: Circumstances that they were found under, among others.
     """
     paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    today = todays_code().items()
+    wanted = {**wanted, **todays_code()}
     found = [record for path in paths if (record := _read(path)) is not None]
-    return [(name, verdict) for name, verdict, where in found if today <= where.items()]
+    return [(name, verdict) for name, verdict, where in found if wanted.items() <= where.items()]
 
 
 def recorded_verdict(path: Path) -> Verdict | None:

@@ -59,6 +59,7 @@ class Engines:
         self.calls: dict[str, Callable[..., Any]] = {
             "open": self.open,
             "check": self.check,
+            "try_model": self.try_model,
             "check_chat": self.check_chat,
             "references": self.references,
             "plain_scores": self.plain_scores,
@@ -84,6 +85,15 @@ class Engines:
     def plain_scores(self, requests: Sequence[ScoreRequest], progress: Progress) -> list[Scored]:
         """Log-probabilities by the plain libraries. No model stays loaded."""
         return PlainGenerator(self._load()).score(requests, progress)
+
+    def try_model(self, progress: Progress) -> None:
+        """Passes if the model can be used. No model stays loaded.
+
+        Raises:
+            InputError: It cannot, or it lacks a target.
+        """
+        self._sound(self._load())
+        progress(1)
 
     def check(self, progress: Progress) -> ModelReport:
         """What the model is worth to a run; see `model_check` and `model_report`."""
@@ -161,7 +171,10 @@ class Engines:
         """
         verdict = self._verdict_of(loaded)
         if verdict.refused:
-            raise InputError(f"model {loaded.name} is refused: {verdict.refused}")
+            raise InputError(
+                f"model {loaded.name} is refused: {verdict.refused}; use another one, of a kind "
+                "that docs/models.md lists, or other targets"
+            )
         return verdict
 
     def _verdict_of(self, loaded: LoadedModel) -> Verdict:

@@ -64,7 +64,7 @@ class EngineProcess:
         """Runs one call in the child and waits for its result.
 
         Args:
-            name: `open`, `check`, `check_chat`, `generate`, `score`, `train` or `update_policy`.
+            name: Of a call in `host.Engines.calls`.
             payload: The call's arguments by name.
             timeout: Seconds, the child's start included; None for no limit.
             progress: Called in this thread as items are done.

@@ -65,7 +65,7 @@ class Scripted:
 
     @contextmanager
     def open(self, checked: Preflight, store: Store) -> Iterator[Engines]:
-        yield self, self
+        yield Engines(self, self, try_model=lambda: self._hook("try", ()))
 
     def generate(
         self, requests: Sequence[GenerateRequest], progress: object = None
