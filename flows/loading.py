@@ -101,6 +101,8 @@ def _explain_one(item: Any) -> str:
         return f"unknown key {where!r}{_suggestion(where)}"
     if item["type"] == "value_error":
         return str(item["ctx"]["error"])
+    if item["type"] == "tuple_type":
+        return f'{where} = {_shown(item["input"])}: write it as a list, like ["a", "b"]'
     return f"{where} = {_shown(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}"
 
 
@@ -116,7 +118,10 @@ def _suggestion(where: str) -> str:
     known = list(_known_keys())
     section, dot, name = where.rpartition(".")
     close = [key for key in known if dot and key.startswith(f"{section}.{name}")]
-    close += difflib.get_close_matches(where, known, n=1, cutoff=0.6)
+    # By its own name alone: a section that is right makes any key look like its neighbours.
+    names = {key.rpartition(".")[2]: key for key in known if key.startswith(f"{section}{dot}")}
+    close += [names[found] for found in difflib.get_close_matches(name, names, n=1)]
+    close += [key for key in known if key.rpartition(".")[2] == name]
     return f": did you mean {close[0]!r}?" if close else ": see docs/configuration.md"
 
 

@@ -28,17 +28,17 @@ from tasks.preflight import model_memory
 _ANY_LENGTH = 1 << 30
 
 
-def view_prompts(store: Store, catalog: Catalog, found: dict[str, Any]) -> list[dict[str, Any]]:
+def view_prompts(store: Store, catalog: Catalog, found: dict[str, Any]) -> dict[str, Any]:
     """Each prompt and row that a run makes of a problem or self-edit, as plain JSON types.
 
     Args:
         found: What `showing.explain` found of it.
 
     Returns:
-        Items with `what`, `text`, `n_context` (leading tokens that are no target; of a prompt,
-        all), `tokens` (`id`, `token`, and `control`: whether it is a special token or one of the
-        chat template), `ends` (the tokens that end what follows a prompt) and `note` (that it is
-        cut, or too long; mostly None).
+        `run`, `model` (its path) and `prompts`: items with `what`, `text`, `n_context` (leading
+        tokens that are no target; of a prompt, all), `tokens` (`id`, `token`, and `control`:
+        whether it is a special token or one of the chat template), `ends` (the tokens that end
+        what follows a prompt) and `note` (that it is cut, or too long; mostly None).
 
     Raises:
         InputError: Nothing is prompted with it, its run was imported, its model is another one
@@ -59,12 +59,13 @@ def view_prompts(store: Store, catalog: Catalog, found: dict[str, Any]) -> list[
     views = [viewer.prompt(what, prompt) for what, prompt in _prompts(domain, problem)]
     rows = domain.train_rows(problem, text)
     views += [viewer.row(f"training row {i}", row) for i, row in enumerate(rows, 1)]
-    return views
+    return {"run": run, "model": config.model.path, "prompts": views}
 
 
-def print_prompts(views: Sequence[dict[str, Any]], console: Console) -> None:
+def print_prompts(found: dict[str, Any], console: Console) -> None:
     """Prints what `view_prompts` found; control tokens stand in double brackets."""
-    for view in views:
+    console.print(escape(visible(f"run {found['run']}, model {found['model']}")))
+    for view in found["prompts"]:
         n_context, tokens = view["n_context"], view["tokens"]
         console.print(f"\n[bold]{escape(visible(view['what']))}[/], {len(tokens)} tokens")
         _print(console, visible(view["text"], keep="\n"))

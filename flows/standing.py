@@ -32,6 +32,7 @@ class StageStanding:
         cached: Shards taken over from another run.
         failed: Shards whose every execution failed so far.
         killed: Executions that were killed; their shards are done again, or left.
+        last_error: Of the shards that failed; None if none did.
     """
 
     round_index: int
@@ -47,6 +48,7 @@ class StageStanding:
     errors: int
     seconds: float
     tokens: int
+    last_error: str | None
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def _standing(
         errors=line.errors if line else 0,
         seconds=line.seconds if line else 0.0,
         tokens=line.tokens if line else 0,
+        last_error=line.last_error if line else None,
     )
 
 

@@ -132,7 +132,7 @@ class LoraSettings:
 
     Attributes:
         alpha: LoRA scale; the delta is `alpha / rank * B A`.
-        targets: Module names, or `("all-linear",)` for every linear layer except the head.
+        targets: Module names, or `["all-linear"]` for every linear layer except the head.
         lr: Peak learning rate of AdamW (betas 0.9, 0.999).
         schedule: `linear` decays to zero over all steps, `constant` does not.
         epochs: Passes over the rows, each in its own seeded order.

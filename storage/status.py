@@ -23,6 +23,7 @@ class StageStatus:
         killed: Executions that were killed.
         units, errors: Rows, and rows with an error, of the last good execution of each shard.
         seconds, tokens: Spent by all executions, the failed ones too.
+        last_error: Of the shards that failed, the last execution's; None if none did.
     """
 
     round_index: int
@@ -35,6 +36,7 @@ class StageStatus:
     errors: int
     seconds: float
     tokens: int
+    last_error: str | None
 
 
 def run_status(store: Store, name: str) -> list[StageStatus]:
@@ -67,6 +69,7 @@ def in_flight(store: Store, name: str) -> int:
 
 def _summary(round_index: int, stage: str, label: str, rows: Sequence[StageRow]) -> StageStatus:
     done = {row.identity: row for row in rows if row.error is None}
+    errors = [row.error for row in rows if row.identity not in done and row.ended_at is not None]
     return StageStatus(
         round_index=round_index,
         stage=stage,
@@ -78,4 +81,5 @@ def _summary(round_index: int, stage: str, label: str, rows: Sequence[StageRow])
         errors=sum(row.n_errors for row in done.values()),
         seconds=sum(row.seconds or 0.0 for row in rows),
         tokens=sum(row.n_tokens for row in rows),
+        last_error=errors[-1] if errors else None,
     )

@@ -33,11 +33,11 @@ def show(
     with Catalog(opened) as catalog:
         explanation = explain(catalog, item, run)
         if prompt:
-            views = view_prompts(opened, catalog, explanation)
+            found = view_prompts(opened, catalog, explanation)
             if as_json:
-                typer.echo(json.dumps(views, indent=2, ensure_ascii=False))
+                typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
             else:
-                print_prompts(views, Console(highlight=False, soft_wrap=True))
+                print_prompts(found, Console(highlight=False, soft_wrap=True))
             return
     for adapter in adapters_in(explanation):
         adapter["has_weights"] = adapter["uri"] is not None and opened.files.exists(adapter["uri"])

@@ -12,6 +12,7 @@ from rich.table import Table
 from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.standing import RunStanding, run_standing
 from flows.terminal import table_console
+from storage.formats import visible
 from storage.runs import list_runs
 from storage.store import Store
 from tasks.engines_used import mixtures
@@ -37,6 +38,10 @@ def status(
         console.print("no runs yet: start one with `seal run configs/demo.toml`")
     for run in runs:
         console.print(_table(run))
+        for line in run.stages:
+            if line.last_error is not None:
+                error = visible(line.last_error.partition("\n")[0])
+                console.print(f"{line.label} failed: {error}", markup=False)
         console.print(_summary(run))
         if run.model is not None:
             console.print(f"model {run.model}")

@@ -66,7 +66,7 @@ class ChatTemplate:
         self._settings = settings
         self._name = name
         if not tokenizer.chat_template:
-            raise self._refusal("it has none")
+            raise self._refusal("there is none, as in most base models")
         # A blank system message is none.
         self._system = literal.hide(settings.system) if settings.system.strip() else ""
         self._check_system()

@@ -41,7 +41,9 @@ def test_what_the_model_reads_can_be_seen(folder: Path) -> None:
     sql = "SELECT problem_id FROM problems ORDER BY problem_id LIMIT 1"
     (problem,) = json.loads(seal("sql", sql, "--format", "json", cwd=folder))
     command = ["show", problem["problem_id"], "--prompt"]
-    views = json.loads(seal(*command, "--json", cwd=folder))
+    found = json.loads(seal(*command, "--json", cwd=folder))
+    assert (found["run"], found["model"]) == ("demo", str(folder / "model"))
+    views = found["prompts"]
     assert [view["what"].split(" ")[0] for view in views] == [
         "self-edit",
         "question",
@@ -63,11 +65,12 @@ def test_what_the_model_reads_can_be_seen(folder: Path) -> None:
     }
     assert "<|head|>user<|/head|>\n\nTell me " in row["text"]
     shown = seal(*command, cwd=folder)
+    assert shown.startswith(f"run demo, model {folder / 'model'}\n")
     assert "⟦<|head|>⟧" in shown and "ends at: ⟦</s>⟧ ⟦<|eot|>⟧" in shown
     edits = "SELECT self_edit_id FROM self_edits WHERE condition = 'round_0' LIMIT 1"
     (edit,) = json.loads(seal("sql", edits, "--format", "json", cwd=folder))
     of_edit = json.loads(seal("show", edit["self_edit_id"], "--prompt", "--json", cwd=folder))
-    assert [view["what"] for view in of_edit][-1].startswith("training row")
+    assert [view["what"] for view in of_edit["prompts"]][-1].startswith("training row")
     (adapter,) = json.loads(
         seal("sql", "SELECT adapter_id FROM adapters LIMIT 1", "--format", "json", cwd=folder)
     )

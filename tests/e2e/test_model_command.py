@@ -34,7 +34,7 @@ def test_a_check_is_one_screen(tmp_path: Path, kind: str, verdict: str) -> None:
     assert found["refused"] is None and found["comparisons"]
     assert (found["model"], found["dtype"], found["device"]) == (model, "float32", "cpu")
     assert found["digest"] and found["versions"]["peft"]
-    assert ("it has none" if kind == "minilm" else "cannot be used") in found["chat_fault"]
+    assert ("there is none" if kind == "minilm" else "cannot be used") in found["chat_fault"]
 
 
 def test_a_refusal_names_the_reason(tmp_path: Path) -> None:

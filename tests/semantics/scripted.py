@@ -60,12 +60,16 @@ class Scripted:
         self.generated: list[str] = []
         self.trained: list[str] = []
         self.updates = 0
+        self.tried = 0
         self._hook = hook or (lambda name, items: None)
         self._fails = fails
 
     @contextmanager
     def open(self, checked: Preflight, store: Store) -> Iterator[Engines]:
-        yield Engines(self, self, try_model=lambda: self._hook("try", ()))
+        yield Engines(self, self, self.try_model)
+
+    def try_model(self) -> None:
+        self.tried += 1
 
     def generate(
         self, requests: Sequence[GenerateRequest], progress: object = None

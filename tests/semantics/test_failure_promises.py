@@ -26,6 +26,8 @@ from seal_core.errors import EngineError, StageError
 from storage.executions import STOPPED
 from storage.files import LocalFiles
 from storage.leases import Lease
+from storage.status import run_status
+from storage.store import Store
 from tasks.context import current
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ask, method_tables
@@ -101,7 +103,10 @@ def test_an_error_in_any_stage(
     broken = failing_engine(stage, error)
     with pytest.raises(ValueError, match=f"a mistake in {stage}"):
         run(broken)
+    told = {line.stage: line.last_error for line in run_status(Store.open(str(store)), "a")}
+    assert told.pop(stage) == f"ValueError: a mistake in {stage}" and not any(told.values())
     rest = run()
+    assert not any(line.last_error for line in run_status(Store.open(str(store)), "a"))
     assert method_tables(store) == undisturbed
     assert not set(broken.generated) & set(rest.generated)
     assert not set(broken.trained) & set(rest.trained)

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,18 +31,16 @@ REFUSED = Verdict("plain", "plain", "it looks ahead", ())
 
 
 class Engine(Scripted):
-    """Scripted engines; the first `try_model` raises `error`, if there is one."""
+    """Scripted engines; trying the model raises `error`, if there is one."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        super().__init__(self._on_call)
-        self.tried = 0
+        super().__init__()
         self._error = error
 
-    def _on_call(self, name: str, items: Sequence[object]) -> None:
-        if name == "try":
-            self.tried += 1
-            if self._error is not None:
-                raise self._error
+    def try_model(self) -> None:
+        super().try_model()
+        if self._error is not None:
+            raise self._error
 
 
 def names(store: Path) -> list[str]:

@@ -42,6 +42,10 @@ def test_overrides_are_toml_values_or_plain_text(toml: Path) -> None:
     [
         ("sample.edits_per_problem=0", ["sample.edits_per_problem = 0", "greater than or equal"]),
         ("sample.edits=3", ["unknown key 'sample.edits'", "'sample.edits_per_problem'"]),
+        ("sample.temprature=1", ["'sample.temperature'"]),
+        ("execution.rounds=1", ["unknown key 'execution.rounds'", "'run.rounds'"]),
+        ("finetune.colour=1", ["unknown key 'finetune.colour': see docs/configuration.md"]),
+        ("finetune.targets=q_proj", ["finetune.targets = 'q_proj'", 'list, like ["a", "b"]']),
         ("smaple.top_p=1.0", ["unknown key 'smaple'", "'sample'"]),
         ("filter.rule=worst", ["filter.rule", "best_of_k"]),
         ("data.path=x.json", ["data.path", "data.source"]),

@@ -56,4 +56,4 @@ def test_a_report_names_what_a_run_does_not_use(tmp_path: Path) -> None:
 def test_a_report_says_whether_there_can_be_conversations(tmp_path: Path, model_path: str) -> None:
     assert model_report(load_model(model_path), VERDICT).chat_fault is None
     plain = model_report(load_model(str(save_qwen2(tmp_path))), VERDICT)
-    assert plain.chat_fault is not None and "it has none" in plain.chat_fault
+    assert plain.chat_fault is not None and "there is none" in plain.chat_fault

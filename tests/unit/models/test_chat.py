@@ -259,7 +259,7 @@ def test_a_blank_system_message_is_none() -> None:
 
 
 REFUSED = {
-    "no template": (None, {}, "it has none"),
+    "no template": (None, {}, "there is none"),
     "no system role": (None, {"system": "Be brief."}, "no system role here"),
     "system left out": (
         "{% for m in messages if m.role != 'system' %}{{ m.content }}</s>{% endfor %}",
