@@ -116,13 +116,18 @@ def _shown(value: Any) -> str:
 
 def _suggestion(where: str) -> str:
     known = list(_known_keys())
-    section, dot, name = where.rpartition(".")
-    close = [key for key in known if dot and key.startswith(f"{section}.{name}")]
-    # By its own name alone: a section that is right makes any key look like its neighbours.
-    names = {key.rpartition(".")[2]: key for key in known if key.startswith(f"{section}{dot}")}
-    close += [names[found] for found in difflib.get_close_matches(name, names, n=1)]
-    close += [key for key in known if key.rpartition(".")[2] == name]
-    return f": did you mean {close[0]!r}?" if close else ": see docs/configuration.md"
+    section, _, name = where.rpartition(".")
+    close = [key for key in known if section and key.startswith(f"{section}.{name}")]
+    close = close[:1] or [key for key in known if key.endswith(f".{name}")]
+    if not close:
+        # By its own name alone: a section that is right makes any key look like its neighbours.
+        start = f"{section}." if section else ""
+        names = [key.removeprefix(start) for key in known if key.startswith(start)]
+        found = difflib.get_close_matches(name, [n for n in names if "." not in n], n=1)
+        close = [start + key for key in found]
+    if not close:
+        return ": see docs/configuration.md"
+    return f": did you mean {' or '.join(repr(key) for key in close)}?"
 
 
 def _known_keys() -> Iterator[str]:

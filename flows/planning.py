@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from rich.table import Table
 
 from flows.progress import PlainProgress
 from flows.seal import restem
+from seal_core.config import Config, LoraSection
+from tasks.lora import all_targets
 from tasks.plan import open_plan
 from tasks.planning import PlannedStage
 from tasks.preflight import Preflight
@@ -26,6 +29,7 @@ class RunPlan:
         model: The model's path.
         model_verdict: What is remembered of it; None if it was not tried yet.
         model_refused: Why `seal run` would refuse it, as far as is remembered.
+        model_check: The command that tries it beforehand.
     """
 
     run: str
@@ -36,6 +40,7 @@ class RunPlan:
     model: str
     model_verdict: str | None
     model_refused: str | None
+    model_check: str
 
     def to_json(self) -> dict[str, Any]:
         """What `seal plan --json` prints."""
@@ -61,7 +66,16 @@ def plan_run(checked: Preflight, fork: str | None = None) -> RunPlan:
             model=checked.config.model.path,
             model_verdict=None if verdict is None else str(verdict),
             model_refused=None if verdict is None else verdict.refused,
+            model_check=_model_check(checked.config),
         )
+
+
+def _model_check(config: Config) -> str:
+    targets = all_targets(config)
+    options = [("--target", name) for name in targets if targets != LoraSection().targets]
+    options += [("--dtype", config.model.dtype), ("--device", config.execution.device)]
+    given = [word for option in options if option[1] != "auto" for word in option]
+    return shlex.join(["seal", "model", "check", config.model.path, *given])
 
 
 def print_plan(plan: RunPlan, console: Console) -> None:
@@ -85,12 +99,12 @@ def print_plan(plan: RunPlan, console: Console) -> None:
         )
     else:
         console.print(f"{left} of {total} shards would run.{compared}")
-    if plan.model_refused:
+    if left and plan.model_refused:
         console.print(f"`seal run` refuses the model {plan.model}: {plan.model_refused}")
     elif left and plan.model_verdict is None:
         console.print(
-            f"The model {plan.model} is loaded and tried when the run starts, and refused if it or "
-            "its targets cannot be used: `seal model check` tells beforehand."
+            f"The model {plan.model} was not tried yet: `seal run` tries it before the first "
+            f"answers, and `{plan.model_check}` at any time."
         )
     if plan.refused:
         console.print(

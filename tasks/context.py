@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.engines import Generator, LoraSettings, TrainedAdapter, Trainer
-from seal_core.errors import StoreError
+from seal_core.errors import StageError, StoreError
 from seal_core.models.model_digest import ModelFiles
 from seal_core.types import TableRef, TrainRow
 from storage.leases import Lease
@@ -100,6 +100,18 @@ class RunContext:
     holds_gpu: bool = False
     model_noted: bool = False
     model_files: ModelFiles | None = None
+
+    def check_lease(self) -> None:
+        """Passes while no other machine executes the run.
+
+        Raises:
+            StageError: one has taken it over.
+        """
+        if self.lease is not None and self.lease.lost.is_set():
+            raise StageError(
+                f"the store was out of reach for so long that another machine has taken run "
+                f"{self.name!r} over; it goes on there"
+            )
 
     def put_part(self, table: str, rows: Sequence[Any], *, round_index: int, slot: str) -> TableRef:
         """A part of what the run is given, not makes; in a plan only its ref."""

@@ -119,6 +119,8 @@ def open_run(
         )
         if named.is_new:
             try_model(context, checked, engines.try_model)
+        # Loading a model, and waiting for a GPU, may have taken long.
+        context.check_lease()
         row = named.register(progress.note)
         context.resumed = _settle(store, checked.name, progress)
         if config.engine.servers:

@@ -54,7 +54,12 @@ class Preflight:
     @property
     def model_digest(self) -> str:
         """Of the base model as it is used: its files, and the precision."""
-        return digest([self._files.digest, self.precision])
+        return digest([self.base_digest, self.precision])
+
+    @property
+    def base_digest(self) -> str:
+        """Of the base model's files."""
+        return self._files.digest
 
     @property
     def _files(self) -> ModelFiles:

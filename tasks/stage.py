@@ -170,7 +170,7 @@ def _execute(body: Body, work: Work) -> ShardResult:
     The record of the result is written under that lock too: whoever waits for it finds the result.
     """
     context = current()
-    _check_lease(context)
+    context.check_lease()
     with _shard_lock(context, work.key):
         done = look_up(context.store, work, context.name).result
         if done is not None:
@@ -197,14 +197,6 @@ def _shard_lock(context: RunContext, key: str) -> Iterator[None]:
             if context.stopping.is_set():
                 raise StageError("the run ended while another one worked on this shard")
         yield
-
-
-def _check_lease(context: RunContext) -> None:
-    if context.lease is not None and context.lease.lost.is_set():
-        raise StageError(
-            f"the store was out of reach for so long that another machine has taken run "
-            f"{context.name!r} over; it goes on there"
-        )
 
 
 def _persist(context: RunContext, work: Work, output: StageOutput) -> ShardResult:

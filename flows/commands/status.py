@@ -40,8 +40,7 @@ def status(
         console.print(_table(run))
         for line in run.stages:
             if line.last_error is not None:
-                error = visible(line.last_error.partition("\n")[0])
-                console.print(f"{line.label} failed: {error}", markup=False)
+                console.print(f"{line.label} failed: {_brief(line.last_error)}", markup=False)
         console.print(_summary(run))
         if run.model is not None:
             console.print(f"model {run.model}")
@@ -58,6 +57,12 @@ def _table(run: RunStanding) -> Table:
         spent = (str(line.units), str(line.errors), f"{line.seconds:.1f}", str(line.tokens))
         table.add_row(line.label, *("–" if n is None else str(n) for n in counts), *spent)
     return table
+
+
+def _brief(error: str) -> str:
+    """The first line and the last, which is the cause where a log's end was added."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return visible(" … ".join(dict.fromkeys([*lines[:1], *lines[-1:]])))
 
 
 def _engines(run: RunStanding) -> list[str]:

@@ -10,10 +10,10 @@ from seal_core.probe.model_check import check_model
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import (
     VerdictFiles,
+    circumstances,
     processor,
     recall,
     remember,
-    todays_code,
     write_verdict,
 )
 
@@ -28,25 +28,26 @@ def known_verdict(
     Raises:
         InputError: A target names no layer of the model.
     """
-    circumstances = {
-        "model": files.model_digest,
-        "targets": sorted(targets),
-        "filled rows": fill,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+    where = {
+        **circumstances(
+            model_digest=files.model_digest,
+            targets=targets,
+            fill=fill,
+            dtype=str(loaded.model.dtype).removeprefix("torch."),
+            processor=processor() if loaded.device.type == "cpu" else "",
+        ),
         "device": device_name(loaded.device),
-        "processor": processor() if loaded.device.type == "cpu" else "",
         "attention": str(loaded.model.config._attn_implementation),
-        **todays_code(),
     }
     remembers = bool(files.model_digest and files.folder)
-    verdict = recall(Path(files.folder), circumstances) if remembers else None
+    verdict = recall(Path(files.folder), where) if remembers else None
     if verdict is None:
         verdict = check_model(loaded, targets, fill)
         # On a CPU, memory that ran out has no error of its own.
         if remembers and not _lacked_memory(verdict):
-            remember(Path(files.folder), loaded.name, circumstances, verdict)
+            remember(Path(files.folder), loaded.name, where, verdict)
     if files.record:
-        write_verdict(Path(files.record), loaded.name, circumstances, verdict)
+        write_verdict(Path(files.record), loaded.name, where, verdict)
     return verdict
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,6 +61,25 @@ def _version(name: str) -> str | None:
         return None
 
 
+def circumstances(
+    *, model_digest: str, targets: Sequence[str], fill: bool, dtype: str, processor: str
+) -> dict[str, Any]:
+    """What a verdict holds for, as far as it is known before the model is loaded.
+
+    Args:
+        fill: Whether training rows are filled up with padding.
+        processor: See `processor`; empty on a GPU.
+    """
+    return {
+        "model": model_digest,
+        "targets": sorted(targets),
+        "filled rows": fill,
+        "dtype": dtype,
+        "processor": processor,
+        **todays_code(),
+    }
+
+
 def processor() -> str:
     """The CPU's name, as Linux tells it, or what the platform says."""
     try:
@@ -100,16 +119,18 @@ def write_verdict(
     os.replace(temporary, path)
 
 
-def remembered_verdicts(folder: Path, **wanted: Any) -> list[tuple[str, Verdict]]:
+def remembered_verdicts(
+    folder: Path, wanted: Mapping[str, Any] | None = None
+) -> list[tuple[str, Verdict]]:
     """The verdicts of a folder that today's code would be asked for again, the last found first.
 
     Each with its model and where it holds.
 
     Args:
-        wanted: Circumstances that they were found under, among others.
+        wanted: Circumstances that they were found under, among others; None for any.
     """
     paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    wanted = {**wanted, **todays_code()}
+    wanted = {**(wanted or {}), **todays_code()}
     found = [record for path in paths if (record := _read(path)) is not None]
     return [(name, verdict) for name, verdict, where in found if wanted.items() <= where.items()]
 

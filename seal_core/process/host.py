@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import queue
@@ -87,12 +88,17 @@ class Engines:
         return PlainGenerator(self._load()).score(requests, progress)
 
     def try_model(self, progress: Progress) -> None:
-        """Passes if the model can be used. No model stays loaded.
+        """Passes if the model can be used. No model stays loaded, nor its memory on a GPU.
 
         Raises:
             InputError: It cannot, or it lacks a target.
         """
-        self._sound(self._load())
+        try:
+            self._sound(self._load())
+        finally:
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # A server may be about to start on the same GPU.
         progress(1)
 
     def check(self, progress: Progress) -> ModelReport:

@@ -51,7 +51,7 @@ def test_a_refusal_names_the_reason(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert "no runs yet" in seal("status", cwd=tmp_path)
     assert "refuses the model" in seal("plan", *command[1:], cwd=tmp_path)
-    assert "is loaded and tried" in seal("plan", *DEMO[1:], cwd=tmp_path)
+    assert "was not tried yet" in seal("plan", *DEMO[1:], cwd=tmp_path)
 
 
 @pytest.mark.long

@@ -20,9 +20,15 @@ from flows.planning import print_plan
 from seal_core.errors import EngineError, InputError
 from seal_core.models.model_digest import digest_model
 from seal_core.probe.verdict import Verdict
-from seal_core.probe.verdict_files import remember, todays_code
+from seal_core.probe.verdict_files import (
+    circumstances,
+    processor,
+    recorded_verdict,
+    remember,
+    write_verdict,
+)
 from storage.runs import list_runs
-from storage.status import verdict_folder
+from storage.status import verdict_folder, verdict_path
 from storage.store import Store
 from tests.semantics.scripted import Scripted
 
@@ -51,18 +57,19 @@ def parts(store: Path) -> list[Path]:
     return sorted(store.rglob("*.parquet"))
 
 
-def known(store: Path, model: Path, verdict: Verdict, dtype: str = "float32") -> None:
-    """Remembers a verdict as an engine of this machine would."""
-    circumstances = {
-        "model": digest_model(str(model)).digest,
-        "targets": ["all-linear"],
-        "filled rows": False,
-        "dtype": dtype,
-        "device": "cpu",
-        **todays_code(),
-    }
+def known(
+    store: Path, model: Path, verdict: Verdict, dtype: str = "float32", where: str | None = None
+) -> None:
+    """Remembers a verdict as an engine would; `where` is the processor, by default this one."""
+    found = circumstances(
+        model_digest=digest_model(str(model)).digest,
+        targets=["all-linear"],
+        fill=False,
+        dtype=dtype,
+        processor=processor() if where is None else where,
+    )
     folder = verdict_folder(Store.open(str(store)).state_root)
-    remember(folder, "model", circumstances, verdict)
+    remember(folder, "model", {**found, "device": "cpu"}, verdict)
 
 
 def test_the_name_of_a_refused_run_is_free(run, store) -> None:
@@ -88,8 +95,9 @@ def test_so_is_that_of_a_refused_fork(done, store) -> None:
 
 def test_a_dead_engine_is_no_verdict(run, store) -> None:
     """3"""
-    engine = run(Engine(EngineError("killed from outside")))
+    engine = run(Engine(EngineError("killed from outside\nits log")))
     assert engine.tried == 1 and engine.trained and names(store) == ["a"]
+    assert run.notes == ["the model could not be tried before the first stage: killed from outside"]
 
 
 def test_a_run_that_exists_is_not_tried(done) -> None:
@@ -99,19 +107,39 @@ def test_a_run_that_exists_is_not_tried(done) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "dtype", "tried"),
-    [(SOUND, "float32", 0), (SOUND, "bfloat16", 1), (REFUSED, "float32", 1)],
+    ("verdict", "dtype", "where", "tried"),
+    [
+        (SOUND, "float32", None, 0),
+        (SOUND, "bfloat16", None, 1),
+        (SOUND, "float32", "", 1),  # On a GPU.
+        (REFUSED, "float32", None, 1),
+    ],
 )
-def test_what_is_known_is_not_tried(run, inputs, store, verdict, dtype, tried) -> None:
+def test_what_is_known_is_not_tried(run, inputs, store, verdict, dtype, where, tried) -> None:
     """5"""
-    known(store, inputs / "model", verdict, dtype)
+    known(store, inputs / "model", verdict, dtype, where)
     assert run(Engine()).tried == tried
+
+
+def test_nothing_is_left_of_a_refusal(done, store) -> None:
+    """1"""
+    record = verdict_path(Store.open(str(store)), "b")
+
+    class Recording(Engine):
+        def try_model(self) -> None:
+            write_verdict(record, "model", {"dtype": "float32", "device": "cpu"}, REFUSED)
+            super().try_model()
+
+    with pytest.raises(InputError, match="refused"):
+        done(Recording(InputError("refused")), "b", finetune__targets='["nope"]')
+    assert recorded_verdict(record) is None
+    assert done(Engine(), "b").trained == [] and done.notes == []
 
 
 @pytest.mark.parametrize(
     ("verdict", "line"),
     [
-        (None, "is loaded and tried when the run starts"),
+        (None, "was not tried yet: `seal run` tries it before"),
         (SOUND, ""),
         (REFUSED, "`seal run` refuses the model"),
     ],
@@ -126,3 +154,14 @@ def test_a_plan_tells_what_is_known(run, inputs, store, verdict, line) -> None:
     out = io.StringIO()
     print_plan(plan, Console(file=out, width=400))
     assert line in out.getvalue() and ("model" in out.getvalue()) == bool(line)
+    assert plan.model_check == f"seal model check {inputs / 'model'}"
+
+
+def test_a_plan_of_what_is_done_says_nothing_of_the_model(done, inputs, store) -> None:
+    """6"""
+    known(store, inputs / "model", REFUSED)
+    out = io.StringIO()
+    print_plan(done.plan(), Console(file=out, width=400))
+    assert "0 of" in out.getvalue() and "model" not in out.getvalue()
+    other = done.plan(model__dtype="bfloat16", finetune__targets="['v_proj','q_proj']")
+    assert other.model_check.endswith("--target q_proj --target v_proj --dtype bfloat16")

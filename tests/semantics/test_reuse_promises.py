@@ -13,7 +13,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,13 @@ import storage.store
 from flows.expected import expected_stages
 from seal_core.errors import InputError
 from storage.pruning import prune_adapters
+from storage.runs import list_runs
 from storage.store import Store
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (
     N_HELDOUT,
     N_TRAIN,
+    ROOT,
     K,
     ask,
     files_of,
@@ -82,6 +86,13 @@ def test_a_plan_is_what_then_happens(run: Runner, store: Path) -> None:
     assert files_of(store) == {k: v for k, v in before.items() if not k.startswith("selections/")}
 
 
+def remove(store: Path, run: str) -> None:
+    """The command of docs/storage.md, as typed."""
+    (line,) = re.findall("^cd seal-store && (rm .*)$", (ROOT / "docs/storage.md").read_text(), re.M)
+    subprocess.run(line.replace("old", run), shell=True, cwd=store, check=True)
+    assert not [p for p in store.rglob("*") if p.stem in (run, f"run={run}")]
+
+
 def test_a_fork_with_more_rounds_trains_what_follows(run: Runner, store: Path) -> None:
     """3"""
     first = run()
@@ -99,8 +110,8 @@ def test_a_fork_with_more_rounds_trains_what_follows(run: Runner, store: Path) -
         (1,),
         (2,),
     ]
-    for path in store.glob("*/run=a"):
-        shutil.rmtree(path)
+    remove(store, "a")
+    assert [row.run for row in list_runs(Store.open(str(store)))] == ["b"]
     alone = run(name="b", fork=None, run__rounds=2)
     assert (alone.generated, alone.trained, alone.updates) == ([], [], 0)
 

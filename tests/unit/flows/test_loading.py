@@ -44,6 +44,8 @@ def test_overrides_are_toml_values_or_plain_text(toml: Path) -> None:
         ("sample.edits=3", ["unknown key 'sample.edits'", "'sample.edits_per_problem'"]),
         ("sample.temprature=1", ["'sample.temperature'"]),
         ("execution.rounds=1", ["unknown key 'execution.rounds'", "'run.rounds'"]),
+        ("data.store=x", ["unknown key 'data.store'", "'execution.store'"]),
+        ("execution.batch_size=1", ["'finetune.batch_size' or 'update.batch_size'"]),
         ("finetune.colour=1", ["unknown key 'finetune.colour': see docs/configuration.md"]),
         ("finetune.targets=q_proj", ["finetune.targets = 'q_proj'", 'list, like ["a", "b"]']),
         ("smaple.top_p=1.0", ["unknown key 'smaple'", "'sample'"]),

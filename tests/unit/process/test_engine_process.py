@@ -61,6 +61,15 @@ def test_messages_arrive_as_they_were_sent() -> None:
         wire.pack({"a": object()})
 
 
+def test_a_model_is_tried_without_staying_loaded(pool, model_path, tmp_path) -> None:
+    assert pool.call("try_model", {}) is None
+    lacking = EngineSpec(model_path, device="cpu", targets=("nope",))
+    with EnginePool(1, lacking, tmp_path) as other:
+        for call in ("try_model", "open"):
+            with pytest.raises(InputError, match="target 'nope' names no linear layer"):
+                other.call(call, {})
+
+
 def test_all_calls_work_and_report_progress(pool, loaded, tmp_path) -> None:
     requests = [GenerateRequest("a", "Hello", max_tokens=5), GenerateRequest("b", "")]
     done: list[int] = []
