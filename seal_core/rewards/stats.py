@@ -26,7 +26,7 @@ class Estimate:
     Attributes:
         mean: None when there is no value.
         se: Standard error, SD (n - 1) / sqrt(n); None where all values are alike.
-        low, high: Bounds of the interval; not cut to [0, 1]; None below two problems.
+        low, high: Bounds of the interval; None below two problems.
         n: Number of problems.
     """
 
@@ -51,7 +51,7 @@ def mean_interval(
     """Mean of one value per problem, with an interval of the given level.
 
     Args:
-        bounds: Least and greatest value that a problem can have; read only where all are alike.
+        bounds: Least and greatest value that a problem can have; the interval is cut to them.
     """
     values = np.asarray(list(values_P), dtype=float)
     n = len(values)
@@ -68,7 +68,8 @@ def mean_interval(
         return Estimate(mean, None, low, high, n)
     se = float(values.std(ddof=1)) / math.sqrt(n)
     half = t_quantile(0.5 + level / 2, n - 1) * se
-    return Estimate(mean, se, mean - half, mean + half, n)
+    low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
+    return Estimate(mean, se, low, high, n)
 
 
 def paired_difference(

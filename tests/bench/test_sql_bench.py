@@ -18,6 +18,7 @@ from tests.bench.sql_store import build
 PAGE = "# Page\n\n<!-- floor:begin -->\n<!-- floor:end -->\n<!-- sql:begin -->\n<!-- sql:end -->\n"
 
 
+@pytest.mark.long
 def test_the_command_measures_every_view(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE)

@@ -120,6 +120,7 @@ def test_reading_commands(machine: Machine) -> None:
     assert "outside" in machine.seal("sql", "FROM read_text('store://scores/../x')", code=2)
 
 
+@pytest.mark.long
 def test_a_finished_run_is_cached_on_any_machine(machine: Machine, tmp_path: Path) -> None:
     """2"""
     before = machine.server.objects(machine.bucket)

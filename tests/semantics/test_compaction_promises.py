@@ -134,8 +134,8 @@ def test_a_run_goes_on_after_a_compaction_in_the_middle(run: Runner, store: Path
     ("table", "what"),
     [
         ("self_edits", "flip"),
-        ("adapters", "delete"),
-        ("answers", "truncate"),
+        pytest.param("adapters", "delete", marks=pytest.mark.long),
+        pytest.param("answers", "truncate", marks=pytest.mark.long),
         ("scores", "record"),
         pytest.param("problems", "flip", marks=pytest.mark.long),
         ("stages", "flip"),

@@ -28,10 +28,18 @@ def test_t_quantiles_are_those_of_the_tables(p, df, expected):
 
 
 def test_mean_and_interval_by_hand():
-    found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    found = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0], bounds=(0.0, 9.0))
     half = 2.776445 * np.sqrt(2.5 / 5)
     assert found.n == 5
     assert (found.mean, found.low, found.high) == pytest.approx((3.0, 3.0 - half, 3.0 + half))
+
+
+def test_an_interval_does_not_leave_the_values_that_there_are():
+    found = mean_interval([0.0, 1.0])
+    assert (found.mean, found.se, found.low, found.high) == (0.5, 0.5, 0.0, 1.0)
+    found = paired_difference({"p": 1.0, "q": 0.0}, {"p": 0.0, "q": 0.0})
+    assert (found.low, found.high) == (-1.0, 1.0)
+    assert mean_interval([0.2, 0.4]).high == 1.0
 
 
 def test_too_few_problems_have_no_interval():
