@@ -150,7 +150,7 @@ class CompactReader:
 
     def _group(self, key: tuple[str, str], i: int) -> pa.Table:
         if (*key, i) not in self._groups:
-            self._groups[*key, i] = self._open[key].read_row_group(i)
+            self._groups[*key, i] = self._open[key].read_row_group(i, use_threads=False)
             while len(self._groups) > _ROW_GROUPS:
                 self._groups.popitem(last=False)
         self._groups.move_to_end((*key, i))

@@ -9,6 +9,7 @@
 7. Two processes that write the same part leave one whole part.
 8. A root that cannot be a store is refused with its fix.
 9. Whatever byte of a part is damaged: who reads it without its digest gets a StoreError or rows.
+10. Reading starts no thread: Arrow's abort the interpreter when it ends, now and then.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import multiprocessing
 import os
 import random
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,3 +215,19 @@ def test_roots_that_are_no_store(tmp_path: Path) -> None:
         Store.open("memory://x")
     url = Store.open(f"file://{tmp_path}/url")
     assert Store.open(str(tmp_path / "url"), create=False).root == url.root
+
+
+def test_reading_starts_no_thread(store: Store) -> None:
+    """10"""
+    ref = write(store, *(replace(EDIT, self_edit_id=f"edit-{i}") for i in range(1000)))
+    code = f"""
+import os
+import pyarrow, pyarrow.parquet
+from seal_core.types import TableRef
+from storage.store import Store
+store = Store.open({str(store.root)!r}, create=False)
+before = os.listdir("/proc/self/task")
+assert len(store.read({ref!r})) == 1000
+assert os.listdir("/proc/self/task") == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
