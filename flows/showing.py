@@ -37,6 +37,8 @@ def explain(catalog: Catalog, item: str, run: str | None = None) -> dict[str, An
     table, key = _KINDS[kind]
     (row,) = _rows(catalog, table, key, item, run)[:1] or (None,)
     if row is None:
+        if run and not catalog.fetch("SELECT 1 FROM runs WHERE run = $run", run=run):
+            raise InputError(f"no run {run!r} in this store: `seal status` lists those there are")
         where = f"run {run!r}" if run else "this store"
         raise InputError(f"{where} has no {kind} {item!r}: look for ids with `seal sql {table}`")
     found: dict[str, Any] = {"kind": kind, kind: row}

@@ -18,7 +18,7 @@ def log_tail(path: Path) -> str:
         lines = _last_lines(path, _TAIL_BYTES)[-_TAIL_LINES:]
     except OSError as error:
         return f"; its log cannot be read: {error}"
-    return "\n".join([f"; the end of {path}:", *lines])
+    return "\n".join([f"; the end of {path}:", *lines]) if lines else ""
 
 
 def log_causes(path: Path) -> str:

@@ -42,5 +42,5 @@ def _summary(found: Verified) -> str:
         state += f"; resume {', '.join(found.damaged_runs)}"
     if not found.unproven:
         return checked + state
-    more = f"; {found.unproven} parts have no digest (imported, or their shard is to run again)"
+    more = f"; {found.unproven} parts are no shard's (problems, policies, imports) and can be read"
     return checked + state + more

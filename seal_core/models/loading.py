@@ -163,7 +163,10 @@ def _check_kind(path: str) -> None:
         return
     library = f"transformers {version('transformers')}"
     if kind in CONFIG_MAPPING_NAMES:
-        raise InputError(f"{path} is a {kind}, for which {library} has no causal language model")
+        raise InputError(
+            f"{path} is a {kind}, for which {library} has no causal language model: use another "
+            "model, of a kind that docs/models.md lists"
+        )
     if "auto_map" in config:
         raise InputError(
             f"{path} brings code of its own (auto_map in its config.json), which is never run: use "

@@ -64,8 +64,9 @@ class LinearLayers:
         if not names:
             usual = {n.rpartition(".")[2] for n in self._layers if n not in self._barred}
             raise InputError(
-                f"target {target!r} names no linear layer of this model with weights of its "
-                f"own: it has {', '.join(sorted(usual))}, or use {ALL_LINEAR!r}"
+                f"target {target!r} (of finetune.targets or update.targets) names no linear layer "
+                f"of this model with weights of its own: it has {', '.join(sorted(usual))}, or use "
+                f"{ALL_LINEAR!r}"
             )
         for name in names:
             if name in self._barred:

@@ -71,7 +71,7 @@ def check_model(
     modules = LinearLayers(loaded.model).resolve(targets)
     finer = _finer_verdict(loaded, modules, fill)
     if finer is not None and finer.refused is not None:
-        return finer
+        return replace(finer, refused=_damage(loaded) or finer.refused)
     check = _Check(loaded, modules, fill, finer)
     try:
         return check.verdict()
@@ -81,6 +81,7 @@ def check_model(
         raise  # It says nothing about the model.
     except _FAILURES as error:
         reason = f"generate() and PEFT fail in this version of the libraries: {_named(error)}"
+    reason = _damage(loaded) or reason
     return Verdict("refused", "refused", reason, tuple(check.comparisons))
 
 
@@ -261,6 +262,18 @@ class _Check:
         )
         self.comparisons.append(Comparison(name, error, limit, fault))
         return fault is None
+
+
+def _damage(loaded: LoadedModel) -> str | None:
+    """Says which weights are not numbers, if any are: whatever fails then fails for them."""
+    broken = [n for n, weight in loaded.model.named_parameters() if not weight.isfinite().all()]
+    if not broken:
+        return None
+    more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+    return (
+        f"its weights hold NaN or infinite numbers ({broken[0]}{more}): they are damaged, or too "
+        "large for its precision"
+    )
 
 
 def _score_error(found: Sequence[float], answers: Sequence[Answer]) -> float:

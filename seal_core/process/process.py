@@ -80,7 +80,8 @@ class EngineProcess:
             except TimeoutError:
                 self._end()
                 raise EngineError(
-                    f"engine call {name} was ended after {timeout:g} s{log_tail(self._log_path)}"
+                    f"engine call {name} was ended after {timeout:g} s, its limit "
+                    f"(execution.shard_timeout){log_tail(self._log_path)}"
                 ) from None
             except BaseException:
                 # Also on Ctrl-C: a reply that nobody awaits must not answer the next call.

@@ -6,6 +6,7 @@
 4. Ctrl-C ends with 130, SIGTERM with 143, within seconds, and both say how to go on.
 5. Another config under a used run name: one line with the field that differs, exit code 2.
 6. Ctrl-C also ends a run that waits for a shard on which another run works.
+7. Of two starts of a new run at the same moment one works, and the other says so.
 """
 
 from __future__ import annotations
@@ -204,3 +205,21 @@ def test_ctrl_c_while_another_run_has_the_shard(tmp_path: Path) -> None:
     finally:
         os.killpg(first.pid, signal.SIGKILL)
         first.wait(timeout=30)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pause", [0.0, 0.3])
+def test_two_starts_at_once(tmp_path: Path, pause: float) -> None:
+    """7"""
+    starts = []
+    for _ in range(2):
+        starts.append(
+            subprocess.Popen([*SEAL, *DEMO], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        )
+        time.sleep(pause)
+    told = [start.communicate(timeout=300)[1] for start in starts]
+    codes = [start.returncode for start in starts]
+    assert sorted(codes) == [0, 2], told
+    refused = told[codes.index(2)]
+    assert "run 'demo' is being executed by another process" in refused
+    assert refused.count("\n") == 1

@@ -259,7 +259,7 @@ def test_a_target_is_looked_for_where_a_text_goes(tmp_path: Path) -> None:
     assert name == "model.language_model.layers.0.self_attn.q_proj"
     assert LinearLayers(loaded.model).short_names([name]) == [name]
     assert check_model(loaded, ("q_proj",)).is_fast
-    with pytest.raises(InputError, match="'fc1' names no linear layer"):
+    with pytest.raises(InputError, match=r"'fc1' .* names no linear layer"):
         check_model(loaded, ("fc1",))
 
 

@@ -171,3 +171,14 @@ def test_what_is_missing_shows_through_noise() -> None:
     assert missing_share(expected / 2, expected) == pytest.approx(0.5)
     assert missing_share(expected / 2, expected, floor=10.0) == pytest.approx(0.125)
     assert missing_share(expected * torch.nan, expected) == float("inf")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_damaged_weights_are_named(tmp_path, value, dtype) -> None:
+    loaded = load_model(str(save_qwen2(tmp_path)), dtype=dtype)
+    name = "model.layers.1.self_attn.q_proj.weight"
+    loaded.model.get_parameter(name).data[0, 0] = value
+    refused = check_model(loaded).refused
+    assert refused is not None
+    assert refused.startswith(f"its weights hold NaN or infinite numbers ({name}): they are")

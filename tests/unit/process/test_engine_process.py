@@ -66,7 +66,7 @@ def test_a_model_is_tried_without_staying_loaded(pool, model_path, tmp_path) -> 
     lacking = EngineSpec(model_path, device="cpu", targets=("nope",))
     with EnginePool(1, lacking, tmp_path) as other:
         for call in ("try_model", "open"):
-            with pytest.raises(InputError, match="target 'nope' names no linear layer"):
+            with pytest.raises(InputError, match=r"target 'nope' .* names no linear layer"):
                 other.call(call, {})
 
 
