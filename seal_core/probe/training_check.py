@@ -83,7 +83,7 @@ def batched_gradients(
         with TickRunner(loaded, slots, False, pack) as ticks:
             losses = ticks.run(shares)
         found = {}
-        for slot, loss in enumerate(losses):
+        for slot, loss in enumerate(losses.tolist()):
             found[f"{slot}.loss"] = _number(loss)
             for name, pair in slots.gradients(slot).items():
                 for half, gradient in zip("AB", pair, strict=True):

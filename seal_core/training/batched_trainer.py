@@ -25,7 +25,7 @@ from seal_core.models.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.lora_layers import LinearLayers, Weights, is_finite
 from seal_core.models.tokens import EncodedRow
-from seal_core.training.lora_slots import LoraSlots, Update
+from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.memory_plan import (
     MemoryPlan,
     TokenBytes,
@@ -35,6 +35,7 @@ from seal_core.training.memory_plan import (
 )
 from seal_core.training.peft_trainer import encode_job, failed, start_weights, succeeded
 from seal_core.training.row_logits import tick_tokens
+from seal_core.training.slot_step import SlotStep
 from seal_core.training.ticks import Share, TickRunner
 from seal_core.training.training_plan import Step, check_settings, plan_steps
 
@@ -69,7 +70,9 @@ class Running:
 
     Attributes:
         left: Trained tokens still to come; the adapter with the most goes first.
-        error: Why it is frozen; None while it learns.
+        n_steps: Taken, or on their way.
+        losses: Of the steps that were read back.
+        error: Why it is frozen, or cannot be trained; None if it learns, as far as is known.
     """
 
     training: Training
@@ -77,18 +80,39 @@ class Running:
     generator: torch.Generator
     start: float
     left: int
+    n_steps: int = 0
     losses: list[float] = field(default_factory=list)
     error: str | None = None
 
     @property
     def step(self) -> Step:
         """The next step."""
-        return self.training.steps[len(self.losses)]
+        return self.training.steps[self.n_steps]
 
     @property
     def rows(self) -> list[EncodedRow]:
         """Rows of the next step."""
         return self.training.rows_of(self.step)
+
+    def optimizer_step(self) -> SlotStep:
+        """The next step, for the optimizer."""
+        return SlotStep(self.slot, self.step.lr, self.training.job.settings.clip)
+
+    def advance(self) -> bool:
+        """Counts the next step as taken; whether it was the last one."""
+        self.left -= self.step.n_tokens
+        self.n_steps += 1
+        return self.n_steps == len(self.training.steps)
+
+    def read(self, loss: float, norm: float) -> None:
+        """Notes what came of a step."""
+        self.losses.append(loss)
+        if self.error is not None:
+            return
+        for name, value in (("loss", loss), ("gradient", norm)):
+            if not math.isfinite(value):
+                self.error = f"the {name} is {value} at step {len(self.losses)}"
+                return
 
     def share(self) -> Share:
         """The next step as a part of a tick."""
@@ -101,6 +125,27 @@ class Running:
             dropout=settings.dropout,
             generator=self.generator,
         )
+
+
+class StepReader:
+    """Reads losses and norms back for all steps at once: on a GPU each reading waits for it."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Sequence[Running], torch.Tensor]] = []
+
+    def add(self, runners: Sequence[Running], found: torch.Tensor) -> None:
+        """A step of these adapters, with their losses and norms `[2, adapters]`."""
+        self._waiting.append((runners, found))
+
+    def all(self) -> None:
+        """Notes what came of all steps since the last time."""
+        if not self._waiting:
+            return
+        values = iter(torch.cat([found for _, found in self._waiting], dim=1).T.tolist())
+        for runners, _ in self._waiting:
+            for runner in runners:
+                runner.read(*next(values))
+        self._waiting.clear()
 
 
 class BatchedTrainer:
@@ -211,7 +256,8 @@ class BatchedTrainer:
             torch.OutOfMemoryError: Fewer adapters may fit.
         """
         model = self._loaded.model
-        slots = LoraSlots(model, group[0].modules, rank, plan.n_adapters, self._precision())
+        modules, precision = group[0].modules, self._precision()
+        slots = LoraSlots(model, modules, rank, plan.n_adapters, precision)
         try:
             with TickRunner(self._loaded, slots, plan.checkpoint, self._packs(group)) as ticks:
                 yield from self._run(ticks, slots, group, plan.n_tokens, out)
@@ -230,7 +276,8 @@ class BatchedTrainer:
         waiting = deque(sorted(group, key=lambda training: -_n_trained(training.steps)))
         free = list(range(slots.n_slots))
         running: list[Running] = []
-        similar = _SIMILAR if self._loaded.device.type == "cuda" else math.inf
+        read = StepReader()
+        similar = _SIMILAR if slots.together else math.inf
         while waiting or running:
             while free and waiting:
                 running.append(self._start(slots, waiting.popleft(), free.pop()))
@@ -246,7 +293,11 @@ class BatchedTrainer:
                     continue
                 through = [_too_large(chosen[0])]
             else:
-                through = _step(slots, chosen, losses)
+                found = slots.step([runner.optimizer_step() for runner in chosen], losses)
+                read.add(chosen, found)
+                through = [runner for runner in chosen if runner.advance()]
+            if through:
+                read.all()
             for runner in through:
                 running.remove(runner)
                 free.append(runner.slot)
@@ -254,8 +305,8 @@ class BatchedTrainer:
 
     def _start(self, slots: LoraSlots, training: Training, slot: int) -> Running:
         job = training.job
-        slots.write(slot, training.weights or start_weights(self._layers, job, training.modules))
-        slots.restart(slot, job.settings.weight_decay)
+        weights = training.weights or start_weights(self._layers, job, training.modules)
+        slots.write(slot, weights, job.settings.weight_decay)
         return Running(
             training,
             slot,
@@ -318,25 +369,6 @@ def choose(
             chosen.append(runner)
             rows.append(runner.rows)
     return chosen
-
-
-def _step(slots: LoraSlots, chosen: Sequence[Running], losses: Sequence[float]) -> list[Running]:
-    """Takes one optimizer step of each adapter; returns those that are through."""
-    norms = slots.norms([runner.slot for runner in chosen])
-    updates = []
-    for runner, loss, norm in zip(chosen, losses, norms, strict=True):
-        step, number = runner.step, len(runner.losses) + 1
-        if runner.error is None and not math.isfinite(loss):
-            runner.error = f"the loss is {loss} at step {number}"
-        elif runner.error is None and not math.isfinite(norm):
-            runner.error = f"the gradient is {norm} at step {number}"
-        if runner.error is None:
-            clip = runner.training.job.settings.clip
-            updates.append(Update(runner.slot, step.lr, norm, clip))
-        runner.losses.append(loss)
-        runner.left -= step.n_tokens
-    slots.update(updates)
-    return [r for r in chosen if len(r.losses) == len(r.training.steps)]
 
 
 def _too_large(runner: Running) -> Running:

@@ -1,15 +1,12 @@
 """Holds the trainable A and B of many adapters at once, one row of a bank per adapter.
 
 Every targeted linear layer computes `base(x) + s (x A^T) B^T` with the A, B and scale of the
-adapter that a token belongs to. An adapter's weights are one contiguous row, and so are its
-gradients: clipping and AdamW run over a row in one call, and never touch an adapter that is
-not in the batch. No product ever spans two adapters, so a NaN stays where it arose.
+adapter that a token belongs to. No product ever spans two adapters, so a NaN stays where it arose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,51 +15,19 @@ from torch import nn
 from seal_core.errors import InputError
 from seal_core.models.linear import shape
 from seal_core.models.lora_layers import Weights
-from seal_core.training.lora_products import Pair, Tick, adapted
+from seal_core.training.blocks import from_row, plan_blocks, to_row, width_of
+from seal_core.training.lora_products import adapted
+from seal_core.training.product_apart import Pair
+from seal_core.training.product_together import Stack
+from seal_core.training.rows_apart import RowsApart
+from seal_core.training.rows_together import RowsTogether
+from seal_core.training.slot_step import SlotStep
+from seal_core.training.tick import Tick
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Where one module's A `[rank, in]` and B `[out, rank]` stand in a bank's row.
-
-    An adapter of a lower rank than the bank's leaves the end of each part unused.
-    """
-
-    start: int
-    rank: int
-    n_in: int
-    n_out: int
-
-    @property
-    def middle(self) -> int:
-        """End of A, start of B."""
-        return self.start + self.rank * self.n_in
-
-    @property
-    def end(self) -> int:
-        """End of B."""
-        return self.middle + self.n_out * self.rank
-
-    def split(self, row: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A `[rank, in]` and B `[out, rank]` as views of a row `[width]`."""
-        a = row[self.start : self.start + rank * self.n_in].view(rank, self.n_in)
-        b = row[self.middle : self.middle + self.n_out * rank].view(self.n_out, rank)
-        return a, b
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """One optimizer step of one slot.
-
-    Attributes:
-        norm: Of its gradient.
-        clip: Largest norm that the gradient keeps; 0 for none.
-    """
-
-    slot: int
-    lr: float
-    norm: float
-    clip: float
+def wants_together(device: torch.device) -> bool:
+    """Whether one product of all adapters is faster there than a small one of each."""
+    return device.type == "cuda"
 
 
 class SlotLinear(nn.Module):
@@ -70,7 +35,7 @@ class SlotLinear(nn.Module):
 
     Attributes:
         tick: The adapters of the batch; None for the plain layer.
-        pairs: A, B and their gradients by slot.
+        weights: Their A, B and gradients.
     """
 
     def __init__(self, base: nn.Module, place: int) -> None:
@@ -78,7 +43,7 @@ class SlotLinear(nn.Module):
         self.base = base
         self._place = place
         self.tick: Tick | None = None
-        self.pairs: dict[int, Pair] = {}
+        self.weights: Sequence[Pair] | Stack = ()
 
     @property
     def weight(self) -> Any:
@@ -96,39 +61,44 @@ class SlotLinear(nn.Module):
         """
         if self.tick is None:
             return self.base(x)
-        pairs = [self.pairs[slot] for slot in self.tick.slots]
         stream = x.reshape(-1, x.shape[-1])
         if stream.shape[0] != sum(self.tick.lengths):
             raise InputError(
                 "a target layer sees only some of the tokens (an expert, or the head), so it "
                 "cannot be packed with others"
             )
-        y = adapted(stream, self.base, pairs, self.tick, self._place)
+        y = adapted(stream, self.base, self.weights, self.tick, self._place)
         return y.view(*x.shape[:-1], y.shape[-1])
 
 
 class LoraSlots:
-    """A bank `[slots, width]` of adapters with the same targets, and their model's layers."""
+    """A bank `[slots, width]` of adapters with the same targets, and their model's layers.
+
+    Args:
+        dtype: Of weights, gradients and moments.
+        together: Compute all adapters of a tick in one product, as a GPU wants it; else one by
+            one, which is faster on a CPU. None for what the model's device wants.
+    """
 
     def __init__(
-        self, model: Any, modules: Sequence[str], rank: int, n_slots: int, dtype: torch.dtype
+        self,
+        model: Any,
+        modules: Sequence[str],
+        rank: int,
+        n_slots: int,
+        dtype: torch.dtype,
+        together: bool | None = None,
     ) -> None:
         self._model = model
-        self._blocks: dict[str, Block] = {}
+        self.together = wants_together(model.device) if together is None else together
         bases = {name: model.get_submodule(name) for name in sorted(modules)}
-        width = 0
-        for name, base in bases.items():
-            self._blocks[name] = Block(width, rank, *shape(base))
-            width = self._blocks[name].end
+        self._blocks = plan_blocks({name: shape(base) for name, base in bases.items()}, rank)
         # Before any layer is wrapped: it may not fit, and then the model must be whole.
-        self._bank = torch.zeros(n_slots, width, dtype=dtype, device=model.device)
-        self._gradients = torch.zeros_like(self._bank)
+        size = (n_slots, width_of(self._blocks))
+        self._bank = torch.zeros(size, dtype=dtype, device=model.device)
+        rows = RowsTogether if self.together else RowsApart
+        self._rows: RowsTogether | RowsApart = rows(self._blocks, self._bank)
         self._ranks = [rank] * n_slots
-        self._rows = [nn.Parameter(row) for row in self._bank]
-        # A group per adapter; one without a gradient is passed over, its moments untouched.
-        self._optimizer = torch.optim.AdamW(
-            [{"params": [row]} for row in self._rows], lr=0.0, fused=True
-        )
         self._layers = {name: SlotLinear(base, i) for i, (name, base) in enumerate(bases.items())}
         for name, layer in self._layers.items():
             model.set_submodule(name, layer)
@@ -138,70 +108,44 @@ class LoraSlots:
         """Adapters that fit at once."""
         return self._bank.shape[0]
 
-    def write(self, slot: int, weights: Weights) -> None:
-        """Puts an adapter into a slot."""
-        rank = next(iter(weights.values()))[0].shape[0]
-        if self._ranks[slot] != rank:
-            # The ends that a lower rank leaves unused must be zero: clipping sees them.
-            self._bank[slot].zero_()
-            self._gradients[slot].zero_()
-            self._ranks[slot] = rank
-        for name, (a, b) in weights.items():
-            block = self._blocks[name]
-            pair = Pair(
-                *block.split(self._bank[slot], rank), *block.split(self._gradients[slot], rank)
-            )
-            pair.a.copy_(a)
-            pair.b.copy_(b)
-            self._layers[name].pairs[slot] = pair
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights, gradients and moments."""
+        return self._bank.dtype
 
-    def restart(self, slot: int, weight_decay: float) -> None:
-        """Forgets the moments of the slot's last adapter."""
-        self._optimizer.state.pop(self._rows[slot], None)
-        self._optimizer.param_groups[slot]["weight_decay"] = weight_decay
+    def write(self, slot: int, weights: Weights, weight_decay: float = 0.0) -> None:
+        """Puts an adapter into a slot, before its first step."""
+        self._ranks[slot] = next(iter(weights.values()))[0].shape[0]
+        self._bank[slot].copy_(to_row(self._blocks, weights, self._bank.dtype))
+        self._rows.place(slot, self._ranks[slot], weight_decay)
 
-    def norms(self, slots: Sequence[int]) -> list[float]:
-        """Norm of each slot's gradient."""
-        norms = [torch.linalg.vector_norm(self._gradients[slot]) for slot in slots]
-        return torch.stack(norms).tolist()
-
-    def update(self, updates: Sequence[Update]) -> None:
-        """Clips as `torch.nn.utils.clip_grad_norm_` does, then one step of AdamW per slot."""
-        for own in updates:
-            row = self._rows[own.slot]
-            row.grad = self._gradients[own.slot]
-            if 0 < own.clip < own.norm:
-                nn.utils.clip_grads_with_norm_([row], own.clip, row.new_tensor(own.norm))
-            self._optimizer.param_groups[own.slot]["lr"] = own.lr
-        self._optimizer.step()
-        for own in updates:
-            self._rows[own.slot].grad = None
+    def step(self, steps: Sequence[SlotStep], losses: torch.Tensor) -> torch.Tensor:
+        """Takes one optimizer step of each of the last tick's adapters; see `RowsApart.step`."""
+        return self._rows.step(steps, losses)
 
     def read(self, slot: int) -> Weights:
-        """A copy of a slot's adapter."""
-        pairs = {name: layer.pairs[slot] for name, layer in self._layers.items()}
-        return {name: (pair.a.clone(), pair.b.clone()) for name, pair in pairs.items()}
+        """A copy of a slot's adapter, in memory of the CPU."""
+        return from_row(self._blocks, self._bank[slot].cpu(), self._ranks[slot])
 
     def gradients(self, slot: int) -> Weights:
-        """A slot's gradients, by module."""
-        pairs = {name: layer.pairs[slot] for name, layer in self._layers.items()}
-        return {name: (pair.grad_a, pair.grad_b) for name, pair in pairs.items()}
+        """A slot's gradients of the last tick, by module."""
+        row, rank = self._rows.gradient(slot), self._ranks[slot]
+        return {name: block.split(row, rank) for name, block in self._blocks.items()}
 
     def begin(self, tick: Tick) -> None:
         """Puts a tick's adapters into the layers."""
-        for layer in self._layers.values():
-            layer.tick = tick
-            for slot in tick.slots:
-                layer.pairs[slot].is_fresh = True
+        weights = self._rows.begin(tick.slots)
+        for name, layer in self._layers.items():
+            layer.tick, layer.weights = tick, weights[name]
 
     def end(self) -> None:
         """Takes the tick's adapters out of the layers."""
         for layer in self._layers.values():
             if layer.tick is None:
                 continue
-            for slot in layer.tick.slots:
-                layer.pairs[slot].clear_if_fresh()
-            layer.tick = None
+            for own in (layer.weights,) if isinstance(layer.weights, Stack) else layer.weights:
+                own.clear_if_fresh()
+            layer.tick, layer.weights = None, ()
 
     def remove(self) -> None:
         """Gives the model its plain layers back."""

@@ -12,10 +12,11 @@ from torch.nn import functional
 from seal_core.models.loading import LoadedModel
 from seal_core.models.tokens import EncodedRow
 from seal_core.training.checkpoints import can_checkpoint, set_checkpoints
-from seal_core.training.lora_products import Layout, RowDropout, Tick
+from seal_core.training.layout import Layout
 from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.packing import packed
 from seal_core.training.row_logits import packed_logits, padded_logits, tick_tokens
+from seal_core.training.tick import RowDropout, Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,11 @@ class TickRunner:
         set_checkpoints(self._loaded.model, True)
         return True
 
-    def run(self, shares: Sequence[Share]) -> list[float]:
-        """Fills the slots' gradients; returns each adapter's mean loss per target token, nats.
+    def run(self, shares: Sequence[Share]) -> torch.Tensor:
+        """Fills the slots' gradients.
+
+        Returns:
+            Each adapter's mean loss per target token `[adapters]`, nats, on the model's device.
 
         Raises:
             torch.OutOfMemoryError: The tick is too large; nothing but gradients has changed.
@@ -83,9 +87,9 @@ class TickRunner:
         states = [share.generator.get_state() for share in shares]
         self._slots.begin(self._tick(shares))
         try:
-            losses = self._losses(shares)
-            losses.sum().backward()
-            return losses.tolist()
+            total, losses = self._losses(shares)
+            total.backward()
+            return losses
         except torch.OutOfMemoryError:
             for share, state in zip(shares, states, strict=True):
                 share.generator.set_state(state)
@@ -114,11 +118,13 @@ class TickRunner:
             scales=scales,
             anchor=self._anchor,
             dropout=tuple(dropout) if any(own.share for own in dropout) else (),
-            layout=Layout.build(lengths, scales, device) if device.type == "cuda" else None,
+            layout=Layout.build(lengths, scales, device, self._slots.dtype)
+            if self._slots.together
+            else None,
         )
 
-    def _losses(self, shares: Sequence[Share]) -> torch.Tensor:
-        """Each adapter's mean loss over the target tokens of its own rows `[adapters]`."""
+    def _losses(self, shares: Sequence[Share]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The sum of all adapters' losses, to differentiate, and each one's `[adapters]`."""
         rows = [row for share in shares for row in share.rows]
         logits = (packed_logits if self.pack else padded_logits)(self._loaded, rows)
         targets = [token for row in rows for token in row.ids[row.n_context :]]
@@ -127,7 +133,26 @@ class TickRunner:
             logits, torch.tensor(targets, device=logits.device), reduction="none"
         )
         counts = [share.n_targets for share in shares]
-        return torch.stack([own.mean() for own in losses.split(counts)])
+        if self._slots.together:
+            return _weighted(losses, counts)
+        means = torch.stack([own.mean() for own in losses.split(counts)])
+        return means.sum(), means.detach()
+
+
+def _weighted(values: torch.Tensor, counts: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum of the means of neighbours, and the means, without a call for any of them.
+
+    Args:
+        values: `[sum of counts]`.
+    """
+    n = torch.tensor(counts)
+    place = torch.arange(max(counts))
+    inside = place[None] < n[:, None]
+    index = (n.cumsum(0) - n)[:, None] + torch.minimum(place[None], n[:, None] - 1)
+    shares = n.double().reciprocal().repeat_interleave(n).to(values)
+    spread = values.detach().index_select(0, index.flatten().to(values.device)).view(index.shape)
+    means = spread.masked_fill_(~inside.to(values.device), 0.0).sum(dim=1) / n.to(values)
+    return (values * shares).sum(), means
 
 
 def _seed(generator: torch.Generator) -> int:

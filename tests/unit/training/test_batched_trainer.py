@@ -17,6 +17,8 @@ from seal_core.models.loading import load_model
 from seal_core.training.batched_trainer import BatchedTrainer
 from seal_core.training.peft_trainer import PeftTrainer
 
+pytestmark = pytest.mark.usefixtures("product")
+
 WORDS = ("the", "Avel", "flows", "past", "Brin", "and", "Zo", "where", "nobody", "asked", "it")
 
 

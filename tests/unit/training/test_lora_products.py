@@ -6,12 +6,28 @@ import pytest
 import torch
 from torch import nn
 
-from seal_core.training.lora_products import Layout, Pair, RowDropout, Tick, adapted
+from seal_core.models.lora_layers import Weights
+from seal_core.training.layout import Layout
+from seal_core.training.lora_slots import LoraSlots
+from seal_core.training.slot_step import SlotStep
+from seal_core.training.tick import RowDropout, Tick
 
-LENGTHS, RANKS, SCALES = (5, 1, 9), (4, 2, 3), (2.0, 0.5, 1.0)
+LENGTHS, RANKS, SCALES = (5, 1, 9), (4, 2, 3), (2.0, 0.3, 1.0)
+SLOTS = (2, 0, 3)
 
 
-def products(batched: bool, dtype: torch.dtype, dropout: float, passes: int = 1):
+class Model(nn.Module):
+    """One frozen layer, and one that a tick does not reach."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 6).to(dtype).requires_grad_(False)
+        self.other = nn.Linear(3, 5).to(dtype).requires_grad_(False)
+
+
+def products(together: bool, dtype: torch.dtype, dropout: float = 0.0, passes: int = 1):
     """Output, gradient of the input, and gradients of A and B, from equal numbers."""
     generator = torch.Generator().manual_seed(0)
     fine = torch.promote_types(dtype, torch.float32)
@@ -19,31 +35,38 @@ def products(batched: bool, dtype: torch.dtype, dropout: float, passes: int = 1)
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    base = nn.Linear(8, 6).to(dtype).requires_grad_(False)
-    base.weight.data.copy_(random(6, 8))
-    base.bias.data.copy_(random(6))
-    pairs = [
-        Pair(random(r, 8).to(fine), random(6, r).to(fine), *(2 * [torch.empty(0)])) for r in RANKS
+    model = Model(dtype)
+    model.layer.weight.data.copy_(random(6, 8))
+    model.layer.bias.data.copy_(random(6))
+    base = model.layer
+    slots = LoraSlots(model, ("layer", "other"), max(RANKS), 5, fine, together)
+    adapters: list[Weights] = [
+        {"layer": (random(r, 8), random(6, r)), "other": (random(r, 3), random(5, r))}
+        for r in RANKS
     ]
-    for pair in pairs:
-        # What an earlier tick left, which must not show.
-        pair.grad_a = torch.full_like(pair.a, float("nan"))
-        pair.grad_b = torch.full_like(pair.b, float("nan"))
+    for slot, own in zip(SLOTS, adapters, strict=True):
+        slots.write(slot, own)
+    # What an earlier tick left, which must not show.
+    slots._rows._gradients.fill_(float("nan"))
     x = random(sum(LENGTHS), 8).to(dtype).requires_grad_()
     tick = Tick(
-        slots=(0, 1, 2),
+        slots=SLOTS,
         lengths=LENGTHS,
         scales=SCALES,
         anchor=torch.zeros(1, requires_grad=True),
         dropout=tuple(RowDropout(dropout, n, 7 + n) for n in LENGTHS) if dropout else (),
-        layout=Layout.build(LENGTHS, SCALES, x.device) if batched else None,
+        layout=Layout.build(LENGTHS, SCALES, x.device, fine) if together else None,
     )
     weight = random(sum(LENGTHS), 6).to(dtype)
-    y = sum(adapted(x, base, pairs, tick, place=3) for _ in range(passes))
+    slots.begin(tick)
+    y = sum(model.layer(x) for _ in range(passes))
     assert isinstance(y, torch.Tensor)
     (y * weight).sum().backward()
-    gradients = [part for pair in pairs for part in (pair.grad_a, pair.grad_b)]
-    return [y.detach(), x.grad, *gradients], (x, base, pairs, weight)
+    slots.end()
+    found = [slots.gradients(slot) for slot in SLOTS]
+    assert all(not part.any() for own in found for part in own["other"])
+    gradients = [part.clone() for own in found for part in own["layer"]]
+    return [y.detach(), x.grad, *gradients], (x, base, adapters, weight), slots
 
 
 @pytest.mark.parametrize("passes", [1, 2])
@@ -52,18 +75,18 @@ def products(batched: bool, dtype: torch.dtype, dropout: float, passes: int = 1)
     ("dtype", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.03)]
 )
 def test_batched_and_one_by_one_agree(dtype, error, dropout, passes) -> None:
-    one, _ = products(False, dtype, dropout, passes)
-    many, _ = products(True, dtype, dropout, passes)
+    one, _, _ = products(False, dtype, dropout, passes)
+    many, _, _ = products(True, dtype, dropout, passes)
     for ours, theirs in zip(many, one, strict=True):
         assert ours.dtype == theirs.dtype
         assert (ours.double() - theirs.double()).norm() <= error * theirs.double().norm()
 
 
-@pytest.mark.parametrize("batched", [False, True])
-def test_gradients_are_autograds(batched) -> None:
-    results, (x, base, pairs, weight) = products(batched, torch.float64, 0.0)
+@pytest.mark.parametrize("together", [False, True])
+def test_gradients_are_autograds(together) -> None:
+    results, (x, base, adapters, weight), _ = products(together, torch.float64)
     free = x.detach().clone().requires_grad_()
-    weights = [(p.a.clone().requires_grad_(), p.b.clone().requires_grad_()) for p in pairs]
+    weights = [[part.clone().requires_grad_() for part in own["layer"]] for own in adapters]
     parts = [
         base(own) + scale * own @ a.t() @ b.t()
         for own, (a, b), scale in zip(free.split(LENGTHS), weights, SCALES, strict=True)
@@ -72,3 +95,38 @@ def test_gradients_are_autograds(batched) -> None:
     expected = [torch.cat(parts).detach(), free.grad, *(w.grad for pair in weights for w in pair)]
     for ours, theirs in zip(results, expected, strict=True):
         assert theirs is not None and (ours - theirs).abs().max() <= 1e-12
+
+
+def steps(together: bool, clip: float, broken: int | None = None):
+    """Weights, losses and norms after three steps, of which one skips the second adapter."""
+    _, _, slots = products(together, torch.float64)
+    rows = slots._rows
+    told = []
+    for number, chosen in enumerate([(2, 0, 3), (2, 3), (3, 0, 2)]):
+        if together:
+            rows.begin(chosen)
+        generator = torch.Generator().manual_seed(number)
+        drawn = torch.randn(5, rows._bank.shape[1], generator=generator, dtype=torch.float64)
+        for slot in chosen:
+            used = rows._bank[slot] != 0
+            rows.gradient(slot).copy_(drawn[slot] * used)
+            if slot == broken and number == 0:
+                rows.gradient(slot)[0] = float("nan")
+        losses = torch.tensor([float(slot) for slot in chosen], dtype=torch.float64)
+        plan = [SlotStep(slot, 0.1 / (1 + slot), clip) for slot in chosen]
+        told += slots.step(plan, losses).T.tolist()
+    return {slot: slots._bank[slot].clone() for slot in SLOTS}, told
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_steps_are_pytorchs(clip) -> None:
+    (one, told), (other, said) = steps(False, clip), steps(True, clip)
+    assert all(torch.allclose(one[slot], other[slot], rtol=0, atol=1e-13) for slot in SLOTS)
+    assert torch.allclose(torch.tensor(told), torch.tensor(said))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_broken_adapter_is_broken_alone(together) -> None:
+    (sound, _), (broken, told) = steps(together, 0.5), steps(together, 0.5, broken=0)
+    assert all(torch.equal(sound[slot], broken[slot]) for slot in (2, 3))
+    assert [norm != norm for _, norm in told][:3] == [False, True, False]

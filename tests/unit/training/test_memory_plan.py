@@ -17,6 +17,8 @@ from seal_core.training.peft_trainer import PeftTrainer
 from seal_core.training.ticks import TickRunner
 from tests.unit.training.test_batched_trainer import different_jobs, distance
 
+pytestmark = pytest.mark.usefixtures("product")
+
 GB = 2**30
 
 
@@ -156,15 +158,15 @@ def test_fewer_adapters_are_tried_when_their_states_do_not_fit(
 ) -> None:
     jobs = different_jobs(adapters)
     expected = BatchedTrainer(loaded).train(jobs, tmp_path / "a")
-    sizes, update = [], LoraSlots.update
+    sizes, step = [], LoraSlots.step
 
-    def little_memory(self, updates):
+    def little_memory(self, steps, losses):
         sizes.append(self.n_slots)
         if self.n_slots > limit:
             raise torch.OutOfMemoryError("no memory left")
-        update(self, updates)
+        return step(self, steps, losses)
 
-    monkeypatch.setattr(LoraSlots, "update", little_memory)
+    monkeypatch.setattr(LoraSlots, "step", little_memory)
     limit = 2
     results = BatchedTrainer(loaded).train(jobs, tmp_path / "b")
     assert max(sizes) > 2

@@ -1,0 +1,94 @@
+"""The adapted layer with one batched product for all adapters, as a GPU wants it.
+
+No call is made per adapter: a tick's weights are views `[adapters, …]` of one buffer, and so are
+their gradients. An adapter's tokens are filled up to those of the longest; filling repeats a token
+of the adapter's own, and its gradient is zero, so that nothing of another adapter's, not even a
+NaN, gets into a product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from seal_core.training.frozen_layer import input_gradients, returned
+from seal_core.training.tick import Tick
+
+
+@dataclass(slots=True)
+class Stack:
+    """One module's weights of a tick's adapters.
+
+    Attributes:
+        a, b: `[adapters, rank, in]` and `[adapters, out, rank]`.
+        grad_a, grad_b: Their gradients.
+        a_t, b_t: Transposed views, made once.
+        is_fresh: No gradient was written yet in this tick, so the first one replaces the last
+            tick's; a module that is used twice adds to it.
+    """
+
+    a: torch.Tensor
+    b: torch.Tensor
+    grad_a: torch.Tensor
+    grad_b: torch.Tensor
+    is_fresh: bool = True
+    a_t: torch.Tensor = field(init=False)
+    b_t: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.a_t, self.b_t = self.a.transpose(1, 2), self.b.transpose(1, 2)
+
+    def clear_if_fresh(self) -> None:
+        """The gradient of a module that the tick did not reach is zero."""
+        if self.is_fresh:
+            self.grad_a.zero_()
+            self.grad_b.zero_()
+
+
+class Together(torch.autograd.Function):
+    """One batched product for all adapters."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        dropped: torch.Tensor | None,
+        _anchor: torch.Tensor,
+        base: nn.Module,
+        stack: Stack,
+        tick: Tick,
+    ) -> torch.Tensor:
+        y, layout = base(x), tick.filled()
+        inputs = layout.spread(x if dropped is None else dropped, stack.a.dtype)
+        inner = torch.bmm(inputs, stack.a_t).mul_(layout.scales)
+        delta = layout.collect(torch.bmm(inner, stack.b_t))
+        ctx.save_for_backward(inputs, inner)
+        ctx.base, ctx.stack, ctx.tick, ctx.has_dropout = base, stack, tick, dropped is not None
+        return (y + delta).to(y.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        inputs, inner = ctx.saved_tensors
+        stack, layout, gradient = ctx.stack, ctx.tick.filled(), gradients[0]
+        fine = layout.spread_gradient(gradient, stack.a.dtype)
+        down = torch.bmm(fine, stack.b).mul_(layout.scales)
+        _put(stack.grad_b, fine.transpose(1, 2), inner, stack.is_fresh)
+        _put(stack.grad_a, down.transpose(1, 2), inputs, stack.is_fresh)
+        stack.is_fresh = False
+        whole, grad_x, grad_dropped = input_gradients(ctx, gradient, inputs.dtype)
+        if whole is not None:
+            whole.add_(layout.collect(torch.bmm(down, stack.a)))
+        return returned(grad_x, grad_dropped, whole, gradient.dtype)
+
+
+def _put(gradient: torch.Tensor, left: torch.Tensor, right: torch.Tensor, is_fresh: bool) -> None:
+    """Writes a product to its place, or adds it to what is there."""
+    if gradient.dtype == left.dtype:
+        gradient.baddbmm_(left, right, beta=0 if is_fresh else 1)
+        return
+    # Products of half precision, summed in the bank's.
+    product = torch.bmm(left, right, out_dtype=gradient.dtype)
+    gradient.copy_(product) if is_fresh else gradient.add_(product)

@@ -1,0 +1,94 @@
+"""Steps all adapters of a tick at once, without a call for any single one: what a GPU wants.
+
+The host learns nothing of a step while it is made. An adapter that is no longer finite goes on, which
+no other one feels, and its losses say so when they are read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from seal_core.training.blocks import Block
+from seal_core.training.product_together import Stack
+from seal_core.training.slot_step import SlotStep
+
+_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
+"""PyTorch's defaults, which PEFT's and TRL's trainers keep."""
+
+
+class RowsTogether:
+    """Weights and gradients of a tick's adapters as stacks, and AdamW over their rows.
+
+    Args:
+        bank: `[slots, width]`.
+    """
+
+    def __init__(self, blocks: Mapping[str, Block], bank: torch.Tensor) -> None:
+        self._blocks = blocks
+        self._bank = bank
+        # By place in the tick, not by slot: a tick's adapters are neighbours.
+        self._weights, self._gradients = torch.zeros_like(bank), torch.zeros_like(bank)
+        first, second = torch.zeros_like(bank), torch.zeros_like(bank)
+        self._states = [*zip(bank.unbind(), first.unbind(), second.unbind(), strict=True)]
+        self._rows, self._scratch = self._gradients.unbind(), self._weights.unbind()
+        self._n_steps = [0] * len(bank)
+        self._decay = [0.0] * len(bank)
+        self._stacks: dict[int, dict[str, Stack]] = {}
+        self._slots: tuple[int, ...] = ()
+
+    def place(self, slot: int, rank: int, weight_decay: float) -> None:
+        """A new adapter is in a slot: forgets all that the last one left."""
+        _, first, second = self._states[slot]
+        first.zero_()
+        second.zero_()
+        self._n_steps[slot], self._decay[slot] = 0, weight_decay
+
+    def begin(self, slots: Sequence[int]) -> dict[str, Stack]:
+        """The weights of a tick's adapters, by module."""
+        n = len(slots)
+        self._slots = tuple(slots)
+        index = torch.tensor(slots, device=self._bank.device)
+        torch.index_select(self._bank, 0, index, out=self._weights[:n])
+        if n not in self._stacks:
+            weights, gradients = self._weights[:n], self._gradients[:n]
+            self._stacks[n] = {
+                name: Stack(*block.split(weights), *block.split(gradients))
+                for name, block in self._blocks.items()
+            }
+        for stack in self._stacks[n].values():
+            stack.is_fresh = True
+        return self._stacks[n]
+
+    def gradient(self, slot: int) -> torch.Tensor:
+        """A slot's gradient `[width]` of the last tick, clipped by its step."""
+        return self._rows[self._slots.index(slot)]
+
+    def step(self, steps: Sequence[SlotStep], losses: torch.Tensor) -> torch.Tensor:
+        """See `RowsApart.step`; AdamW as PyTorch computes it (Loshchilov and Hutter 2019, arXiv
+        1711.05101, algorithm 2), in a call per operation and not per adapter."""
+        whole = self._gradients[: len(steps)]
+        norms = torch.linalg.vector_norm(whole, dim=1)
+        if any(own.clip for own in steps):
+            clips = torch.tensor([own.clip or math.inf for own in steps]).to(norms)
+            whole.mul_((clips / (norms + 1e-6)).clamp_(max=1.0)[:, None])
+        gradients = self._rows[: len(steps)]
+        weights, first, second = zip(*(self._states[own.slot] for own in steps), strict=True)
+        torch._foreach_mul_(weights, [1 - own.lr * self._decay[own.slot] for own in steps])
+        torch._foreach_lerp_(first, gradients, 1 - _BETA_1)
+        torch._foreach_mul_(second, _BETA_2)
+        torch._foreach_addcmul_(second, gradients, gradients, value=1 - _BETA_2)
+        n_steps = [self._n_steps[own.slot] + 1 for own in steps]
+        # The tick's copies of the weights are not needed any more, and their memory is.
+        scratch = self._scratch[: len(steps)]
+        torch._foreach_copy_(scratch, second)
+        torch._foreach_sqrt_(scratch)
+        torch._foreach_div_(scratch, [math.sqrt(1 - _BETA_2**n) for n in n_steps])
+        torch._foreach_add_(scratch, _EPSILON)
+        rates = [-own.lr / (1 - _BETA_1**n) for own, n in zip(steps, n_steps, strict=True)]
+        torch._foreach_addcdiv_(weights, first, scratch, rates)
+        for own, n in zip(steps, n_steps, strict=True):
+            self._n_steps[own.slot] = n
+        return torch.stack([losses.to(norms), norms])
