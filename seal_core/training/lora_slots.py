@@ -6,7 +6,7 @@ adapter that a token belongs to. No product ever spans two adapters, so a NaN st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -113,19 +113,40 @@ class LoraSlots:
         """Of weights, gradients and moments."""
         return self._bank.dtype
 
-    def write(self, slot: int, weights: Weights, weight_decay: float = 0.0) -> None:
+    def to_row(self, weights: Weights) -> torch.Tensor:
+        """An adapter as `put` takes it `[width]`, in memory of the CPU."""
+        return to_row(self._blocks, weights, self._bank.dtype)
+
+    def put(self, slot: int, row: torch.Tensor, rank: int, weight_decay: float = 0.0) -> None:
         """Puts an adapter into a slot, before its first step."""
-        self._ranks[slot] = next(iter(weights.values()))[0].shape[0]
-        self._bank[slot].copy_(to_row(self._blocks, weights, self._bank.dtype))
-        self._rows.place(slot, self._ranks[slot], weight_decay)
+        self._ranks[slot] = rank
+        self._bank[slot].copy_(row)
+        self._rows.place(slot, rank, weight_decay)
+
+    def write(self, slot: int, weights: Weights) -> None:
+        """Puts an adapter into a slot that takes no steps."""
+        self.put(slot, self.to_row(weights), next(iter(weights.values()))[0].shape[0])
 
     def step(self, steps: Sequence[SlotStep], losses: torch.Tensor) -> torch.Tensor:
         """Takes one optimizer step of each of the last tick's adapters; see `RowsApart.step`."""
         return self._rows.step(steps, losses)
 
-    def read(self, slot: int) -> Weights:
-        """A copy of a slot's adapter, in memory of the CPU."""
-        return from_row(self._blocks, self._bank[slot].cpu(), self._ranks[slot])
+    def fetch(self, slot: int) -> Callable[[], Weights]:
+        """Begins to copy a slot's adapter to the CPU; the function waits for it."""
+        row, rank = self._bank[slot], self._ranks[slot]
+        if row.device.type != "cuda":
+            weights = from_row(self._blocks, row, rank)
+            return lambda: weights
+        copy = torch.empty(row.shape, dtype=row.dtype, pin_memory=True)
+        copy.copy_(row, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+
+        def wait() -> Weights:
+            copied.synchronize()
+            return from_row(self._blocks, copy, rank)
+
+        return wait
 
     def gradients(self, slot: int) -> Weights:
         """A slot's gradients of the last tick, by module."""

@@ -17,8 +17,9 @@ from transformers.pytorch_utils import Conv1D
 
 from seal_core.training.checkpoints import can_checkpoint
 
-_STATES = 4
-"""Tensors of an adapter's size: weights, gradient, AdamW's two moments."""
+_STATES = {False: 4, True: 5}
+"""Tensors of an adapter's size: weights, gradient, AdamW's two moments; and by whether adapters are
+computed together, a tick's copy of the weights."""
 
 _KEPT = 2.0
 """Bytes that a token keeps for the backward pass, per byte of the linear layers' inputs and
@@ -81,9 +82,16 @@ class TokenBytes:
         return cls(int(kept + logits), int(one_layer + inputs + logits))
 
 
-def adapter_bytes(shapes: Sequence[tuple[int, int]], rank: int, dtype: torch.dtype) -> int:
-    """Memory of one adapter in training, for layers of these `(in, out)` shapes."""
-    return _STATES * sum(n_in + n_out for n_in, n_out in shapes) * rank * dtype.itemsize
+def adapter_bytes(
+    shapes: Sequence[tuple[int, int]], rank: int, dtype: torch.dtype, together: bool = False
+) -> int:
+    """Memory of one adapter in training, for layers of these `(in, out)` shapes.
+
+    Args:
+        together: See `LoraSlots`.
+    """
+    n = sum(n_in + n_out for n_in, n_out in shapes) * rank
+    return _STATES[together] * n * dtype.itemsize
 
 
 def default_budget(device: torch.device) -> int:

@@ -23,83 +23,85 @@ _NAME = "seal_packed"
 _SIMILAR = 0.6
 """Rows of one group are at least this share of its longest row: at most 2.8 times the scores."""
 
+_PADDED = 6.0
+"""Most tokens of a single group, padding included, per token of its own. On a GPU attention over
+padding costs less than the calls of another group, as long as there is not much more of it."""
+
 _CHECK_LENGTHS = (3, 11, 7)
 _LONGEST_CHECK = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Rows of similar length, as attention sees them.
-
-    Attributes:
-        shape: Rows and tokens of the padded group.
-        gather: Place in the stream of each place in the group; padding repeats a row's end.
-    """
-
-    shape: tuple[int, int]
-    gather: torch.Tensor
-
-    def mask(self, window: int | None) -> torch.Tensor | None:
-        """True where a query may look `[1, 1, tokens, tokens]`; None if causality says it.
-
-        Args:
-            window: Tokens that a query of the layer sees at most; None for all before it.
-        """
-        longest = self.shape[1]
-        if window is None or longest <= window:
-            return None
-        place = torch.arange(longest, device=self.gather.device)
-        behind = place[:, None] - place[None, :]
-        return ((behind >= 0) & (behind < window))[None, None]
-
-
-@dataclass(frozen=True, slots=True)
 class Packing:
-    """Where the rows of a batch stand in one stream of tokens.
+    """Where the rows of a batch stand in one stream of tokens, and in groups of similar length.
 
     Attributes:
         positions: Position of each token in its own row `[1, tokens]`.
-        scatter: Place in the groups, one after the other, of each token of the stream.
+        groups: Rows and tokens of each padded group.
+        gather: Place in the stream of each place in the groups, one group after the other; padding
+            repeats a row's end.
+        scatter: Place in the groups of each token of the stream.
     """
 
     positions: torch.Tensor
-    groups: tuple[Group, ...]
+    groups: tuple[tuple[int, int], ...]
+    gather: torch.Tensor
     scatter: torch.Tensor
 
     @classmethod
-    def build(cls, lengths: Sequence[int], device: torch.device) -> Packing:
-        """Plans the layout of rows of these lengths."""
-        starts = [0]
-        for length in lengths:
-            starts.append(starts[-1] + length)
-        scatter = torch.empty(starts[-1], dtype=torch.long)
-        groups, offset = [], 0
-        for rows in _similar(lengths):
-            longest = lengths[rows[0]]
-            gather = torch.empty(len(rows), longest, dtype=torch.long)
-            for place, row in enumerate(rows):
-                own = torch.arange(lengths[row])
-                # Filled up with a token of its own: 0 times another row's NaN would be NaN.
-                gather[place] = starts[row] + torch.arange(longest).clamp_(max=lengths[row] - 1)
-                scatter[starts[row] : starts[row + 1]] = offset + place * longest + own
-            groups.append(Group((len(rows), longest), gather.flatten().to(device)))
-            offset += len(rows) * longest
-        positions = torch.cat([torch.arange(length) for length in lengths])
-        return cls(positions[None].to(device), tuple(groups), scatter.to(device))
+    def build(
+        cls, lengths: Sequence[int], device: torch.device, few_calls: bool = False
+    ) -> Packing:
+        """Plans the layout of rows of these lengths.
+
+        Args:
+            few_calls: Rather pad more than make more groups, as a GPU wants it.
+        """
+        counts = torch.tensor(lengths)
+        starts = counts.cumsum(0) - counts
+        n_tokens = int(counts.sum())
+        scatter = torch.empty(n_tokens, dtype=torch.long)
+        groups, gathers, offset = [], [], 0
+        for rows in _groups(lengths, few_calls):
+            own, first = counts[rows, None], starts[rows, None]
+            place = torch.arange(lengths[rows[0]])[None]
+            inside = place < own
+            # Filled up with a token of its own: 0 times another row's NaN would be NaN.
+            gathers.append((first + torch.minimum(place, own - 1)).flatten())
+            taken = inside.flatten().nonzero()[:, 0]
+            scatter[gathers[-1][taken]] = offset + taken
+            groups.append((len(rows), place.shape[1]))
+            offset += inside.numel()
+        positions = torch.arange(n_tokens) - starts.repeat_interleave(counts)
+        gather = gathers[0] if len(gathers) == 1 else torch.cat(gathers)
+        return cls(positions[None].to(device), tuple(groups), gather.to(device), scatter.to(device))
+
+
+def _mask(longest: int, window: int | None, device: torch.device) -> torch.Tensor | None:
+    """True where a query may look `[1, 1, tokens, tokens]`; None if causality says it.
+
+    Args:
+        window: Tokens that a query of the layer sees at most; None for all before it.
+    """
+    if window is None or longest <= window:
+        return None
+    place = torch.arange(longest, device=device)
+    behind = place[:, None] - place[None, :]
+    return ((behind >= 0) & (behind < window))[None, None]
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of a tensor by index; the way back is an index too, which beats adding into zeros."""
+    """Tokens of `[1, tokens, …]` by index; the way back is an index too, which beats adding."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(back)
-        return x.index_select(0, there)
+        return x.index_select(1, there)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (back,) = ctx.saved_tensors
-        return gradients[0].index_select(0, back), None, None
+        return gradients[0].index_select(1, back), None, None
 
 
 def _attention(
@@ -114,21 +116,21 @@ def _attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each row; all three are `[1, heads, tokens, size]`."""
-    there = torch.cat([group.gather for group in packing.groups])
     streams = [
-        _Gather.apply(x.transpose(1, 2)[0], there, packing.scatter) for x in (query, key, value)
+        _Gather.apply(x.transpose(1, 2), packing.gather, packing.scatter)
+        for x in (query, key, value)
     ]
     outputs, start = [], 0
-    for group in packing.groups:
-        end = start + group.shape[0] * group.shape[1]
-        q, k, v = (x[start:end].unflatten(0, group.shape).transpose(1, 2) for x in streams)
-        output, _weights = sdpa_attention_forward(
-            module, q, k, v, group.mask(sliding_window), scaling=scaling
-        )
-        outputs.append(output.flatten(0, 1))
+    for shape in packing.groups:
+        end = start + shape[0] * shape[1]
+        parts = streams if len(packing.groups) == 1 else [x[:, start:end] for x in streams]
+        q, k, v = (x.view(*shape, *x.shape[2:]).transpose(1, 2) for x in parts)
+        mask = _mask(shape[1], sliding_window, q.device)
+        output, _weights = sdpa_attention_forward(module, q, k, v, mask, scaling=scaling)
+        outputs.append(output.reshape(1, -1, *output.shape[2:]))
         start = end
-    padded = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return _Scatter.apply(padded, packing.scatter)[None], None
+    padded = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+    return _Scatter.apply(padded, packing.scatter), None
 
 
 class _Scatter(torch.autograd.Function):
@@ -137,15 +139,15 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, padded: torch.Tensor, scatter: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(scatter)
-        ctx.n_places = padded.shape[0]
-        return padded.index_select(0, scatter)
+        ctx.n_places = padded.shape[1]
+        return padded.index_select(1, scatter)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (scatter,) = ctx.saved_tensors
         gradient = gradients[0]
-        padded = gradient.new_zeros(ctx.n_places, *gradient.shape[1:])
-        return padded.index_copy_(0, scatter, gradient), None
+        padded = gradient.new_zeros(1, ctx.n_places, *gradient.shape[2:])
+        return padded.index_copy_(1, scatter, gradient), None
 
 
 AttentionInterface.register(_NAME, _attention)
@@ -207,10 +209,13 @@ def _check_lengths(loaded: LoadedModel) -> tuple[int, ...] | None:
     return (*_CHECK_LENGTHS, window + 3) if window < _LONGEST_CHECK else None
 
 
-def _similar(lengths: Sequence[int]) -> list[list[int]]:
+def _groups(lengths: Sequence[int], few_calls: bool) -> list[list[int]]:
     """Rows by falling length, cut where they become too short for the group's longest."""
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    if few_calls and len(lengths) * lengths[order[0]] <= _PADDED * sum(lengths):
+        return [order]
     groups: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+    for row in order:
         if groups and lengths[row] >= _SIMILAR * lengths[groups[-1][0]]:
             groups[-1].append(row)
         else:

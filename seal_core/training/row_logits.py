@@ -26,10 +26,16 @@ def tick_tokens(rows: Sequence[Sequence[EncodedRow]], pack: bool) -> tuple[int, 
     return tuple(longest * len(own) for own in rows)
 
 
-def packed_logits(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tensor:
-    """`[targets, vocabulary]`, row after row; inside `packing.packed`."""
+def packed_logits(
+    loaded: LoadedModel, rows: Sequence[EncodedRow], few_calls: bool = False
+) -> torch.Tensor:
+    """`[targets, vocabulary]`, row after row; inside `packing.packed`.
+
+    Args:
+        few_calls: See `Packing.build`.
+    """
     device = loaded.device
-    packing = Packing.build([len(row.ids) for row in rows], device)
+    packing = Packing.build([len(row.ids) for row in rows], device, few_calls)
     predicting, start = [], 0
     for row in rows:
         predicting.extend(range(start + row.n_context - 1, start + len(row.ids) - 1))

@@ -1,7 +1,7 @@
 """Steps all adapters of a tick at once, without a call for any single one: what a GPU wants.
 
-The host learns nothing of a step while it is made. An adapter that is no longer finite goes on, which
-no other one feels, and its losses say so when they are read.
+The host learns nothing of a step while it is made. An adapter that is no longer finite goes on,
+which no other one feels, and its losses say so when they are read.
 """
 
 from __future__ import annotations

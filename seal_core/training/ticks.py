@@ -105,7 +105,7 @@ class TickRunner:
             RowDropout(
                 share.dropout,
                 len(row.ids),
-                _seed(share.generator),
+                _seed(share.generator) if share.dropout else 0,
                 0 if self.pack else longest - len(row.ids),
             )
             for share in shares
@@ -126,7 +126,10 @@ class TickRunner:
     def _losses(self, shares: Sequence[Share]) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum of all adapters' losses, to differentiate, and each one's `[adapters]`."""
         rows = [row for share in shares for row in share.rows]
-        logits = (packed_logits if self.pack else padded_logits)(self._loaded, rows)
+        if self.pack:
+            logits = packed_logits(self._loaded, rows, few_calls=self._slots.together)
+        else:
+            logits = padded_logits(self._loaded, rows)
         targets = [token for row in rows for token in row.ids[row.n_context :]]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         losses = functional.cross_entropy(

@@ -25,6 +25,8 @@ GB = 2**30
 def test_adapter_bytes_by_hand() -> None:
     # Weights, gradient and two moments, each of (8 + 16 + 16 + 8) * 4 float32 numbers.
     assert adapter_bytes([(8, 16), (16, 8)], 4, torch.float32) == 4 * 48 * 4 * 4
+    # A GPU's product keeps a copy of the weights besides.
+    assert adapter_bytes([(8, 16), (16, 8)], 4, torch.float32, True) == 5 * 48 * 4 * 4
 
 
 @pytest.mark.parametrize(
