@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ def write_adapter(
     for module, (a, b) in sorted(weights.items()):
         tensors[f"{_PREFIX}{module}.lora_A.weight"] = a.detach().cpu().contiguous()
         tensors[f"{_PREFIX}{module}.lora_B.weight"] = b.detach().cpu().contiguous()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -48,7 +48,7 @@ _ADAPTERS = {False: 64, True: 256}
 """Adapters in training at once, as far as memory allows, by the same."""
 
 _AHEAD = 16
-"""Adapters whose first weights are drawn before their turn."""
+"""Adapters whose first weights are drawn before their turn, or that are still being written."""
 
 _SIMILAR = 2.0
 """On a GPU, adapters of one tick have at most this many times the tokens of its first, since
@@ -141,6 +141,7 @@ class BatchedTrainer:
         plan = self._plan(group, rank)
         left = {training.index: training for training in group}
         while left:
+            is_full = False
             try:
                 for index, result in self._attempt(list(left.values()), rank, plan, out):
                     del left[index]
@@ -152,6 +153,8 @@ class BatchedTrainer:
                         "or leave it more memory"
                     ) from error
                 plan = replace(plan, n_adapters=plan.n_adapters // 2)
+                is_full = True
+            if is_full:  # Not before: the error holds the bank that did not fit.
                 torch.cuda.empty_cache()
 
     def _attempt(
@@ -185,7 +188,9 @@ class BatchedTrainer:
     ) -> Iterator[tuple[int, TrainedAdapter]]:
         # The longest jobs first, so that none is left to run alone at the end.
         order = sorted(group, key=lambda training: -training.n_trained)
-        waiting = Ahead(executor, partial(self._first_row, slots), order, _AHEAD)
+        waiting = Ahead(
+            executor, partial(self._first_row, slots), order, _AHEAD if slots.together else 1
+        )
         ended: Behind[int, TrainedAdapter] = Behind(executor)
         free = list(range(slots.n_slots))
         running: list[Running] = []
@@ -215,6 +220,7 @@ class BatchedTrainer:
                 for runner in through:
                     running.remove(runner)
                     free.append(runner.slot)
+                    yield from ended.beyond(_AHEAD)
                     ended.submit(runner.training.index, self._finish(slots, runner, out))
                 yield from ended.done()
         except torch.OutOfMemoryError:
@@ -231,7 +237,7 @@ class BatchedTrainer:
         """Takes an adapter out of its slot; the function writes it."""
         training, error = runner.training, runner.error
         job, settings = training.job, training.job.settings
-        read = slots.fetch(runner.slot)
+        read = slots.fetch(runner.slot) if error is None else dict
         names = self._layers.short_names(training.modules)
 
         def write() -> TrainedAdapter:

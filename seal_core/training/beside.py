@@ -69,6 +69,12 @@ class Behind(Generic[T, R]):
         """Begins to end an item."""
         self._begun.append((item, self._executor.submit(work)))
 
+    def beyond(self, n: int) -> Iterator[tuple[T, R]]:
+        """The oldest items, until no more than `n` are left: each may hold much memory."""
+        while len(self._begun) > n:
+            item, future = self._begun.popleft()
+            yield item, future.result()
+
     def done(self) -> Iterator[tuple[T, R]]:
         """Items that are ended, without waiting."""
         while self._begun and self._begun[0][1].done():
@@ -77,6 +83,4 @@ class Behind(Generic[T, R]):
 
     def rest(self) -> Iterator[tuple[T, R]]:
         """All others."""
-        while self._begun:
-            item, future = self._begun.popleft()
-            yield item, future.result()
+        yield from self.beyond(0)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from seal_core.training.transfer import sent
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, weakref_slot=True)
 class Layout:
     """Adapters' tokens filled up to the same number.
 
@@ -49,10 +51,10 @@ class Layout:
         scatter = (~filling).flatten().nonzero()[:, 0]
         return cls(
             (n, longest),
-            gather.flatten().to(device),
-            filling[:, :, None].to(device) if min(lengths) < longest else None,
-            scatter.to(device),
-            torch.tensor(scales, dtype=torch.float64)[:, None, None].to(device, dtype),
+            sent(gather.flatten(), device),
+            sent(filling[:, :, None], device) if min(lengths) < longest else None,
+            sent(scatter, device),
+            sent(torch.tensor(scales, dtype=torch.float64)[:, None, None].to(dtype), device),
         )
 
     def spread(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -62,18 +64,24 @@ class Layout:
         """
         key = (x.data_ptr(), x.shape, x.stride(), x.dtype, x._version, dtype)
         if self._last is None or self._last[0] != key:
-            spread = x.index_select(0, self.gather).view(*self.shape, x.shape[1]).to(dtype)
-            # The input is kept as well, so that its memory is nobody else's.
-            self._last = (key, x, spread)
+            spread = self._filled(x).to(dtype)
+            # The input is kept as well, so that its memory is nobody else's; without its graph,
+            # which holds this layout.
+            self._last = (key, x.detach(), spread)
         return self._last[2]
 
     def spread_gradient(self, gradient: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """The same with zeros where there is no token."""
-        spread = gradient.index_select(0, self.gather).view(*self.shape, gradient.shape[1])
+        spread = self._filled(gradient)
         if self.filling is not None:
             spread.masked_fill_(self.filling, 0)
         return spread.to(dtype)
 
     def collect(self, spread: torch.Tensor) -> torch.Tensor:
         """The tokens' `[tokens, size]` of `[adapters, tokens, size]`."""
-        return spread.view(-1, spread.shape[2]).index_select(0, self.scatter)
+        stream = spread.view(-1, spread.shape[2])
+        return stream if self.filling is None else stream.index_select(0, self.scatter)
+
+    def _filled(self, x: torch.Tensor) -> torch.Tensor:
+        filled = x if self.filling is None else x.index_select(0, self.gather)
+        return filled.view(*self.shape, x.shape[1])

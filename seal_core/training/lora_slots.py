@@ -140,7 +140,7 @@ class LoraSlots:
         copy = torch.empty(row.shape, dtype=row.dtype, pin_memory=True)
         copy.copy_(row, non_blocking=True)
         copied = torch.cuda.Event()
-        copied.record()
+        copied.record(torch.cuda.current_stream(row.device))
 
         def wait() -> Weights:
             copied.synchronize()

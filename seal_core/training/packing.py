@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from seal_core.models.loading import LoadedModel
 from seal_core.models.rounding import TOLERANCE, logits_error
+from seal_core.training.transfer import sent
 
 _NAME = "seal_packed"
 _SIMILAR = 0.6
@@ -74,7 +75,12 @@ class Packing:
             offset += inside.numel()
         positions = torch.arange(n_tokens) - starts.repeat_interleave(counts)
         gather = gathers[0] if len(gathers) == 1 else torch.cat(gathers)
-        return cls(positions[None].to(device), tuple(groups), gather.to(device), scatter.to(device))
+        return cls(
+            sent(positions[None], device),
+            tuple(groups),
+            sent(gather, device),
+            sent(scatter, device),
+        )
 
 
 def _mask(longest: int, window: int | None, device: torch.device) -> torch.Tensor | None:

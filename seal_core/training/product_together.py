@@ -86,9 +86,4 @@ class Together(torch.autograd.Function):
 
 def _put(gradient: torch.Tensor, left: torch.Tensor, right: torch.Tensor, is_fresh: bool) -> None:
     """Writes a product to its place, or adds it to what is there."""
-    if gradient.dtype == left.dtype:
-        gradient.baddbmm_(left, right, beta=0 if is_fresh else 1)
-        return
-    # Products of half precision, summed in the bank's.
-    product = torch.bmm(left, right, out_dtype=gradient.dtype)
-    gradient.copy_(product) if is_fresh else gradient.add_(product)
+    gradient.baddbmm_(left, right, beta=0 if is_fresh else 1)

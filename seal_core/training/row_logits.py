@@ -16,6 +16,7 @@ import torch
 from seal_core.models.loading import LoadedModel
 from seal_core.models.tokens import EncodedRow
 from seal_core.training.packing import Packing
+from seal_core.training.transfer import sent
 
 
 def tick_tokens(rows: Sequence[Sequence[EncodedRow]], pack: bool) -> tuple[int, ...]:
@@ -41,10 +42,10 @@ def packed_logits(
         predicting.extend(range(start + row.n_context - 1, start + len(row.ids) - 1))
         start += len(row.ids)
     return loaded.model(
-        input_ids=torch.tensor([[token for row in rows for token in row.ids]], device=device),
+        input_ids=sent(torch.tensor([[token for row in rows for token in row.ids]]), device),
         position_ids=packing.positions,
         use_cache=False,
-        logits_to_keep=torch.tensor(predicting, device=device),
+        logits_to_keep=sent(torch.tensor(predicting), device),
         packing=packing,
     ).logits[0]
 
@@ -61,8 +62,8 @@ def padded_logits(loaded: LoadedModel, rows: Sequence[EncodedRow]) -> torch.Tens
     if any(row.n_pads for row in rows):
         seen = [len(row.ids) - row.n_pads for row in rows]
         mask = [[1] * own + [0] * (longest - own) for own in seen]
-        options["attention_mask"] = torch.tensor(mask, device=device)
-    logits = loaded.model(input_ids=torch.tensor(ids, device=device), **options).logits
+        options["attention_mask"] = sent(torch.tensor(mask), device)
+    logits = loaded.model(input_ids=sent(torch.tensor(ids), device), **options).logits
     return torch.cat(
         [logits[i, row.n_context - 1 : len(row.ids) - 1] for i, row in enumerate(rows)]
     )

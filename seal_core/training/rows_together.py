@@ -14,9 +14,13 @@ import torch
 from seal_core.training.blocks import Block
 from seal_core.training.product_together import Stack
 from seal_core.training.slot_step import SlotStep
+from seal_core.training.transfer import sent
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 """PyTorch's defaults, which PEFT's and TRL's trainers keep."""
+
+_STACKS = 8
+"""Numbers of adapters whose views are kept; most ticks of a group have the same."""
 
 
 class RowsTogether:
@@ -50,9 +54,11 @@ class RowsTogether:
         """The weights of a tick's adapters, by module."""
         n = len(slots)
         self._slots = tuple(slots)
-        index = torch.tensor(slots, device=self._bank.device)
+        index = sent(torch.tensor(slots), self._bank.device)
         torch.index_select(self._bank, 0, index, out=self._weights[:n])
         if n not in self._stacks:
+            if len(self._stacks) == _STACKS:
+                self._stacks.pop(next(iter(self._stacks)))
             weights, gradients = self._weights[:n], self._gradients[:n]
             self._stacks[n] = {
                 name: Stack(*block.split(weights), *block.split(gradients))
@@ -72,11 +78,14 @@ class RowsTogether:
         whole = self._gradients[: len(steps)]
         norms = torch.linalg.vector_norm(whole, dim=1)
         if any(own.clip for own in steps):
-            clips = torch.tensor([own.clip or math.inf for own in steps]).to(norms)
-            whole.mul_((clips / (norms + 1e-6)).clamp_(max=1.0)[:, None])
+            clips = torch.tensor([own.clip or math.inf for own in steps], dtype=norms.dtype)
+            factors = (sent(clips, norms.device) / (norms + 1e-6)).clamp_(max=1.0)
+            # A NaN stays where it is: not in the gaps between modules, which no product writes.
+            whole.mul_(factors.nan_to_num_(nan=1.0)[:, None])
         gradients = self._rows[: len(steps)]
         weights, first, second = zip(*(self._states[own.slot] for own in steps), strict=True)
-        torch._foreach_mul_(weights, [1 - own.lr * self._decay[own.slot] for own in steps])
+        if any(self._decay[own.slot] for own in steps):
+            torch._foreach_mul_(weights, [1 - own.lr * self._decay[own.slot] for own in steps])
         torch._foreach_lerp_(first, gradients, 1 - _BETA_1)
         torch._foreach_mul_(second, _BETA_2)
         torch._foreach_addcmul_(second, gradients, gradients, value=1 - _BETA_2)

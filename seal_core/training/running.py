@@ -128,11 +128,12 @@ def choose(
 
     Args:
         max_tokens: Of the tick, padding included.
-        similar: Largest ratio of an adapter's tokens in the tick to the first one's.
+        similar: Largest ratio of an adapter's tokens in the tick to the first one's, and of all
+            tokens, those that fill adapters up to the widest included, to the tick's own.
         pack: Rows are packed; else each is padded to the longest.
     """
     chosen: list[Running] = []
-    first_rows, n_rows, n_tokens, longest = 0, 0, 0, 0
+    first_rows, n_rows, n_tokens, longest, widest = 0, 0, 0, 0, 0
     for runner in sorted(running, key=lambda runner: (-runner.left, runner.slot)):
         lengths = [len(row.ids) for row in runner.rows]
         if pack:
@@ -142,8 +143,12 @@ def choose(
             wide = max(longest, *lengths)
             own, total = wide * len(lengths), wide * (n_rows + len(lengths))
             first = wide * (first_rows or len(lengths))
-        if chosen and not (total <= max_tokens and first / similar <= own <= first * similar):
+        most = max(widest, own)
+        fits = total <= max_tokens and first / similar <= own <= first * similar
+        # All are filled up to the widest, where they share one product.
+        if chosen and not (fits and most * (len(chosen) + 1) <= similar * total):
             continue
+        widest = most
         first_rows = first_rows or (own if pack else len(lengths))
         chosen.append(runner)
         n_rows, n_tokens, longest = n_rows + len(lengths), total, max(longest, *lengths)

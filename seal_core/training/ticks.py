@@ -17,6 +17,7 @@ from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.packing import packed
 from seal_core.training.row_logits import packed_logits, padded_logits, tick_tokens
 from seal_core.training.tick import RowDropout, Tick
+from seal_core.training.transfer import sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ class TickRunner:
             torch.OutOfMemoryError: The tick is too large; nothing but gradients has changed.
         """
         states = [share.generator.get_state() for share in shares]
-        self._slots.begin(self._tick(shares))
         try:
+            self._slots.begin(self._tick(shares))
             total, losses = self._losses(shares)
             total.backward()
             return losses
@@ -133,7 +134,7 @@ class TickRunner:
         targets = [token for row in rows for token in row.ids[row.n_context :]]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         losses = functional.cross_entropy(
-            logits, torch.tensor(targets, device=logits.device), reduction="none"
+            logits, sent(torch.tensor(targets), logits.device), reduction="none"
         )
         counts = [share.n_targets for share in shares]
         if self._slots.together:
@@ -148,14 +149,15 @@ def _weighted(values: torch.Tensor, counts: Sequence[int]) -> tuple[torch.Tensor
     Args:
         values: `[sum of counts]`.
     """
-    n = torch.tensor(counts)
+    n, device = torch.tensor(counts), values.device
     place = torch.arange(max(counts))
-    inside = place[None] < n[:, None]
+    outside = place[None] >= n[:, None]
     index = (n.cumsum(0) - n)[:, None] + torch.minimum(place[None], n[:, None] - 1)
-    shares = n.double().reciprocal().repeat_interleave(n).to(values)
-    spread = values.detach().index_select(0, index.flatten().to(values.device)).view(index.shape)
-    means = spread.masked_fill_(~inside.to(values.device), 0.0).sum(dim=1) / n.to(values)
-    return (values * shares).sum(), means
+    each = n.double().reciprocal()
+    shares = sent(each.repeat_interleave(n).to(values.dtype), device)
+    spread = values.detach().index_select(0, sent(index.flatten(), device)).view(index.shape)
+    sums = spread.masked_fill_(sent(outside, device), 0.0).sum(dim=1)
+    return (values * shares).sum(), sums * sent(each.to(values.dtype), device)
 
 
 def _seed(generator: torch.Generator) -> int:

@@ -9,5 +9,6 @@ import pytest
 def product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Trains with the small products of a CPU, or with the one of a GPU."""
     together = request.param == "together"
-    monkeypatch.setattr("seal_core.training.lora_slots.wants_together", lambda _: together)
+    for user in ("lora_slots", "batched_trainer"):
+        monkeypatch.setattr(f"seal_core.training.{user}.wants_together", lambda _: together)
     return request.param

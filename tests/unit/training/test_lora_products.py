@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -130,3 +133,47 @@ def test_a_broken_adapter_is_broken_alone(together) -> None:
     (sound, _), (broken, told) = steps(together, 0.5), steps(together, 0.5, broken=0)
     assert all(torch.equal(sound[slot], broken[slot]) for slot in (2, 3))
     assert [norm != norm for _, norm in told][:3] == [False, True, False]
+
+
+class Odd(nn.Module):
+    """A layer whose A and B leave gaps in a bank's row."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(5, 5).requires_grad_(False)
+
+
+def run_tick(model: Odd, slots: LoraSlots, chosen: tuple[int, ...], x: torch.Tensor) -> Layout:
+    """One pass and step over as many tokens of each adapter."""
+    lengths = (len(x) // len(chosen),) * len(chosen)
+    layout = Layout.build(lengths, (1.0,) * len(chosen), x.device)
+    anchor = torch.zeros(1, requires_grad=True)
+    slots.begin(Tick(chosen, lengths, (1.0,) * len(chosen), anchor, layout=layout))
+    model.layer(model.layer(x)).square().sum().backward()
+    slots.end()
+    slots.step([SlotStep(slot, 0.1, 1.0) for slot in chosen], torch.ones(len(chosen)))
+    return layout
+
+
+def test_a_broken_adapter_leaves_nothing_for_the_next_in_its_place() -> None:
+    model = Odd()
+    slots = LoraSlots(model, ("layer",), 3, 2, torch.float32, together=True)
+    for slot in range(2):
+        slots.write(slot, {"layer": (torch.full((3, 5), 0.1), torch.full((5, 3), 0.1))})
+    x = torch.ones(4, 5)
+    x[0] = float("nan")
+    run_tick(model, slots, (0, 1), x)
+    run_tick(model, slots, (1,), torch.ones(2, 5))
+    assert not slots._bank[0].isfinite().all() and slots._bank[1].isfinite().all()
+
+
+def test_a_tick_leaves_no_memory() -> None:
+    model = Odd()
+    slots = LoraSlots(model, ("layer",), 3, 1, torch.float32, together=True)
+    slots.write(0, {"layer": (torch.ones(3, 5), torch.ones(5, 3))})
+    left = weakref.ref(run_tick(model, slots, (0,), torch.ones(2, 5)))
+    gc.collect()
+    assert left() is None
