@@ -64,10 +64,10 @@ class Layout:
         """
         key = (x.data_ptr(), x.shape, x.stride(), x.dtype, x._version, dtype)
         if self._last is None or self._last[0] != key:
-            spread = self._filled(x).to(dtype)
-            # The input is kept as well, so that its memory is nobody else's; without its graph,
-            # which holds this layout.
-            self._last = (key, x.detach(), spread)
+            # Without its graph, which holds this layout, also by a view.
+            plain = x.detach()
+            # The input is kept as well, so that its memory is nobody else's.
+            self._last = (key, plain, self._filled(plain).to(dtype))
         return self._last[2]
 
     def spread_gradient(self, gradient: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
