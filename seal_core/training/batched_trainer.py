@@ -4,8 +4,8 @@ A *tick* is one forward and backward pass. It takes the next step of several ada
 packed or padded (see `row_logits`); an adapter's own steps never change their order. Each adapter
 has its own loss, clipping, AdamW, schedule, seed and end, so only rounding tells its result
 from one trained alone, and, dropout aside, from `PeftTrainer`'s. A finished adapter's place is
-taken by the next job. An adapter that is no longer finite keeps its place, frozen: the others
-compute the same bits.
+taken by the next job. An adapter that is no longer finite keeps its place to its end: the
+others compute the same bits, as far as the device's kernels give the same bits twice.
 """
 
 from __future__ import annotations
