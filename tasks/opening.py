@@ -13,10 +13,11 @@ from seal_core.process.spec import EngineSpec
 from storage.compact_settle import settle_compaction
 from storage.executions import check_history, settle_killed
 from storage.leftovers import remove_leftovers
+from storage.rows import RunRow
 from storage.status import verdict_folder, verdict_path
 from storage.store import Store
 from tasks.chatting import chat_settings
-from tasks.claiming import check_name, hold
+from tasks.claiming import Named, check_name, hold
 from tasks.context import PolicyTrainer, Progress, RunContext, use
 from tasks.engines_used import engines_used, mixtures, tell_change
 from tasks.lora import all_targets
@@ -117,11 +118,7 @@ def open_run(
             scratch=scratch,
             lease=lease,
         )
-        if named.is_new:
-            try_model(context, checked, engines.try_model)
-        # Loading a model, and waiting for a GPU, may have taken long.
-        context.check_lease()
-        row = named.register(progress.note)
+        row = _claim(named, context, engines)
         context.resumed = _settle(store, checked.name, progress)
         if config.engine.servers:
             progress.note(
@@ -137,6 +134,15 @@ def open_run(
             context.stopping.set()
         for line in mixtures(engines_used(store, checked.name)):
             progress.note(line)
+
+
+def _claim(named: Named, context: RunContext, engines: Engines) -> RunRow:
+    """Registers the run, a new one once its model can be used."""
+    if named.is_new:
+        try_model(context, named.checked, engines.try_model)
+    # Loading a model, and waiting for a GPU, may have taken long.
+    context.check_lease()
+    return named.register(context.progress.note)
 
 
 def _settle(store: Store, run: str, progress: Progress) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -48,6 +48,37 @@ class Block:
         b = rows[..., self.middle : self.middle + self.n_out * self.rank]
         a, b = a.view(*lead, self.rank, self.n_in), b.view(*lead, self.n_out, self.rank)
         return (a, b) if rank in (None, self.rank) else (a[..., :rank, :], b[..., :rank])
+
+
+@dataclass(slots=True)
+class Pair:
+    """One module's weights, views of a bank: of one adapter, or of all adapters of a tick.
+
+    Attributes:
+        a, b: `[rank, in]` and `[out, rank]`; of all adapters `[adapters, rank, in]` and
+            `[adapters, out, rank]`.
+        grad_a, grad_b: Their gradients.
+        a_t, b_t: Transposed views, made once.
+        is_fresh: No gradient was written yet in this tick, so the first one replaces the last
+            tick's; a module that is used twice adds to it.
+    """
+
+    a: torch.Tensor
+    b: torch.Tensor
+    grad_a: torch.Tensor
+    grad_b: torch.Tensor
+    is_fresh: bool = True
+    a_t: torch.Tensor = field(init=False)
+    b_t: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.a_t, self.b_t = self.a.mT, self.b.mT
+
+    def clear_if_fresh(self) -> None:
+        """The gradient of a module that the tick did not reach is zero."""
+        if self.is_fresh:
+            self.grad_a.zero_()
+            self.grad_b.zero_()
 
 
 def plan_blocks(shapes: Mapping[str, tuple[int, int]], rank: int) -> dict[str, Block]:

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from seal_core.training.product_apart import Apart, Pair
-from seal_core.training.product_together import Stack, Together
+from seal_core.training.blocks import Pair
+from seal_core.training.product_apart import Apart
+from seal_core.training.product_together import Together
 from seal_core.training.tick import RowDropout, Tick
 
 
 def adapted(
     x: torch.Tensor,
     base: nn.Module,
-    weights: Sequence[Pair] | Stack,
+    weights: Sequence[Pair],
     tick: Tick,
     place: int = 0,
 ) -> torch.Tensor:
@@ -30,7 +31,7 @@ def adapted(
         `[tokens, out]`.
     """
     dropped = _dropped(x, tick.dropout, place) if tick.dropout else None
-    product = Together if isinstance(weights, Stack) else Apart
+    product = Apart if tick.layout is None else Together
     return product.apply(x, dropped, tick.anchor, base, weights, tick)
 
 

@@ -15,10 +15,8 @@ from torch import nn
 from seal_core.errors import InputError
 from seal_core.models.linear import shape
 from seal_core.models.lora_layers import Weights
-from seal_core.training.blocks import from_row, plan_blocks, to_row, width_of
+from seal_core.training.blocks import Pair, from_row, plan_blocks, to_row, width_of
 from seal_core.training.lora_products import adapted
-from seal_core.training.product_apart import Pair
-from seal_core.training.product_together import Stack
 from seal_core.training.rows_apart import RowsApart
 from seal_core.training.rows_together import RowsTogether
 from seal_core.training.slot_step import SlotStep
@@ -43,7 +41,7 @@ class SlotLinear(nn.Module):
         self.base = base
         self._place = place
         self.tick: Tick | None = None
-        self.weights: Sequence[Pair] | Stack = ()
+        self.weights: Sequence[Pair] = ()
 
     @property
     def weight(self) -> Any:
@@ -164,7 +162,7 @@ class LoraSlots:
         for layer in self._layers.values():
             if layer.tick is None:
                 continue
-            for own in (layer.weights,) if isinstance(layer.weights, Stack) else layer.weights:
+            for own in layer.weights:
                 own.clear_if_fresh()
             layer.tick, layer.weights = None, ()
 

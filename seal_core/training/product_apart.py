@@ -7,44 +7,14 @@ adapter's size is allocated, filled with zeros or added up in a step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from seal_core.training.blocks import Pair
 from seal_core.training.frozen_layer import input_gradients, returned
 from seal_core.training.tick import Tick
-
-
-@dataclass(slots=True)
-class Pair:
-    """One module's weights of one adapter, views of the bank.
-
-    Attributes:
-        a, b: `[rank, in]` and `[out, rank]`.
-        grad_a, grad_b: Their gradients.
-        a_t, b_t: Transposed views, made once.
-        is_fresh: No gradient was written yet in this tick, so the first one replaces the last
-            tick's; a module that is used twice adds to it.
-    """
-
-    a: torch.Tensor
-    b: torch.Tensor
-    grad_a: torch.Tensor
-    grad_b: torch.Tensor
-    is_fresh: bool = True
-    a_t: torch.Tensor = field(init=False)
-    b_t: torch.Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.a_t, self.b_t = self.a.t(), self.b.t()
-
-    def clear_if_fresh(self) -> None:
-        """The gradient of a module that the tick did not reach is zero."""
-        if self.is_fresh:
-            self.grad_a.zero_()
-            self.grad_b.zero_()
 
 
 class Apart(torch.autograd.Function):

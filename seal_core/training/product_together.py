@@ -8,48 +8,19 @@ NaN, gets into a product.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from seal_core.training.blocks import Pair
 from seal_core.training.frozen_layer import input_gradients, returned
 from seal_core.training.tick import Tick
 
 
-@dataclass(slots=True)
-class Stack:
-    """One module's weights of a tick's adapters.
-
-    Attributes:
-        a, b: `[adapters, rank, in]` and `[adapters, out, rank]`.
-        grad_a, grad_b: Their gradients.
-        a_t, b_t: Transposed views, made once.
-        is_fresh: No gradient was written yet in this tick, so the first one replaces the last
-            tick's; a module that is used twice adds to it.
-    """
-
-    a: torch.Tensor
-    b: torch.Tensor
-    grad_a: torch.Tensor
-    grad_b: torch.Tensor
-    is_fresh: bool = True
-    a_t: torch.Tensor = field(init=False)
-    b_t: torch.Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.a_t, self.b_t = self.a.transpose(1, 2), self.b.transpose(1, 2)
-
-    def clear_if_fresh(self) -> None:
-        """The gradient of a module that the tick did not reach is zero."""
-        if self.is_fresh:
-            self.grad_a.zero_()
-            self.grad_b.zero_()
-
-
 class Together(torch.autograd.Function):
-    """One batched product for all adapters."""
+    """One batched product; there is one pair, of all adapters `[adapters, …]`."""
 
     @staticmethod
     def forward(
@@ -58,10 +29,10 @@ class Together(torch.autograd.Function):
         dropped: torch.Tensor | None,
         _anchor: torch.Tensor,
         base: nn.Module,
-        stack: Stack,
+        pairs: Sequence[Pair],
         tick: Tick,
     ) -> torch.Tensor:
-        y, layout = base(x), tick.filled()
+        y, layout, (stack,) = base(x), tick.filled(), pairs
         inputs = layout.spread(x if dropped is None else dropped, stack.a.dtype)
         inner = torch.bmm(inputs, stack.a_t).mul_(layout.scales)
         delta = layout.collect(torch.bmm(inner, stack.b_t))

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from seal_core.training.blocks import Block
-from seal_core.training.product_apart import Pair
+from seal_core.training.blocks import Block, Pair
 from seal_core.training.slot_step import SlotStep
 
 

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from seal_core.training.blocks import Block
-from seal_core.training.product_together import Stack
+from seal_core.training.blocks import Block, Pair
 from seal_core.training.slot_step import SlotStep
 from seal_core.training.transfer import sent
 
@@ -40,7 +39,7 @@ class RowsTogether:
         self._rows, self._scratch = self._gradients.unbind(), self._weights.unbind()
         self._n_steps = [0] * len(bank)
         self._decay = [0.0] * len(bank)
-        self._stacks: dict[int, dict[str, Stack]] = {}
+        self._stacks: dict[int, dict[str, list[Pair]]] = {}
         self._slots: tuple[int, ...] = ()
 
     def place(self, slot: int, rank: int, weight_decay: float) -> None:
@@ -50,8 +49,8 @@ class RowsTogether:
         second.zero_()
         self._n_steps[slot], self._decay[slot] = 0, weight_decay
 
-    def begin(self, slots: Sequence[int]) -> dict[str, Stack]:
-        """The weights of a tick's adapters, by module."""
+    def begin(self, slots: Sequence[int]) -> dict[str, list[Pair]]:
+        """The weights of a tick's adapters, by module: one pair, of all of them."""
         n = len(slots)
         self._slots = tuple(slots)
         index = sent(torch.tensor(slots), self._bank.device)
@@ -61,11 +60,11 @@ class RowsTogether:
                 self._stacks.pop(next(iter(self._stacks)))
             weights, gradients = self._weights[:n], self._gradients[:n]
             self._stacks[n] = {
-                name: Stack(*block.split(weights), *block.split(gradients))
+                name: [Pair(*block.split(weights), *block.split(gradients))]
                 for name, block in self._blocks.items()
             }
-        for stack in self._stacks[n].values():
-            stack.is_fresh = True
+        for (pair,) in self._stacks[n].values():
+            pair.is_fresh = True
         return self._stacks[n]
 
     def gradient(self, slot: int) -> torch.Tensor:
