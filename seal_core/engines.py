@@ -211,7 +211,11 @@ class Trainer(Protocol):
     def train(
         self, jobs: Sequence[TrainJob], out: Path, progress: Progress | None = None
     ) -> list[TrainedAdapter]:
-        """Writes each adapter to `out / adapter_id`; one result per job, in their order."""
+        """Writes each adapter to `out / adapter_id`; one result per job, in their order.
+
+        Raises:
+            InputError: Two jobs have one id.
+        """
         ...
 
     def close(self) -> None:

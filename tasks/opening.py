@@ -25,7 +25,7 @@ from tasks.model_trial import try_model
 from tasks.preflight import Preflight
 from tasks.proving import ProvenGenerator
 from tasks.scratch import run_scratch
-from tasks.serving import serving
+from tasks.serving import server_share, serving
 from tasks.shards import Shard, store_shards
 
 
@@ -180,4 +180,5 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         verdicts=str(verdict_folder(store.state_root)),
         verdict_record=str(verdict_path(store, checked.name)),
         memory_bytes=None if execution.memory_gb is None else int(execution.memory_gb * 2**30),
+        server_share=server_share(checked.config),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from seal_core.config import Config
 from seal_core.generation.vllm.checks import check_vllm
 from seal_core.generation.vllm.options import PROBE_RANK, VllmOptions
+from seal_core.process.process import visible_gpu
 from tasks.chatting import chat_settings
 from tasks.proving import Serving
 
@@ -40,6 +41,16 @@ def serving(config: Config, model_path: str, precision: str, log_dir: Path) -> I
         yield generator
     finally:
         generator.close()
+
+
+def server_share(config: Config) -> float:
+    """Share of the trainers' GPU that the run's own server takes; 0 if it has others."""
+    engine = config.engine
+    if engine.kind != "vllm" or engine.servers:
+        return 0.0
+    own = visible_gpu(config.execution.device)
+    apart = engine.gpus and own not in engine.gpus.split(",")
+    return 0.0 if apart else engine.gpu_memory_utilization
 
 
 def vllm_options(config: Config, model_path: str, precision: str) -> VllmOptions:

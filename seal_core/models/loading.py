@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -60,6 +61,11 @@ class LoadedModel:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codec", Codec(self.tokenizer, self.name, self.chat))
+
+    def twin(self) -> LoadedModel:
+        """The same weights, held once, under modules of its own that an engine may wrap."""
+        kept = {id(weight): weight for weight in self.model.parameters()}
+        return replace(self, model=copy.deepcopy(self.model, kept))
 
 
 def load_model(

@@ -42,7 +42,7 @@ class LinearLayers:
             del self._layers[name]
         self._barred = barred_layers(model, self._layers)
         self._others = [name for name, _ in model.named_modules() if name not in self._layers]
-        self._originals: dict[str, torch.Tensor] = {}
+        self._originals: dict[str, nn.Parameter] = {}
         self._merged: tuple[object, ...] = ()
 
     def resolve(self, targets: Sequence[str]) -> list[str]:
@@ -129,10 +129,10 @@ class LinearLayers:
         return weights
 
     def merge(self, paths: Sequence[str]) -> None:
-        """Makes the layers' weights the base's plus these adapters' deltas, in place.
+        """Gives the layers weights that are the base's plus these adapters' deltas.
 
-        The last merge is kept: nothing happens when the same stack is asked for again. The
-        originals of touched layers are kept aside, since subtracting would not restore them.
+        The base's own weights stay as they are, for others that use them. The last merge is
+        kept: nothing happens when the same stack is asked for again.
 
         Raises:
             InputError: An adapter cannot be read or does not fit; the base is whole then.
@@ -152,13 +152,15 @@ class LinearLayers:
 
     def _restore(self) -> None:
         for name, original in self._originals.items():
-            matrix(self._layers[name]).data.copy_(original)
+            self._layers[name].weight = original
         self._originals, self._merged = {}, ()
 
     def _add(self, name: str, pair: LoraPair) -> None:
-        weight = matrix(self._layers[name]).data
+        layer = self._layers[name]
         if name not in self._originals:
-            self._originals[name] = weight.to("cpu", copy=True)
+            self._originals[name] = layer.weight
+            layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+        weight = matrix(layer).data
         # Computed finely and rounded once, to the model's own precision.
         precise = torch.promote_types(weight.dtype, torch.float32)
         a, b = pair.a.to(weight.device, precise), pair.b.to(weight.device, precise)

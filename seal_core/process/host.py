@@ -44,6 +44,7 @@ from seal_core.probe.verdict_files import VerdictFiles
 from seal_core.process import wire
 from seal_core.process.spec import EngineSpec
 from seal_core.training.batched_trainer import BatchedTrainer
+from seal_core.training.memory_plan import check_room
 from seal_core.training.peft_trainer import PeftTrainer
 
 _ORPHAN_CHECK_SECONDS = 1.0
@@ -54,6 +55,7 @@ class Engines:
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
+        self._base: LoadedModel | None = None
         self._generator: Generator | None = None
         self._trainer: Trainer | None = None
         self._verdict: Verdict | None = None
@@ -153,7 +155,7 @@ class Engines:
 
     def _open_generator(self) -> Generator:
         if self._generator is None:
-            loaded = self._load()
+            loaded = self._shared()
             if self._sound(loaded).generator == "batched":
                 self._generator = TransformersGenerator(loaded, self._spec.max_batch_tokens)
             else:
@@ -161,13 +163,18 @@ class Engines:
         return self._generator
 
     def _new_trainer(self) -> Trainer:
-        loaded, memory = self._load(), self._spec.memory_bytes
+        loaded, spec = self._shared(), self._spec
         verdict = self._sound(loaded)
-        if self._spec.trainer == "peft" or verdict.trainer == "plain":
+        if spec.trainer == "peft" or verdict.trainer == "plain":
             return PeftTrainer(loaded)
-        if self._spec.trainer == "batched":
-            return BatchedTrainer(loaded, memory_bytes=memory, pack=verdict.trainer == "packed")
-        raise InputError(f"trainer is {self._spec.trainer!r}: use 'batched' or 'peft'")
+        if spec.trainer == "batched":
+            return BatchedTrainer(
+                loaded,
+                memory_bytes=spec.memory_bytes,
+                pack=verdict.trainer == "packed",
+                server_share=spec.server_share,
+            )
+        raise InputError(f"trainer is {spec.trainer!r}: use 'batched' or 'peft'")
 
     def _sound(self, loaded: LoadedModel) -> Verdict:
         """The verdict on a model that can be used.
@@ -191,6 +198,12 @@ class Engines:
             self._verdict = known_verdict(loaded, spec.targets, files, spec.fill_rows)
         return self._verdict
 
+    def _shared(self) -> LoadedModel:
+        """The model for an engine that stays; all such engines hold its weights once."""
+        if self._base is None:
+            self._base = self._load()
+        return self._base.twin()
+
     def _load(self) -> LoadedModel:
         spec = self._spec
         # The parent made the wanted GPU the only one, which is number 0 here.
@@ -198,13 +211,19 @@ class Engines:
         loaded = load_model(spec.model_path, device=device, dtype=spec.dtype, chat=spec.chat)
         if spec.files is not None:
             spec.files.check()
+        if loaded.device.type == "cuda":
+            check_room(
+                torch.cuda.memory_allocated(loaded.device),
+                torch.cuda.mem_get_info(loaded.device)[1],
+                spec.server_share,
+            )
         return loaded
 
     def _close(self) -> None:
         for engine in (self._generator, self._trainer):
             if engine is not None:
                 engine.close()
-        self._generator = self._trainer = None
+        self._generator = self._trainer = self._base = None
 
 
 def main() -> None:

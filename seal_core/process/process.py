@@ -213,13 +213,19 @@ def _environment(spec: EngineSpec) -> dict[str, str]:
         HF_HUB_DISABLE_PROGRESS_BARS="1",
         PYTHONUNBUFFERED="1",
     )
-    kind, _, index = spec.device.partition(":")
-    hidden = environment.get("CUDA_VISIBLE_DEVICES") == ""
-    if kind in ("auto", "cuda") and not hidden:
+    gpu = visible_gpu(spec.device)
+    if gpu is not None:
         # The child sees one GPU: with several, the transformers trainer would spread over all.
-        visible = [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-        place = int(index) if index.isdecimal() else 0
-        environment["CUDA_VISIBLE_DEVICES"] = (
-            visible[place] if place < len(visible) else str(place) if not visible else ""
-        )
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
     return environment
+
+
+def visible_gpu(device: str) -> str | None:
+    """What an engine on this device has as `CUDA_VISIBLE_DEVICES`; None for a CPU's."""
+    kind, _, index = device.partition(":")
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if kind not in ("auto", "cuda") or listed == "":
+        return None
+    visible = [gpu for gpu in (listed or "").split(",") if gpu]
+    place = int(index) if index.isdecimal() else 0
+    return visible[place] if place < len(visible) else str(place) if not visible else ""

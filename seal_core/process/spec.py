@@ -28,6 +28,7 @@ class EngineSpec:
         memory_bytes: For adapters in training and their activations, besides the model; None
             for most of a GPU, or a share of the machine's memory on a CPU.
         trainer: `batched` (many adapters at once) or `peft` (one after another).
+        server_share: Of the GPU's memory, which a vLLM server takes on the same GPU.
     """
 
     model_path: str
@@ -37,6 +38,7 @@ class EngineSpec:
     max_batch_tokens: int = 32768
     trainer: str = "batched"
     memory_bytes: int | None = None
+    server_share: float = 0.0
     targets: tuple[str, ...] = ("all-linear",)
     fill_rows: bool = False
     files: ModelFiles | None = None

@@ -5,7 +5,8 @@ packed or padded (see `row_logits`); an adapter's own steps never change their o
 has its own loss, clipping, AdamW, schedule, seed and end, so only rounding tells its result
 from one trained alone, and, dropout aside, from `PeftTrainer`'s. A finished adapter's place is
 taken by the next job. An adapter that is no longer finite keeps its place to its end: the
-others compute the same bits, as far as the device's kernels give the same bits twice.
+others compute the same bits, as far as the device's kernels give the same bits twice; those of
+attention's backward pass on a GPU may not.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ from seal_core.training.memory_plan import (
     TokenBytes,
     adapter_bytes,
     default_budget,
+    lora_token_bytes,
     plan_memory,
 )
 from seal_core.training.peft_trainer import encode_job, failed, start_weights, succeeded
 from seal_core.training.row_logits import tick_tokens
 from seal_core.training.running import Running, StepReader, Training, choose
 from seal_core.training.ticks import TickRunner
-from seal_core.training.training_plan import check_settings, plan_steps
+from seal_core.training.training_plan import check_ids, check_settings, plan_steps
 
 _TICK_TOKENS = {False: 1024, True: 8192}
 """Tokens of one tick, padding included, by whether it runs on a GPU; a single step may have more,
@@ -66,6 +68,7 @@ class BatchedTrainer:
             None for most of a GPU, or a share of the machine's memory on a CPU.
         pack: Pack rows; else pad them, see `row_logits`. Which of the two is right for a
             model, if any, is `model_check`'s to say. Rows that are filled up are padded.
+        server_share: See `default_budget`, which holds without `memory_bytes`.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class BatchedTrainer:
         max_adapters: int | None = None,
         memory_bytes: int | None = None,
         pack: bool = True,
+        server_share: float = 0.0,
     ) -> None:
         on_gpu = loaded.device.type == "cuda"
         n_tokens = _TICK_TOKENS[on_gpu] if max_batch_tokens is None else max_batch_tokens
@@ -84,8 +88,7 @@ class BatchedTrainer:
         self._loaded = loaded
         self._pack = pack
         self._layers = LinearLayers(loaded.model)
-        self._token_bytes = TokenBytes.of(loaded.model)
-        self._budget = default_budget(loaded.device) if memory_bytes is None else memory_bytes
+        self._memory_bytes, self._server_share = memory_bytes, server_share
         self._max_batch_tokens = n_tokens
         self._max_adapters = n_adapters
 
@@ -93,6 +96,7 @@ class BatchedTrainer:
         self, jobs: Sequence[TrainJob], out: Path, progress: Progress | None = None
     ) -> list[TrainedAdapter]:
         """Writes each adapter to `out / adapter_id`; one result per job, in their order."""
+        check_ids(jobs)
         results: dict[int, TrainedAdapter] = {}
         groups: dict[tuple[object, ...], list[Training]] = {}
         for index, job in enumerate(jobs):
@@ -258,10 +262,15 @@ class BatchedTrainer:
         shapes = [self._layers.shape(name) for name in group[0].modules]
         pack = self._packs(group)
         longest = max(sum(tick_tokens([t.rows_of(s)], pack)) for t in group for s in t.steps)
+        precision, together = self._precision(), wants_together(self._loaded.device)
+        lora = lora_token_bytes(shapes, rank, precision, _SIMILAR) if together else 0
+        budget = self._memory_bytes
+        if budget is None:  # Not before: the merged policy takes its share.
+            budget = default_budget(self._loaded.device, self._server_share)
         return plan_memory(
-            self._budget,
-            adapter_bytes(shapes, rank, self._precision(), wants_together(self._loaded.device)),
-            self._token_bytes,
+            budget,
+            adapter_bytes(shapes, rank, precision, together),
+            TokenBytes.of(self._loaded.model, lora),
             len(group),
             longest,
             self._max_adapters,

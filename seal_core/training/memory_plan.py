@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from seal_core.errors import InputError
 from seal_core.training.checkpoints import can_checkpoint
 
 _STATES = {False: 4, True: 5}
@@ -65,14 +66,18 @@ class TokenBytes:
     checkpointed: int
 
     @classmethod
-    def of(cls, model: Any) -> TokenBytes:
-        """From the shapes of the model's layers."""
+    def of(cls, model: Any, lora: int = 0) -> TokenBytes:
+        """From the shapes of the model's layers.
+
+        Args:
+            lora: What its adapted layers keep beside them, see `lora_token_bytes`.
+        """
         size = model.dtype.itemsize
         head = model.get_output_embeddings()
         layers = [
             m for m in model.modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head
         ]
-        kept = sum(sum(layer.weight.shape) for layer in layers) * _KEPT * size
+        kept = sum(sum(layer.weight.shape) for layer in layers) * _KEPT * size + lora
         config = model.config.get_text_config()
         logits = _LOGIT_BYTES * config.vocab_size
         if not can_checkpoint(model):
@@ -94,15 +99,58 @@ def adapter_bytes(
     return _STATES[together] * n * dtype.itemsize
 
 
-def default_budget(device: torch.device) -> int:
+def lora_token_bytes(
+    shapes: Sequence[tuple[int, int]], rank: int, dtype: torch.dtype, filling: float
+) -> int:
+    """Memory that a token keeps in layers whose adapters are computed together: its input in the
+    adapters' type, and the inner product.
+
+    Args:
+        filling: Most places in these copies per token.
+    """
+    return int(filling * sum(n_in + rank for n_in, _ in shapes) * dtype.itemsize)
+
+
+def default_budget(device: torch.device, server_share: float = 0.0) -> int:
     """Bytes for training on this device when the user states none.
 
-    On a GPU most of what is free beside the model and other processes, such as a vLLM server;
-    on a CPU a share of the machine's memory, since several engines share it.
+    On a GPU most of what is free beside models and other processes; on a CPU a share of the
+    machine's memory, since several engines share it.
+
+    Args:
+        server_share: Of the GPU's memory, which a vLLM server takes, or will take.
     """
     if device.type != "cuda":
         return int(_CPU_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return int(_CUDA_SHARE * torch.cuda.mem_get_info(device)[0])
+    free, total = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_allocated(device)
+    # What the allocator keeps for later is ours to use.
+    free += torch.cuda.memory_reserved(device) - held
+    return int(_CUDA_SHARE * min(free, left_by_server(total, server_share) - held))
+
+
+def check_room(held: int, total: int, server_share: float) -> None:
+    """Checks that a loaded model leaves a vLLM server the share of the GPU that it will take.
+
+    Args:
+        held: Bytes that the model takes.
+        total: Bytes of the GPU.
+
+    Raises:
+        InputError: It does not; with the fix.
+    """
+    left = left_by_server(total, server_share)
+    if held >= left:
+        raise InputError(
+            f"the model takes {held / 2**30:.1f} GiB, and a vLLM server with "
+            f"engine.gpu_memory_utilization = {server_share} leaves {left / 2**30:.1f} GiB of this "
+            "GPU to training: lower it, or give the server a GPU of its own with engine.gpus"
+        )
+
+
+def left_by_server(total: int, server_share: float) -> int:
+    """Bytes of a GPU that a server with this share of its memory leaves."""
+    return int(total * (1 - server_share))
 
 
 def plan_memory(

@@ -21,7 +21,13 @@ from seal_core.models.loading import LoadedModel, check_known
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers, Weights, is_finite
 from seal_core.models.tokens import EncodedRow, encode_rows
-from seal_core.training.training_plan import Step, check_settings, epoch_loss, plan_steps
+from seal_core.training.training_plan import (
+    Step,
+    check_ids,
+    check_settings,
+    epoch_loss,
+    plan_steps,
+)
 
 
 class NonFiniteError(InputError):
@@ -46,6 +52,7 @@ class PeftTrainer:
         self, jobs: Sequence[TrainJob], out: Path, progress: Progress | None = None
     ) -> list[TrainedAdapter]:
         """Writes each adapter to `out / adapter_id`; one result per job, in their order."""
+        check_ids(jobs)
         results: dict[int, TrainedAdapter] = {}
         # Jobs on the same policy follow one another, so that it is merged once.
         for index in sorted(range(len(jobs)), key=lambda i: jobs[i].base_adapters):

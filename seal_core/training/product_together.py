@@ -8,7 +8,8 @@ NaN, gets into a product.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,26 @@ from torch import nn
 from seal_core.training.blocks import Pair
 from seal_core.training.frozen_layer import input_gradients, returned
 from seal_core.training.tick import Tick
+
+_HALVES = (torch.bfloat16, torch.float16)
+
+
+@contextlib.contextmanager
+def _tensor_cores(model: torch.dtype) -> Iterator[None]:
+    """Lets a GPU multiply float32 on its tensor cores if the model has a 16-bit type.
+
+    TensorFloat-32 keeps 11 bits of a number: all of the tokens' (8 in bfloat16, 11 in float16),
+    and of the adapters' weights as many as the model's own at least. Set for our products only:
+    rotary embeddings multiply float32 as well, and would take wrong positions.
+    """
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    if model in _HALVES:
+        matmul.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 class Together(torch.autograd.Function):
@@ -34,8 +55,9 @@ class Together(torch.autograd.Function):
     ) -> torch.Tensor:
         y, layout, (stack,) = base(x), tick.filled(), pairs
         inputs = layout.spread(x if dropped is None else dropped, stack.a.dtype)
-        inner = torch.bmm(inputs, stack.a_t).mul_(layout.scales)
-        delta = layout.collect(torch.bmm(inner, stack.b_t))
+        with _tensor_cores(x.dtype):
+            inner = torch.bmm(inputs, stack.a_t).mul_(layout.scales)
+            delta = layout.collect(torch.bmm(inner, stack.b_t))
         ctx.save_for_backward(inputs, inner)
         ctx.base, ctx.stack, ctx.tick, ctx.has_dropout = base, stack, tick, dropped is not None
         return (y + delta).to(y.dtype)
@@ -45,13 +67,15 @@ class Together(torch.autograd.Function):
         inputs, inner = ctx.saved_tensors
         stack, layout, gradient = ctx.stack, ctx.tick.filled(), gradients[0]
         fine = layout.spread_gradient(gradient, stack.a.dtype)
-        down = torch.bmm(fine, stack.b).mul_(layout.scales)
-        _put(stack.grad_b, fine.transpose(1, 2), inner, stack.is_fresh)
-        _put(stack.grad_a, down.transpose(1, 2), inputs, stack.is_fresh)
+        with _tensor_cores(gradient.dtype):
+            down = torch.bmm(fine, stack.b).mul_(layout.scales)
+            _put(stack.grad_b, fine.transpose(1, 2), inner, stack.is_fresh)
+            _put(stack.grad_a, down.transpose(1, 2), inputs, stack.is_fresh)
         stack.is_fresh = False
         whole, grad_x, grad_dropped = input_gradients(ctx, gradient, inputs.dtype)
         if whole is not None:
-            whole.add_(layout.collect(torch.bmm(down, stack.a)))
+            with _tensor_cores(gradient.dtype):
+                whole.add_(layout.collect(torch.bmm(down, stack.a)))
         return returned(grad_x, grad_dropped, whole, gradient.dtype)
 
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
 
 from seal_core.training.blocks import Block, Pair
+from seal_core.training.row_adamw import RowAdamW
 from seal_core.training.slot_step import SlotStep
 
 
 class RowsApart:
-    """Views of each row for the layers, and PyTorch's fused AdamW on each row.
+    """Views of each row for the layers, and AdamW on the rows.
 
     Args:
         bank: `[slots, width]`.
@@ -25,11 +25,7 @@ class RowsApart:
         self._gradients = torch.zeros_like(bank)
         self._pairs: dict[str, dict[int, Pair]] = {name: {} for name in blocks}
         self._frozen: set[int] = set()
-        self._parameters = [nn.Parameter(row) for row in bank]
-        # A group per adapter; one without a gradient is passed over, its moments untouched.
-        self._optimizer = torch.optim.AdamW(
-            [{"params": [row]} for row in self._parameters], lr=0.0, fused=True
-        )
+        self._optimizer = RowAdamW(bank)
 
     def place(self, slot: int, rank: int, weight_decay: float) -> None:
         """A new adapter is in a slot: forgets all that the last one left."""
@@ -39,8 +35,7 @@ class RowsApart:
             weights = block.split(self._bank[slot], rank)
             self._pairs[name][slot] = Pair(*weights, *block.split(self._gradients[slot], rank))
         self._frozen.discard(slot)
-        self._optimizer.state.pop(self._parameters[slot], None)
-        self._optimizer.param_groups[slot]["weight_decay"] = weight_decay
+        self._optimizer.place(slot, weight_decay)
 
     def begin(self, slots: Sequence[int]) -> dict[str, list[Pair]]:
         """The weights of a tick's adapters, by module."""
@@ -71,14 +66,16 @@ class RowsApart:
         for own, loss, norm in zip(steps, *found.tolist(), strict=True):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self._frozen.add(own.slot)
+        going = []
+        for own, norm in zip(steps, norms, strict=True):
             if own.slot in self._frozen:
                 continue
-            row = self._parameters[own.slot]
-            row.grad = self._gradients[own.slot]
             if 0 < own.clip < norm:
-                nn.utils.clip_grads_with_norm_([row], own.clip, row.new_tensor(norm))
-            self._optimizer.param_groups[own.slot]["lr"] = own.lr
-        self._optimizer.step()
-        for own in steps:
-            self._parameters[own.slot].grad = None
+                self._gradients[own.slot].mul_(own.clip / (norm + 1e-6))
+            going.append(own)
+        self._optimizer.step(
+            [own.slot for own in going],
+            [self._gradients[own.slot] for own in going],
+            [own.lr for own in going],
+        )
         return found

@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from seal_core.training.blocks import Block, Pair
+from seal_core.training.row_adamw import RowAdamW
 from seal_core.training.slot_step import SlotStep
 from seal_core.training.transfer import sent
-
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
-"""PyTorch's defaults, which PEFT's and TRL's trainers keep."""
 
 _STACKS = 8
 """Numbers of adapters whose views are kept; most ticks of a group have the same."""
@@ -34,20 +32,14 @@ class RowsTogether:
         self._bank = bank
         # By place in the tick, not by slot: a tick's adapters are neighbours.
         self._weights, self._gradients = torch.zeros_like(bank), torch.zeros_like(bank)
-        first, second = torch.zeros_like(bank), torch.zeros_like(bank)
-        self._states = [*zip(bank.unbind(), first.unbind(), second.unbind(), strict=True)]
-        self._rows, self._scratch = self._gradients.unbind(), self._weights.unbind()
-        self._n_steps = [0] * len(bank)
-        self._decay = [0.0] * len(bank)
+        self._rows = self._gradients.unbind()
+        self._optimizer = RowAdamW(bank)
         self._stacks: dict[int, dict[str, list[Pair]]] = {}
         self._slots: tuple[int, ...] = ()
 
     def place(self, slot: int, rank: int, weight_decay: float) -> None:
         """A new adapter is in a slot: forgets all that the last one left."""
-        _, first, second = self._states[slot]
-        first.zero_()
-        second.zero_()
-        self._n_steps[slot], self._decay[slot] = 0, weight_decay
+        self._optimizer.place(slot, weight_decay)
 
     def begin(self, slots: Sequence[int]) -> dict[str, list[Pair]]:
         """The weights of a tick's adapters, by module: one pair, of all of them."""
@@ -72,8 +64,7 @@ class RowsTogether:
         return self._rows[self._slots.index(slot)]
 
     def step(self, steps: Sequence[SlotStep], losses: torch.Tensor) -> torch.Tensor:
-        """See `RowsApart.step`; AdamW as PyTorch computes it (Loshchilov and Hutter 2019, arXiv
-        1711.05101, algorithm 2), in a call per operation and not per adapter."""
+        """See `RowsApart.step`; no adapter is frozen."""
         whole = self._gradients[: len(steps)]
         norms = torch.linalg.vector_norm(whole, dim=1)
         if any(own.clip for own in steps):
@@ -81,22 +72,5 @@ class RowsTogether:
             factors = (sent(clips, norms.device) / (norms + 1e-6)).clamp_(max=1.0)
             # A NaN stays where it is: not in the gaps between modules, which no product writes.
             whole.mul_(factors.nan_to_num_(nan=1.0)[:, None])
-        gradients = self._rows[: len(steps)]
-        weights, first, second = zip(*(self._states[own.slot] for own in steps), strict=True)
-        if any(self._decay[own.slot] for own in steps):
-            torch._foreach_mul_(weights, [1 - own.lr * self._decay[own.slot] for own in steps])
-        torch._foreach_lerp_(first, gradients, 1 - _BETA_1)
-        torch._foreach_mul_(second, _BETA_2)
-        torch._foreach_addcmul_(second, gradients, gradients, value=1 - _BETA_2)
-        n_steps = [self._n_steps[own.slot] + 1 for own in steps]
-        # The tick's copies of the weights are not needed any more, and their memory is.
-        scratch = self._scratch[: len(steps)]
-        torch._foreach_copy_(scratch, second)
-        torch._foreach_sqrt_(scratch)
-        torch._foreach_div_(scratch, [math.sqrt(1 - _BETA_2**n) for n in n_steps])
-        torch._foreach_add_(scratch, _EPSILON)
-        rates = [-own.lr / (1 - _BETA_1**n) for own, n in zip(steps, n_steps, strict=True)]
-        torch._foreach_addcdiv_(weights, first, scratch, rates)
-        for own, n in zip(steps, n_steps, strict=True):
-            self._n_steps[own.slot] = n
+        self._optimizer.step(self._slots, self._rows[: len(steps)], [own.lr for own in steps])
         return torch.stack([losses.to(norms), norms])

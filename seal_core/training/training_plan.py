@@ -6,12 +6,13 @@ a plan takes the same steps.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from seal_core.engines import LoraSettings
+from seal_core.engines import LoraSettings, TrainJob
 from seal_core.errors import InputError
 from seal_core.fingerprint import derive_seed
 
@@ -31,6 +32,17 @@ class Step:
     epoch: int
     n_tokens: int
     lr: float
+
+
+def check_ids(jobs: Sequence[TrainJob]) -> None:
+    """Checks that no job of a call would write over another's adapter.
+
+    Raises:
+        InputError: Two have the same id.
+    """
+    twice = [own for own, n in Counter(job.adapter_id for job in jobs).items() if n > 1]
+    if twice:
+        raise InputError(f"adapter_id {twice[0]!r} belongs to several jobs of one call")
 
 
 def check_settings(settings: LoraSettings) -> None:

@@ -12,7 +12,7 @@ LIMIT = 45.0
 def launch_lines(data: Record) -> list[str]:
     """Calls beyond the bare model's, per targeted module, by model, targets and adapters."""
     head = ["layers", "targets", "adapters", "modules", "calls", "of the bare model"]
-    head.append("beyond it, per module")
+    head += ["beyond it, per module", "more for own rates"]
     rows = [
         [
             record["layers"],
@@ -22,6 +22,7 @@ def launch_lines(data: Record) -> list[str]:
             record["calls"],
             record["bare"],
             f"{record['per_module']:.1f}",
+            record["for_own_rates"],
         ]
         for record in data["records"]
     ]
@@ -29,5 +30,5 @@ def launch_lines(data: Record) -> list[str]:
         "",
         f"- {data['machine']['versions']}",
         "",
-        *table(head, [*rows, ["at most", "", "", "", "", "", f"{LIMIT:.0f}"]]),
+        *table(head, [*rows, ["at most", "", "", "", "", "", f"{LIMIT:.0f}", ""]]),
     ]

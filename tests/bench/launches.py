@@ -57,15 +57,21 @@ def bare_calls(loaded: LoadedModel) -> Counter[str]:
     return calls.counts
 
 
-def tick_calls(loaded: LoadedModel, targets: Sequence[str], n: int) -> tuple[Counter[str], int]:
-    """Of the second micro-batch of N adapters, with their steps; and how many modules they have."""
+def tick_calls(
+    loaded: LoadedModel, targets: Sequence[str], n: int, own_rates: bool = False
+) -> tuple[Counter[str], int]:
+    """Of the second micro-batch of N adapters, with their steps; and how many modules they have.
+
+    Args:
+        own_rates: Each has its own, as at different places of their schedules.
+    """
     layers = LinearLayers(loaded.model)
     modules = layers.resolve(targets)
     slots = LoraSlots(loaded.model, modules, RANK, n, torch.float32, together=True)
     try:
         for slot in range(n):
             slots.write(slot, layers.initial_weights(modules, RANK, slot))
-        steps = [SlotStep(slot, 1e-3, 1.0) for slot in range(n)]
+        steps = [SlotStep(slot, 1e-3 / (1 + slot * own_rates), 1.0) for slot in range(n)]
         with TickRunner(loaded, slots, checkpoint=False) as ticks:
             slots.step(steps, ticks.run(_shares(n, 0)))
             with Calls() as calls:
@@ -99,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> Records:
             for n in args.n:
                 calls, n_modules = tick_calls(loaded, targets, n)
                 total = sum(calls.values())
+                own, _ = tick_calls(loaded, targets, n, own_rates=True)
                 record: Record = {
                     "section": "launches",
                     "layers": n_layers,
@@ -108,11 +115,13 @@ def main(argv: Sequence[str] | None = None) -> Records:
                     "bare": bare,
                     "calls": total,
                     "per_module": (total - bare) / n_modules,
+                    "for_own_rates": sum(own.values()) - total,
                 }
                 records.add(record)
                 records.tell(
                     f"{n_layers} layers, {name}, {n} adapters: {total} calls, {bare} of the bare "
-                    f"model, {record['per_module']:.1f} per module"
+                    f"model, {record['per_module']:.1f} per module, "
+                    f"{record['for_own_rates']} more if each has a rate of its own"
                 )
                 if args.names:
                     for call, count in (calls - bare_calls(loaded)).most_common(args.names):

@@ -24,6 +24,8 @@ def test_calls_do_not_grow_with_the_adapters(tmp_path: Path) -> None:
         assert (few["n"], many["n"]) == (4, 64)
         assert many["per_module"] <= min(LIMIT, 1.1 * few["per_module"])
         assert many["per_module"] > 10  # They were counted.
+        # The optimizer's, and no module's.
+        assert (few["for_own_rates"], many["for_own_rates"]) == (3, 63)
     last = records[-1]
     line = f"| 12 | all-linear | 64 | {last['modules']} | {last['calls']} | {last['bare']} |"
     assert line in page.read_text()

@@ -100,19 +100,30 @@ def test_gradients_are_autograds(together) -> None:
         assert theirs is not None and (ours - theirs).abs().max() <= 1e-12
 
 
-def steps(together: bool, clip: float, broken: int | None = None):
-    """Weights, losses and norms after three steps, of which one skips the second adapter."""
+CHOSEN = ((2, 0, 3), (2, 3), (3, 0, 2))
+"""The adapters of three steps, of which one skips the second."""
+
+
+def drawn_gradients(number: int, width: int) -> torch.Tensor:
+    """Of all slots, for a step."""
+    generator = torch.Generator().manual_seed(number)
+    return torch.randn(5, width, generator=generator, dtype=torch.float64)
+
+
+def steps(together: bool, clip: float, broken: int | None = None, decay: float = 0.0):
+    """Weights, losses and norms after three steps."""
     _, _, slots = products(together, torch.float64)
     rows = slots._rows
+    for slot in SLOTS:
+        rows.place(slot, max(RANKS), decay)
+    used = rows._bank != 0
     told = []
-    for number, chosen in enumerate([(2, 0, 3), (2, 3), (3, 0, 2)]):
+    for number, chosen in enumerate(CHOSEN):
         if together:
             rows.begin(chosen)
-        generator = torch.Generator().manual_seed(number)
-        drawn = torch.randn(5, rows._bank.shape[1], generator=generator, dtype=torch.float64)
+        drawn = drawn_gradients(number, rows._bank.shape[1])
         for slot in chosen:
-            used = rows._bank[slot] != 0
-            rows.gradient(slot).copy_(drawn[slot] * used)
+            rows.gradient(slot).copy_(drawn[slot] * used[slot])
             if slot == broken and number == 0:
                 rows.gradient(slot)[0] = float("nan")
         losses = torch.tensor([float(slot) for slot in chosen], dtype=torch.float64)
@@ -122,10 +133,32 @@ def steps(together: bool, clip: float, broken: int | None = None):
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
-def test_steps_are_pytorchs(clip) -> None:
-    (one, told), (other, said) = steps(False, clip), steps(True, clip)
-    assert all(torch.allclose(one[slot], other[slot], rtol=0, atol=1e-13) for slot in SLOTS)
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_steps_are_pytorchs(clip, decay) -> None:
+    (one, told), (other, said) = steps(False, clip, decay=decay), steps(True, clip, decay=decay)
+    expected = pytorchs_steps(clip, decay)
+    for slot in SLOTS:
+        assert torch.allclose(one[slot], other[slot], rtol=0, atol=1e-13)
+        assert torch.allclose(one[slot], expected[slot], rtol=0, atol=1e-12)
     assert torch.allclose(torch.tensor(told), torch.tensor(said))
+
+
+def pytorchs_steps(clip: float, decay: float) -> dict[int, torch.Tensor]:
+    """The same steps by the library's own optimizer, one adapter after another."""
+    bank = products(False, torch.float64)[2]._rows._bank
+    rows = {slot: nn.Parameter(bank[slot].clone()) for slot in SLOTS}
+    optimizers = {
+        slot: torch.optim.AdamW([row], lr=0.1 / (1 + slot), weight_decay=decay, foreach=False)
+        for slot, row in rows.items()
+    }
+    for number, chosen in enumerate(CHOSEN):
+        drawn = drawn_gradients(number, bank.shape[1])
+        for slot in chosen:
+            rows[slot].grad = drawn[slot] * (bank[slot] != 0)
+            if clip:
+                nn.utils.clip_grad_norm_([rows[slot]], clip)
+            optimizers[slot].step()
+    return {slot: row.detach() for slot, row in rows.items()}
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -133,6 +166,31 @@ def test_a_broken_adapter_is_broken_alone(together) -> None:
     (sound, _), (broken, told) = steps(together, 0.5), steps(together, 0.5, broken=0)
     assert all(torch.equal(sound[slot], broken[slot]) for slot in (2, 3))
     assert [norm != norm for _, norm in told][:3] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(torch.bfloat16, "tf32"), (torch.float16, "tf32"), (torch.float32, None)],
+)
+def test_a_half_precise_model_may_use_tensor_cores(dtype, expected, monkeypatch) -> None:
+    matmul = torch.backends.cuda.matmul
+    before, seen, plain = matmul.fp32_precision, [], torch.bmm
+
+    def bmm(*operands: torch.Tensor) -> torch.Tensor:
+        seen.append(matmul.fp32_precision)
+        return plain(*operands)
+
+    monkeypatch.setattr(torch, "bmm", bmm)
+    base = nn.Linear.forward
+
+    def forward(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        assert matmul.fp32_precision == before  # The model's own products are as they were.
+        return base(layer, x)
+
+    monkeypatch.setattr(nn.Linear, "forward", forward)
+    products(True, dtype)
+    assert set(seen) == {expected or before} and len(seen) == 4
+    assert matmul.fp32_precision == before
 
 
 class Odd(nn.Module):

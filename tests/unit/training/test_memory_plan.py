@@ -8,11 +8,17 @@ import pytest
 import torch
 
 from seal_core.engines import LoraSettings, TrainJob, TrainRow
-from seal_core.errors import EngineError
+from seal_core.errors import EngineError, InputError
 from seal_core.models.loading import load_model
 from seal_core.training.batched_trainer import BatchedTrainer
 from seal_core.training.lora_slots import LoraSlots
-from seal_core.training.memory_plan import TokenBytes, adapter_bytes, plan_memory
+from seal_core.training.memory_plan import (
+    TokenBytes,
+    adapter_bytes,
+    check_room,
+    lora_token_bytes,
+    plan_memory,
+)
 from seal_core.training.peft_trainer import PeftTrainer
 from seal_core.training.ticks import TickRunner
 from tests.unit.training.test_batched_trainer import different_jobs, distance
@@ -27,6 +33,24 @@ def test_adapter_bytes_by_hand() -> None:
     assert adapter_bytes([(8, 16), (16, 8)], 4, torch.float32) == 4 * 48 * 4 * 4
     # A GPU's product keeps a copy of the weights besides.
     assert adapter_bytes([(8, 16), (16, 8)], 4, torch.float32, True) == 5 * 48 * 4 * 4
+
+
+def test_what_a_token_keeps_for_adapters(model_path) -> None:
+    # Two places for a token at most: inputs and inner products of both layers in float32.
+    lora = lora_token_bytes([(8, 16), (16, 8)], 4, torch.float32, 2.0)
+    assert lora == 2 * (8 + 4 + 16 + 4) * 4
+    model = load_model(model_path).model
+    bare, full = TokenBytes.of(model), TokenBytes.of(model, 1000)
+    n_layers = model.config.num_hidden_layers
+    assert full.kept == bare.kept + 1000
+    assert full.checkpointed == bare.checkpointed + 1000 // n_layers
+
+
+def test_a_server_keeps_its_share_of_the_gpu() -> None:
+    check_room(15 * GB, 80 * GB, 0.0)
+    check_room(15 * GB, 80 * GB, 0.8)
+    with pytest.raises(InputError, match=r"takes 15\.0 GiB.*= 0\.9 leaves 8\.0 GiB.*engine\.gpus"):
+        check_room(15 * GB, 80 * GB, 0.9)
 
 
 @pytest.mark.parametrize(

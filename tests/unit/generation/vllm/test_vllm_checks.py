@@ -28,7 +28,7 @@ from seal_core.generation.vllm.options import (
     server_environment,
 )
 from seal_core.logs import log_causes
-from tasks.serving import vllm_options
+from tasks.serving import server_share, vllm_options
 from tests import scripted_vllm
 
 MODEL = "/models/Qwen2.5-7B"
@@ -155,6 +155,28 @@ def test_a_run_asks_for_the_policy_with_an_edit_on_top() -> None:
         Config.model_validate({**sections, "run": {"rounds": 0}}), MODEL, "float32"
     )
     assert alone.max_rank == 8
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "visible", "share"),
+    [
+        ({"kind": "transformers"}, "auto", None, 0.0),
+        ({"kind": "vllm"}, "auto", None, 0.5),
+        ({"kind": "vllm", "gpu_memory_utilization": 0.3}, "cuda:1", None, 0.3),
+        ({"kind": "vllm", "gpus": "1"}, "auto", None, 0.0),
+        ({"kind": "vllm", "gpus": "0,1"}, "auto", None, 0.5),
+        ({"kind": "vllm", "gpus": "3"}, "cuda:1", "2,3", 0.5),
+        ({"kind": "vllm", "servers": ["http://localhost:1"]}, "auto", None, 0.0),
+    ],
+)
+def test_trainers_leave_a_server_on_their_gpu_its_share(
+    engine, device, visible, share, monkeypatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    config = Config.model_validate({"engine": engine, "execution": {"device": device}})
+    assert server_share(config) == share
 
 
 def test_the_command_and_environment_follow_the_options(tmp_path: Path, monkeypatch) -> None:
