@@ -8,6 +8,7 @@ VLLM_VENV  ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 GPU_PYTHON ?= $(BIN)/python
 GPU_SETUP := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
+MINUTES ?= 6
 SMOLLM := build/smollm/SmolLM2-135M-Instruct
 SQUAD  ?= ../shared/data/squad
 
@@ -107,8 +108,9 @@ bench: $(STAMP) ## time training and answering on the CPU; writes docs/performan
 test-gpu: $(GPU_SETUP) ## what needs a CUDA device: exactness on it, the model check, memory that runs out, an engine
 	$(GPU_PYTHON) -m pytest -q -m gpu -p no:cacheprovider tests/unit
 
-bench-gpu: $(GPU_SETUP) ## the same on a GPU with a 7B-shaped model; without one, a toy model on the CPU
-	$(GPU_PYTHON) -m tests.bench.gpu --json build/bench-gpu.json --report docs/performance.md
+bench-gpu: $(GPU_SETUP) ## the same on a GPU with a 7B-shaped model, in MINUTES=6; without one, a toy on the CPU
+	$(GPU_PYTHON) -m tests.bench.gpu --minutes $(MINUTES) --json build/bench-gpu.json \
+		--report docs/performance.md
 
 bench-launches: $(STAMP) ## calls of a micro-batch as a GPU makes it; writes docs/performance.md
 	$(BIN)/python -m tests.bench.launches --report docs/performance.md

@@ -67,7 +67,7 @@ def lora_weights(shape: Shape, targets: Sequence[str], rank: int) -> int:
 
 
 def training(
-    shape: Shape, lengths: Sequence[int], epochs: int, targets: Sequence[str], rank: int
+    shape: Shape, lengths: Sequence[int], epochs: float, targets: Sequence[str], rank: int
 ) -> Work:
     """One edit whose rows have these lengths, one row per step; frozen weights not read."""
     adapter = lora_weights(shape, targets, rank)
@@ -83,11 +83,6 @@ def attention(shape: Shape, lengths: Sequence[int]) -> int:
 def passes(shape: Shape, n: float, item_bytes: int, reads: int = 2) -> Work:
     """Reading the frozen weights in `n` passes over a batch."""
     return Work(0.0, n * reads * item_bytes * matmul_weights(shape))
-
-
-def answering(shape: Shape, n_tokens: int) -> Work:
-    """Forward arithmetic of prompt and answer tokens; adapters and attention left out."""
-    return Work(2.0 * matmul_weights(shape) * n_tokens, 0.0)
 
 
 def measure_rates(device: torch.device, dtype: torch.dtype, size: int) -> Rates:

@@ -27,17 +27,35 @@ class Records:
         self._path = path
         self._start = time.perf_counter()
         self.data: Record = {**head, "records": []}
+        self._write()
 
     def add(self, record: Record) -> None:
         """Keeps a record, and writes all of them."""
         self.data["records"].append(record)
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps(self.data, indent=1) + "\n")
+        self._write()
+
+    def note(self, record: Record, **figures: Any) -> None:
+        """Adds figures to a record that is kept, writes and prints them."""
+        record |= figures
+        self._write()
+        self.tell(f"{record['row']}: {', '.join(f'{k} {_short(v)}' for k, v in figures.items())}")
 
     def tell(self, line: str) -> None:
         """Prints progress with the time since the start."""
         print(f"[{time.perf_counter() - self._start:5.0f} s] {line}", flush=True)
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # A kill in the middle of a write leaves the figures before.
+        new = self._path.with_name(f"{self._path.name}.new")
+        new.write_text(json.dumps(self.data, indent=1) + "\n")
+        new.replace(self._path)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def machine(device: torch.device, threads: int) -> dict[str, str]:

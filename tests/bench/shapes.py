@@ -50,6 +50,9 @@ CPU_SHAPES = (
 QWEN_7B = Shape("7B", 3584, 28, heads=28, kv_heads=4, intermediate=18944, vocab=152064)
 """Qwen2.5-7B, the paper's model (its config.json)."""
 
+SMOLLM = Shape("135M", 576, 30, heads=9, kv_heads=3, intermediate=1536, vocab=49152)
+"""SmolLM2-135M's shape (its config.json)."""
+
 TOY = Shape("toy", 32, 2, heads=2, kv_heads=1, intermediate=64)
 
 

