@@ -30,15 +30,21 @@ class Model(nn.Module):
         self.other = nn.Linear(3, 5).to(dtype).requires_grad_(False)
 
 
-def products(together: bool, dtype: torch.dtype, dropout: float = 0.0, passes: int = 1):
+def products(
+    together: bool,
+    dtype: torch.dtype,
+    dropout: float = 0.0,
+    passes: int = 1,
+    device: str = "cpu",
+):
     """Output, gradient of the input, and gradients of A and B, from equal numbers."""
     generator = torch.Generator().manual_seed(0)
     fine = torch.promote_types(dtype, torch.float32)
 
     def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device)
 
-    model = Model(dtype)
+    model = Model(dtype).to(device)
     model.layer.weight.data.copy_(random(6, 8))
     model.layer.bias.data.copy_(random(6))
     base = model.layer
@@ -56,7 +62,7 @@ def products(together: bool, dtype: torch.dtype, dropout: float = 0.0, passes: i
         slots=SLOTS,
         lengths=LENGTHS,
         scales=SCALES,
-        anchor=torch.zeros(1, requires_grad=True),
+        anchor=torch.zeros(1, device=device, requires_grad=True),
         dropout=tuple(RowDropout(dropout, n, 7 + n) for n in LENGTHS) if dropout else (),
         layout=Layout.build(LENGTHS, SCALES, x.device, fine) if together else None,
     )

@@ -5,6 +5,8 @@
 3. Memory that runs out, of the bank or of a tick, leaves the results as they are.
 4. A sound model in bfloat16 passes the model check and is trained packed.
 5. An engine process answers, trains and answers with what it trained.
+6. A pass and its steps wait for nothing: the host runs ahead of the device.
+7. In bfloat16 the products are on tensor cores, and as exact as the model's own.
 """
 
 from __future__ import annotations
@@ -18,11 +20,16 @@ import torch
 
 from seal_core.engines import GenerateRequest, LoraSettings, TrainJob
 from seal_core.models.loading import load_model
+from seal_core.models.lora_layers import LinearLayers
+from seal_core.models.tokens import EncodedRow
 from seal_core.probe.model_check import check_model
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
 from seal_core.training.batched_trainer import BatchedTrainer
+from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.peft_trainer import PeftTrainer
+from seal_core.training.slot_step import SlotStep
+from seal_core.training.ticks import Share, TickRunner
 from tests.models import save_qwen2
 from tests.unit.training.test_batched_trainer import (
     different_jobs,
@@ -31,6 +38,7 @@ from tests.unit.training.test_batched_trainer import (
     rows,
     weights,
 )
+from tests.unit.training.test_lora_products import Model, products
 
 pytestmark = [
     pytest.mark.gpu,
@@ -92,6 +100,40 @@ def test_a_sound_model_in_bfloat16_is_trained_packed(model_path) -> None:
     """4"""
     verdict = check_model(load_model(model_path, device="cuda", dtype="bfloat16"))
     assert (verdict.refused, verdict.generator, verdict.trainer) == (None, "batched", "packed")
+
+
+def test_a_pass_waits_for_nothing(model_path) -> None:
+    """6"""
+    loaded = load_model(model_path, device="cuda", dtype="bfloat16")
+    layers = LinearLayers(loaded.model)
+    modules = layers.resolve(["all-linear"])
+    slots = LoraSlots(loaded.model, modules, 4, 3, torch.float32)
+    for slot in range(3):
+        slots.write(slot, layers.initial_weights(modules, 4, slot))
+    steps = [SlotStep(slot, 1e-3 / (1 + slot), 1.0) for slot in range(3)]
+    encoded = [EncodedRow(tuple(range(5, 12 + slot)), 1) for slot in range(3)]
+    shares = [
+        Share(slot, [row], row.n_targets, 2.0, 0.0, torch.Generator())
+        for slot, row in enumerate(encoded)
+    ]
+    with TickRunner(loaded, slots, checkpoint=False) as ticks:
+        slots.step(steps, ticks.run(shares))  # What is made once may wait.
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            found = slots.step(steps, ticks.run(shares))
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    slots.remove()
+    assert found.isfinite().all()
+
+
+def test_products_in_bfloat16(monkeypatch) -> None:
+    """7"""
+    monkeypatch.setattr(Model, "device", torch.device("cuda"))
+    exact, _, _ = products(False, torch.float64, device="cuda")
+    rounded, _, _ = products(True, torch.bfloat16, device="cuda")
+    for ours, theirs in zip(rounded, exact, strict=True):
+        assert (ours.double() - theirs).norm() <= 0.02 * theirs.norm()
 
 
 def test_an_engine_process(model_path, tmp_path: Path) -> None:
