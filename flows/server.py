@@ -46,7 +46,7 @@ def start_server(home: Path) -> None:
     """
     if "PREFECT_API_URL" in os.environ or "PREFECT_PROFILE" in os.environ:
         return
-    server = _Server(home / "server.log")
+    server = Server(home / "server.log")
     # Registered before Prefect's own handlers, and so run after them: they still talk to it.
     atexit.register(server.close)
     server.start()
@@ -77,7 +77,7 @@ def answers(url: str) -> bool:
     return True
 
 
-class _Server:
+class Server:
     """A server under a guard, on one port for all its lives; its database stays between them."""
 
     def __init__(self, log_path: Path) -> None:

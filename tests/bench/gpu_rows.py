@@ -24,7 +24,7 @@ from tests.bench.gauges import Passes, peak, reset_peak
 from tests.bench.plan import Budget, Row
 from tests.bench.published import run_published
 from tests.bench.records import Record, Records
-from tests.bench.shapes import SMOLLM, TOY, Shape, build, sharing
+from tests.bench.shapes import SMOLLM, TOY, Shape, build
 
 KINDS = ("qv", "loops", "all-linear", "small", "busy")
 """Of rows, the most important first. `busy` is last, since the profiler leaves its hooks behind."""
@@ -101,7 +101,7 @@ class GpuRows:
         loaded = self._loaded
         if case.shape is not self._shape:
             loaded = build(case.shape, self._args.device, torch.bfloat16)
-        own, device = sharing(loaded), loaded.device
+        own, device = loaded.twin(), loaded.device
         with closing(self._batched(own)) as batched:
             batched.warm_up(jobs)
             reset_peak(device)
@@ -114,7 +114,7 @@ class GpuRows:
                 shutil.copytree(batched.paths()[0], kept, dirs_exist_ok=True)
                 self._first = replace(batched.results[0], path=str(kept))
             if case.answered:
-                self._answer(sharing(loaded), batched.paths(), record)
+                self._answer(loaded.twin(), batched.paths(), record)
 
     def _answer(self, loaded: LoadedModel, paths: Sequence[str], record: Record) -> None:
         with closing(TransformersGenerator(loaded)) as generator:
@@ -128,18 +128,18 @@ class GpuRows:
         """One edit of the PEFT loop, its questions one by one, and steps of the published one."""
         job = edits.jobs(edits.fixed(1, self._args.tokens), self._qv)[0]
         device = self._loaded.device
-        with closing(self._trainer("peft", PeftTrainer(sharing(self._loaded)))) as peft:
+        with closing(self._trainer("peft", PeftTrainer(self._loaded.twin()))) as peft:
             peft.warm_up([job])
             epochs, seconds = self._peft_edit(peft)
             self._records.note(record, peft=seconds, peft_epochs=epochs)
             if epochs == self._args.epochs and self._first is not None:
                 self._records.note(record, equal=compare(self._first, peft.results[0]))
-            with closing(TransformersGenerator(sharing(self._loaded))) as generator:
+            with closing(TransformersGenerator(self._loaded.twin())) as generator:
                 answer(generator, edits.requests(peft.paths(), 2, 1))
                 requests = edits.requests(peft.paths(), self._args.answer_tokens)
                 alone = one_by_one(generator, requests, device)().wall
             self._records.note(record, answers_one_by_one=alone)
-        args, plain = self._args, sharing(self._loaded)
+        args, plain = self._args, self._loaded.twin()
         run_published(plain, job, self._folder, args.padding, 2)
         cost = run_published(plain, job, self._folder, args.padding, args.published_steps)
         n_steps = round(args.rows * args.epochs)
@@ -164,7 +164,7 @@ class GpuRows:
         """The same training as the first row's, shorter and under the profiler."""
         n, epochs = self._args.n[0], min(_BUSY_EPOCHS, self._args.epochs)
         jobs = edits.jobs(edits.fixed(n, self._args.tokens), replace(self._qv, epochs=epochs))
-        with closing(self._batched(sharing(self._loaded))) as batched:
+        with closing(self._batched(self._loaded.twin())) as batched:
             batched.warm_up(jobs)
             share = busy_share(lambda: batched.run(jobs), self._loaded.device)
         self._records.note(record, of=f"qv {n}", busy=share, busy_epochs=epochs)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
@@ -87,9 +86,3 @@ def build(
     model.get_output_embeddings().weight.data[end:] = 0.0
     place = model.get_input_embeddings().weight.device
     return LoadedModel(model, tokenizer, shape.name, end, end, (end,), CONTEXT, place)
-
-
-def sharing(loaded: LoadedModel) -> LoadedModel:
-    """The same frozen weights under modules of their own, so that each contender may wrap them."""
-    kept = {id(tensor): tensor for tensor in loaded.model.parameters()}
-    return replace(loaded, model=copy.deepcopy(loaded.model, kept))

@@ -16,7 +16,7 @@ from seal_core.engines import LoraSettings
 from seal_core.training.peft_trainer import PeftTrainer
 from tests.bench import cpu, edits, floor, published, report
 from tests.bench.records import ratio
-from tests.bench.shapes import QWEN_7B, TOY, Shape, build, sharing
+from tests.bench.shapes import QWEN_7B, TOY, Shape, build
 from tests.bench.timing import Sample, interleaved
 
 torch.set_num_threads(1)
@@ -108,7 +108,7 @@ def test_fixed_edits_have_the_paper_tokens_and_rows() -> None:
 
 def test_contenders_share_weights_but_not_modules() -> None:
     loaded = build(TOY)
-    other = sharing(loaded)
+    other = loaded.twin()
     name = "model.layers.0.self_attn.q_proj"
     mine, theirs = loaded.model.get_submodule(name), other.model.get_submodule(name)
     assert mine is not theirs and mine.weight is theirs.weight

@@ -127,8 +127,8 @@ class Bench:
         return "float64", found
 
     def load(self) -> LoadedModel:
-        """The model as the product loads it, with more tokens that end an answer."""
-        loaded = load_model(str(self._folder), device="cpu", dtype="float32")
+        """The model as an engine of the product has it, with more tokens that end an answer."""
+        loaded = load_model(str(self._folder), device="cpu", dtype="float32").twin()
         return dataclasses.replace(loaded, stop_ids=STOPS)
 
     def answers(self, generator: Any) -> Finding:
@@ -172,7 +172,7 @@ class Bench:
 
     def load_to_train(self) -> LoadedModel:
         """The same in the precision in which training is compared."""
-        return load_model(str(self._folder), device="cpu", dtype=self._precision)
+        return load_model(str(self._folder), device="cpu", dtype=self._precision).twin()
 
     def training(self, trainer: Any) -> Finding:
         """Compares two trained adapters with those of a loop over plain PEFT."""

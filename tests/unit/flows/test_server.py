@@ -40,11 +40,11 @@ leave(3)
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[flows.server._Server]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[flows.server.Server]:
     monkeypatch.setattr(
         flows.server, "_command", lambda port: [sys.executable, "-c", HTTP, str(port)]
     )
-    server = flows.server._Server(tmp_path / "server.log")
+    server = flows.server.Server(tmp_path / "server.log")
     server.start()
     yield server
     server.close()
@@ -59,7 +59,7 @@ def eventually(fact: Callable[[], bool], seconds: float = 20) -> bool:
 
 @pytest.mark.parametrize("what", ["server", "guard"])
 def test_a_server_that_dies_is_started_again_at_the_same_address(
-    server: flows.server._Server, what: str
+    server: flows.server.Server, what: str
 ) -> None:
     assert server._guard is not None
     guard = server._guard.pid
@@ -70,7 +70,7 @@ def test_a_server_that_dies_is_started_again_at_the_same_address(
     assert not set(before) & set(descendants(os.getpid()))
 
 
-def test_a_server_that_was_closed_stays_away(server: flows.server._Server) -> None:
+def test_a_server_that_was_closed_stays_away(server: flows.server.Server) -> None:
     server.close()
     assert eventually(lambda: not flows.server.answers(server.url))
     time.sleep(1)
@@ -85,7 +85,7 @@ def test_a_named_server_that_is_not_there_is_wrong_input(monkeypatch: pytest.Mon
 
 
 def test_a_named_server_that_says_no_is_there(
-    server: flows.server._Server, monkeypatch: pytest.MonkeyPatch
+    server: flows.server.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", server.url)
     flows.server.check_named_server()
