@@ -12,6 +12,7 @@ from torch import nn
 from seal_core.models.lora_layers import Weights
 from seal_core.training.layout import Layout
 from seal_core.training.lora_slots import LoraSlots
+from seal_core.training.rows_apart import norm_of
 from seal_core.training.slot_step import SlotStep
 from seal_core.training.tick import RowDropout, Tick
 
@@ -165,6 +166,11 @@ def pytorchs_steps(clip: float, decay: float) -> dict[int, torch.Tensor]:
                 nn.utils.clip_grad_norm_([rows[slot]], clip)
             optimizers[slot].step()
     return {slot: row.detach() for slot, row in rows.items()}
+
+
+def test_the_norm_of_a_large_adapter_is_exact() -> None:
+    row = torch.randn(9_800_000, generator=torch.Generator().manual_seed(0))
+    assert float(norm_of(row)) == pytest.approx(float(row.double().norm()), rel=2e-6)
 
 
 @pytest.mark.parametrize("together", [False, True])
