@@ -15,7 +15,7 @@ import argparse
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -42,10 +42,12 @@ from seal_core.types import Problem
 from tests.bench import edits, report
 from tests.bench.contenders import FilledPeft, Training, compare, losses_kept
 from tests.bench.records import Record, Records, machine
-from tests.bench.rounding_tables import AGAIN, BATCHED, EAGER, FILLED, PEFT
+from tests.bench.rounding_tables import AGAIN, ASKED, BATCHED, EAGER, FILLED, PEFT
 from tests.bench.shapes import QWEN_7B, build, sharing
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
+_TOGETHER, _APART = 32768, 256
+"""Tokens of a batch of questions: all in one, and a few in each."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ def passage_jobs(passages: Sequence[Problem], settings: LoraSettings) -> list[Tr
 
 
 def answers(
-    loaded: LoadedModel, paths: Sequence[str], passages: Sequence[Problem]
+    loaded: LoadedModel, paths: Sequence[str], passages: Sequence[Problem], max_batch_tokens: int
 ) -> list[list[list[int]]]:
     """Tokens of each adapter's greedy answers about its passage, which is not in view."""
     asked = [(i, question.prompt) for i, own in enumerate(passages) for question in own.questions]
@@ -106,7 +108,7 @@ def answers(
             )
         )
     found: list[list[list[int]]] = [[] for _ in passages]
-    generated = TransformersGenerator(sharing(loaded)).generate(requests)
+    generated = TransformersGenerator(sharing(loaded), max_batch_tokens).generate(requests)
     for (place, _), own in zip(asked, generated, strict=True):
         if own.text is None:
             raise RuntimeError(f"{own.request_id}: {own.error}")
@@ -139,32 +141,42 @@ def _share_equal(ours: list[list[int]], theirs: list[list[int]], n: int | None) 
     return sum(one[:n] == other[:n] for one, other in zip(ours, theirs, strict=True)) / len(ours)
 
 
-def _measure(records: Records, args: argparse.Namespace, dtype: str, n: int) -> Record:
-    """Everything in one precision, with so many edits."""
+def _prepared(
+    args: argparse.Namespace, dtype: str, n: int
+) -> tuple[LoadedModel, list[TrainJob], list[Problem] | None]:
+    """The model, its jobs, and the passages to ask about; none of random weights."""
     settings = LoraSettings(targets=args.targets, epochs=args.epochs)
     if args.model is None:
         loaded = build(QWEN_7B, args.device, getattr(torch, dtype))
-        passages, jobs = None, edits.jobs(edits.fixed(n), settings)
-    else:
-        loaded = load_model(args.model, args.device, dtype)
-        passages = problems(n)
-        jobs = passage_jobs(passages, settings)
+        return loaded, edits.jobs(edits.fixed(n), settings), None
+    passages = problems(n)
+    loaded = load_model(args.model, args.device, dtype)
+    return loaded, passage_jobs(passages, settings), passages
+
+
+def _measure(records: Records, args: argparse.Namespace, dtype: str, n: int) -> Record:
+    """Everything in one precision, with so many edits."""
+    loaded, jobs, passages = _prepared(args, dtype, n)
     outcomes: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="seal-bench-") as folder:
         for place, (name, trainer) in enumerate(trainers(loaded).items()):
             # A CPU computes the same bits again, which two edits show.
-            n_own = 2 if name == AGAIN and loaded.device.type == "cpu" else n
+            n_own = min(n, 2) if name == AGAIN and loaded.device.type == "cpu" else n
             training = Training(trainer, Path(folder) / str(place), loaded.device)
             with losses_kept() as kept:
                 sample = training.run(jobs[:n_own])
             own = Outcome(training.results, [kept[job.adapter_id] for job in jobs[:n_own]])
-            if passages is not None:
-                own.answers = answers(loaded, training.paths(), passages[:n_own])
             outcomes[name] = own
             records.tell(f"{dtype}, {name}: trained {n_own} edits in {sample.wall:.0f} s")
+            if passages is None or n_own < n:  # Answers of fewer would come in other batches.
+                continue
+            own.answers = answers(loaded, training.paths(), passages, _TOGETHER)
+            if name == PEFT:
+                apart = answers(loaded, training.paths(), passages, _APART)
+                outcomes[ASKED] = replace(own, answers=apart)
         others = [name for name in outcomes if name != PEFT]
         pairs = {name: against(outcomes[name], outcomes[PEFT]) for name in others}
-    losses = {name: own.losses for name, own in outcomes.items()}
+    losses = {name: own.losses for name, own in outcomes.items() if name != ASKED}
     return {"section": dtype, "name": loaded.name, "n": n, "pairs": pairs, "losses": losses}
 
 

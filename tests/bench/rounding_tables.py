@@ -10,6 +10,7 @@ from tests.bench.records import Record
 from tests.bench.timing import Spread, number
 
 PEFT = "PEFT"
+ASKED = "PEFT, asked in smaller batches"
 AGAIN = "PEFT again"
 FILLED = "PEFT, rows filled up"
 EAGER = "PEFT, eager attention"
@@ -32,22 +33,24 @@ def _section(record: Record, data: Record) -> Iterator[str]:
     yield f"### {record['name']} in {record['section']}"
     yield ""
     yield (
-        f"{record['n']} edits of {min(n_steps)} to {max(n_steps)} steps, epochs: "
-        f"{data['epochs']}, targets: {', '.join(data['targets'])}, rank 32."
+        f"{record['n']} edits, {sum(n_steps)} steps, {max(n_steps)} of the longest; epochs: "
+        f"{data['epochs']}; targets: {', '.join(data['targets'])}, rank 32."
     )
     yield ""
-    head = ["against PEFT", "edits", "B differs", "loss of a step differs", "at most"]
+    head = ["against PEFT", "edits", "B differs", "loss of a step differs, mean", "greatest"]
     head += ["equal answers", "equal first tokens"]
     yield from table(head, [_row(name, own) for name, own in pairs.items()])
     yield ""
     ratios = [_ratio(pairs[BATCHED], pairs[name]) for name in (FILLED, EAGER)]
     yield (
-        f"The batched trainer's B is {ratios[0]} times as far from the PEFT loop's as that of rows "
-        f"filled up, and {ratios[1]} times as far as that of eager attention."
+        f"The batched trainer's B is {ratios[0]} times as far from the PEFT loop's as B of rows "
+        f"filled up, and {ratios[1]} times as far as B of eager attention. Losses, means over the "
+        "edits:"
     )
     yield ""
     whole = [name for name in losses if name != AGAIN]
-    head = ["step", *[f"loss, {name}" for name in whole], *[f"differs, {n}" for n in whole[1:]]]
+    short = [name.removeprefix("PEFT, ") for name in whole]
+    head = ["step", *[f"loss, {name}" for name in short], *[f"differs, {n}" for n in short[1:]]]
     yield from table(head, _steps({name: losses[name] for name in whole}))
 
 
