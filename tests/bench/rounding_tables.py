@@ -21,7 +21,7 @@ def rounding_lines(data: Record) -> list[str]:
     """Lines of Markdown."""
     lines = ["", *[f"- {text}" for text in data["machine"].values()]]
     for record in data["records"]:
-        lines += [*_section(record, data), ""]
+        lines += _section(record, data)
     return lines
 
 
