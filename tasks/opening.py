@@ -181,4 +181,5 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         verdict_record=str(verdict_path(store, checked.name)),
         memory_bytes=None if execution.memory_gb is None else int(execution.memory_gb * 2**30),
         server_share=server_share(checked.config),
+        sharers=execution.workers,
     )

@@ -49,7 +49,11 @@ def server_share(config: Config) -> float:
     if engine.kind != "vllm" or engine.servers:
         return 0.0
     own = visible_gpu(config.execution.device)
-    apart = engine.gpus and own not in engine.gpus.split(",")
+    # A server that inherits its cards takes the first, unless it is told to use several.
+    served = (engine.gpus or visible_gpu("cuda") or "").split(",")
+    several = not engine.gpus and any("parallel" in argument for argument in engine.args)
+    are_numbers = all(card.isdecimal() for card in (own or "", *served))
+    apart = are_numbers and not several and own not in served
     return 0.0 if apart else engine.gpu_memory_utilization
 
 

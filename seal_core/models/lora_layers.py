@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from seal_core.errors import InputError
+from seal_core.errors import EngineError, InputError
 from seal_core.fingerprint import derive_seed
 from seal_core.models.adapter_files import LoraPair, adapter_stamp, read_adapter
 from seal_core.models.barred import barred_layers, other_towers
@@ -136,6 +136,7 @@ class LinearLayers:
 
         Raises:
             InputError: An adapter cannot be read or does not fit; the base is whole then.
+            EngineError: The device has no memory for the layers' own weights.
         """
         key = tuple((path, adapter_stamp(path)) for path in paths)
         if key == self._merged:
@@ -145,9 +146,18 @@ class LinearLayers:
         for path, pairs in stack:
             for name, pair in pairs.items():
                 self._check(path, name, pair)
-        for _, pairs in stack:
-            for name, pair in pairs.items():
-                self._add(name, pair)
+        try:
+            for _, pairs in stack:
+                for name, pair in pairs.items():
+                    self._add(name, pair)
+        except BaseException as error:
+            self._restore()
+            if isinstance(error, torch.OutOfMemoryError):
+                raise EngineError(
+                    "the policy's merged layers do not fit the device beside the model: target "
+                    "fewer layers, or leave training more memory"
+                ) from error
+            raise
         self._merged = key
 
     def _restore(self) -> None:

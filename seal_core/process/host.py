@@ -34,6 +34,7 @@ from seal_core.errors import InputError, SealError
 from seal_core.generation.plain_generator import PlainGenerator
 from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import LoadedModel, load_model
+from seal_core.models.lora_layers import LinearLayers
 from seal_core.models.tokenizers import load_codec
 from seal_core.probe.known_verdict import known_verdict
 from seal_core.probe.model_report import model_report
@@ -44,7 +45,7 @@ from seal_core.probe.verdict_files import VerdictFiles
 from seal_core.process import wire
 from seal_core.process.spec import EngineSpec
 from seal_core.training.batched_trainer import BatchedTrainer
-from seal_core.training.memory_plan import check_room
+from seal_core.training.memory_plan import check_room, model_bytes
 from seal_core.training.peft_trainer import PeftTrainer
 
 _ORPHAN_CHECK_SECONDS = 1.0
@@ -80,14 +81,14 @@ class Engines:
         return {"torch": torch.__version__, "device": name}
 
     def references(self, folder: str, progress: Progress) -> References:
-        """What another engine must answer; see `probe.served_check`. No model stays loaded."""
-        loaded = self._load()
+        """What another engine must answer; see `probe.served_check`. No model is kept for it."""
+        loaded = self._once()
         self._sound(loaded)
         return references(loaded, self._spec.targets, Path(folder))
 
     def plain_scores(self, requests: Sequence[ScoreRequest], progress: Progress) -> list[Scored]:
-        """Log-probabilities by the plain libraries. No model stays loaded."""
-        return PlainGenerator(self._load()).score(requests, progress)
+        """Log-probabilities by the plain libraries. No model is kept for it."""
+        return PlainGenerator(self._once()).score(requests, progress)
 
     def try_model(self, progress: Progress) -> None:
         """Passes if the model can be used. No model stays loaded, nor its memory on a GPU.
@@ -96,16 +97,14 @@ class Engines:
             InputError: It cannot, or it lacks a target.
         """
         try:
-            self._sound(self._load())
+            self._sound(self._once())
         finally:
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()  # A server may be about to start on the same GPU.
+            _free()  # A server may be about to start on the same GPU.
         progress(1)
 
     def check(self, progress: Progress) -> ModelReport:
         """What the model is worth to a run; see `model_check` and `model_report`."""
-        loaded = self._load()
+        loaded = self._once()
         progress(1)
         return model_report(loaded, self._verdict_of(loaded))
 
@@ -149,9 +148,13 @@ class Engines:
         module = importlib.import_module("seal_core.training.policy_sft")
         loaded = self._load()
         one_by_one = self._sound(loaded).trainer == "plain"
-        return module.update_policy(
-            loaded, examples, settings, seed, Path(out), parent_adapter, progress, one_by_one
-        )
+        try:
+            return module.update_policy(
+                loaded, examples, settings, seed, Path(out), parent_adapter, progress, one_by_one
+            )
+        finally:
+            del loaded
+            _free()  # TRL's trainer and the model hold one another.
 
     def _open_generator(self) -> Generator:
         if self._generator is None:
@@ -173,6 +176,7 @@ class Engines:
                 memory_bytes=spec.memory_bytes,
                 pack=verdict.trainer == "packed",
                 server_share=spec.server_share,
+                sharers=spec.sharers,
             )
         raise InputError(f"trainer is {spec.trainer!r}: use 'batched' or 'peft'")
 
@@ -204,6 +208,10 @@ class Engines:
             self._base = self._load()
         return self._base.twin()
 
+    def _once(self) -> LoadedModel:
+        """The model for one call: with the weights that are there, if they are."""
+        return self._base.twin() if self._base is not None else self._load()
+
     def _load(self) -> LoadedModel:
         spec = self._spec
         # The parent made the wanted GPU the only one, which is number 0 here.
@@ -211,12 +219,12 @@ class Engines:
         loaded = load_model(spec.model_path, device=device, dtype=spec.dtype, chat=spec.chat)
         if spec.files is not None:
             spec.files.check()
-        if loaded.device.type == "cuda":
-            check_room(
-                torch.cuda.memory_allocated(loaded.device),
-                torch.cuda.mem_get_info(loaded.device)[1],
-                spec.server_share,
-            )
+        if spec.server_share and loaded.device.type == "cuda":
+            targets = LinearLayers(loaded.model).resolve(spec.targets)
+            total = torch.cuda.mem_get_info(loaded.device)[1]
+            check_room(model_bytes(loaded.model, targets), total, spec.server_share)
+            # The server's memory is not for us, not even while it does not run.
+            torch.cuda.set_per_process_memory_fraction(1 - spec.server_share, loaded.device)
         return loaded
 
     def _close(self) -> None:
@@ -224,6 +232,14 @@ class Engines:
             if engine is not None:
                 engine.close()
         self._generator = self._trainer = self._base = None
+        _free()
+
+
+def _free() -> None:
+    """Gives back the memory of models that are not in use any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def main() -> None:

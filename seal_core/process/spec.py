@@ -29,6 +29,7 @@ class EngineSpec:
             for most of a GPU, or a share of the machine's memory on a CPU.
         trainer: `batched` (many adapters at once) or `peft` (one after another).
         server_share: Of the GPU's memory, which a vLLM server takes on the same GPU.
+        sharers: Engine processes on the same GPU.
     """
 
     model_path: str
@@ -39,6 +40,7 @@ class EngineSpec:
     trainer: str = "batched"
     memory_bytes: int | None = None
     server_share: float = 0.0
+    sharers: int = 1
     targets: tuple[str, ...] = ("all-linear",)
     fill_rows: bool = False
     files: ModelFiles | None = None

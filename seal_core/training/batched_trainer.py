@@ -68,7 +68,7 @@ class BatchedTrainer:
             None for most of a GPU, or a share of the machine's memory on a CPU.
         pack: Pack rows; else pad them, see `row_logits`. Which of the two is right for a
             model, if any, is `model_check`'s to say. Rows that are filled up are padded.
-        server_share: See `default_budget`, which holds without `memory_bytes`.
+        server_share, sharers: See `default_budget`, which holds without `memory_bytes`.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class BatchedTrainer:
         memory_bytes: int | None = None,
         pack: bool = True,
         server_share: float = 0.0,
+        sharers: int = 1,
     ) -> None:
         on_gpu = loaded.device.type == "cuda"
         n_tokens = _TICK_TOKENS[on_gpu] if max_batch_tokens is None else max_batch_tokens
@@ -88,7 +89,7 @@ class BatchedTrainer:
         self._loaded = loaded
         self._pack = pack
         self._layers = LinearLayers(loaded.model)
-        self._memory_bytes, self._server_share = memory_bytes, server_share
+        self._memory_bytes, self._sharing = memory_bytes, (server_share, sharers)
         self._max_batch_tokens = n_tokens
         self._max_adapters = n_adapters
 
@@ -266,7 +267,7 @@ class BatchedTrainer:
         lora = lora_token_bytes(shapes, rank, precision, _SIMILAR) if together else 0
         budget = self._memory_bytes
         if budget is None:  # Not before: the merged policy takes its share.
-            budget = default_budget(self._loaded.device, self._server_share)
+            budget = default_budget(self._loaded.device, *self._sharing)
         return plan_memory(
             budget,
             adapter_bytes(shapes, rank, precision, together),

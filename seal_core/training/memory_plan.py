@@ -111,7 +111,7 @@ def lora_token_bytes(
     return int(filling * sum(n_in + rank for n_in, _ in shapes) * dtype.itemsize)
 
 
-def default_budget(device: torch.device, server_share: float = 0.0) -> int:
+def default_budget(device: torch.device, server_share: float = 0.0, sharers: int = 1) -> int:
     """Bytes for training on this device when the user states none.
 
     On a GPU most of what is free beside models and other processes; on a CPU a share of the
@@ -119,6 +119,10 @@ def default_budget(device: torch.device, server_share: float = 0.0) -> int:
 
     Args:
         server_share: Of the GPU's memory, which a vLLM server takes, or will take.
+        sharers: Processes that train on the same GPU at once.
+
+    Raises:
+        InputError: Nothing is left for training.
     """
     if device.type != "cuda":
         return int(_CPU_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -126,14 +130,27 @@ def default_budget(device: torch.device, server_share: float = 0.0) -> int:
     held = torch.cuda.memory_allocated(device)
     # What the allocator keeps for later is ours to use.
     free += torch.cuda.memory_reserved(device) - held
-    return int(_CUDA_SHARE * min(free, left_by_server(total, server_share) - held))
+    budget = int(_CUDA_SHARE * min(free, left_by_server(total, server_share) / sharers - held))
+    if budget <= 0:
+        raise InputError(
+            f"the models take all {held / 2**30:.1f} GiB that this process has of the GPU: lower "
+            "engine.gpu_memory_utilization or execution.workers, or target fewer layers"
+        )
+    return budget
+
+
+def model_bytes(model: Any, targets: Sequence[str] = ()) -> int:
+    """Memory of a model's weights, and of a policy's own copies of the layers of these names."""
+    weights = [*model.parameters(), *model.buffers()]
+    merged = [model.get_submodule(name).weight for name in targets]
+    return sum(tensor.nbytes for tensor in (*weights, *merged))
 
 
 def check_room(held: int, total: int, server_share: float) -> None:
-    """Checks that a loaded model leaves a vLLM server the share of the GPU that it will take.
+    """Checks that a model leaves a vLLM server the share of the GPU that it will take.
 
     Args:
-        held: Bytes that the model takes.
+        held: Bytes that the model takes, see `model_bytes`.
         total: Bytes of the GPU.
 
     Raises:
@@ -142,7 +159,7 @@ def check_room(held: int, total: int, server_share: float) -> None:
     left = left_by_server(total, server_share)
     if held >= left:
         raise InputError(
-            f"the model takes {held / 2**30:.1f} GiB, and a vLLM server with "
+            f"model and policy take {held / 2**30:.1f} GiB, and a vLLM server with "
             f"engine.gpu_memory_utilization = {server_share} leaves {left / 2**30:.1f} GiB of this "
             "GPU to training: lower it, or give the server a GPU of its own with engine.gpus"
         )

@@ -42,6 +42,8 @@ class RowAdamW:
             gradients: Theirs `[width]`, in the same order.
             rates: Their learning rates.
         """
+        if not slots:
+            return
         states = [self._states[slot] for slot in slots]
         torch._foreach_add_([state[-1] for state in states], 1)
         groups: defaultdict[tuple[float, float], list[tuple[torch.Tensor, ...]]] = defaultdict(list)

@@ -33,8 +33,17 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak(device: torch.device) -> float | None:
-    """GiB at the highest since the reset, the model included; None on a CPU."""
+def held(device: torch.device) -> float:
+    """GiB in use now; 0 on a CPU."""
+    return torch.cuda.memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
+
+
+def peak(device: torch.device, others: float = 0.0) -> float | None:
+    """GiB at the highest since the reset, the model included; None on a CPU.
+
+    Args:
+        others: GiB that something else holds, which is not counted.
+    """
     if device.type != "cuda":
         return None
-    return torch.cuda.max_memory_allocated(device) / 2**30
+    return torch.cuda.max_memory_allocated(device) / 2**30 - others

@@ -20,7 +20,7 @@ from seal_core.training.peft_trainer import PeftTrainer
 from tests.bench import edits, floor
 from tests.bench.busy import busy_share
 from tests.bench.contenders import Training, all_at_once, answer, compare, one_by_one
-from tests.bench.gauges import Passes, peak, reset_peak
+from tests.bench.gauges import Passes, held, peak, reset_peak
 from tests.bench.plan import Budget, Row
 from tests.bench.published import run_published
 from tests.bench.records import Record, Records
@@ -98,8 +98,9 @@ class GpuRows:
         jobs = edits.jobs(lengths, case.settings)
         about = {"shape": case.shape.name, "n": case.n, "targets": "/".join(case.settings.targets)}
         self._records.note(record, **about, **_floor(case, lengths))
-        loaded = self._loaded
+        loaded, others = self._loaded, 0.0
         if case.shape is not self._shape:
+            others = held(loaded.device)
             loaded = build(case.shape, self._args.device, torch.bfloat16)
         own, device = loaded.twin(), loaded.device
         with closing(self._batched(own)) as batched:
@@ -108,7 +109,9 @@ class GpuRows:
             with Passes(own.model) as passes:
                 seconds = batched.run(jobs).wall / case.n
             mean = passes.tokens / passes.n
-            self._records.note(record, batched=seconds, memory=peak(device), tokens_per_pass=mean)
+            self._records.note(
+                record, batched=seconds, memory=peak(device, others), tokens_per_pass=mean
+            )
             if case.settings == self._qv:
                 kept = self._folder / "first"
                 shutil.copytree(batched.paths()[0], kept, dirs_exist_ok=True)

@@ -79,4 +79,5 @@ def run_rows(rows: Sequence[Row], budget: Budget, records: Records) -> None:
             continue
         took = left - budget.left()
         records.note(record, took=took)
-        unit = unit or max(0.0, took - row.extra) / row.weight
+        if row.weight >= 1:  # The others' own costs hide what a unit is.
+            unit = unit or max(0.0, took - row.extra) / row.weight

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seal_core.engines import GenerateRequest, LoraSettings, TrainJob, TrainRow
-from seal_core.errors import InputError
+from seal_core.errors import EngineError, InputError
 from seal_core.models.loading import load_model
 from seal_core.models.lora_layers import LinearLayers
 from seal_core.process.host import Engines
@@ -29,8 +29,10 @@ def places(model) -> set[int]:
     return {weight.data_ptr() for weight in model.parameters()}
 
 
-def test_a_merge_is_seen_by_one_and_undone(model_path, tmp_path) -> None:
-    base = load_model(model_path)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_a_merge_is_seen_by_one_and_undone(family, dtype, make_model, tmp_path) -> None:
+    base = load_model(make_model(tmp_path / "model", family), dtype=dtype)
     one, other = base.twin(), base.twin()
     assert places(one.model) == places(other.model) == places(base.model)
     before = logits(base.model)
@@ -41,6 +43,23 @@ def test_a_merge_is_seen_by_one_and_undone(model_path, tmp_path) -> None:
     assert torch.equal(logits(other.model), before) and torch.equal(logits(base.model), before)
     layers.merge(())
     assert torch.equal(logits(one.model), before) and places(one.model) == places(base.model)
+
+
+def test_a_merge_that_fails_leaves_the_base_whole(model_path, tmp_path, monkeypatch) -> None:
+    loaded = load_model(model_path)
+    before, path = logits(loaded.model), adapter_of(loaded, tmp_path)
+    layers, add, n_added = LinearLayers(loaded.model), LinearLayers._add, []
+
+    def fails(self, name, pair) -> None:
+        add(self, name, pair)
+        n_added.append(name)
+        if len(n_added) == 5:
+            raise torch.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(LinearLayers, "_add", fails)
+    with pytest.raises(EngineError, match="merged layers do not fit the device"):
+        layers.merge((path,))
+    assert torch.equal(logits(loaded.model), before)
 
 
 def adapter_of(loaded, folder: Path) -> str:

@@ -163,6 +163,12 @@ def poisoned(jobs: list[TrainJob], place: int, lr: float) -> list[TrainJob]:
     return [*jobs[:place], own, *jobs[place:]]
 
 
+def test_one_that_diverges_alone_is_a_row_with_its_error(loaded, adapters, tmp_path) -> None:
+    job = poisoned(different_jobs(adapters), 0, 1e30)[0]
+    (found,) = BatchedTrainer(loaded).train([job], tmp_path)
+    assert found.path is None and "at step 2" in (found.error or "")
+
+
 @pytest.mark.parametrize("place", [0, 3])
 def test_an_adapter_that_turns_nan_changes_no_bit_of_the_others(
     loaded, adapters, tmp_path, place

@@ -16,7 +16,9 @@ from seal_core.training.memory_plan import (
     TokenBytes,
     adapter_bytes,
     check_room,
+    default_budget,
     lora_token_bytes,
+    model_bytes,
     plan_memory,
 )
 from seal_core.training.peft_trainer import PeftTrainer
@@ -49,8 +51,39 @@ def test_what_a_token_keeps_for_adapters(model_path) -> None:
 def test_a_server_keeps_its_share_of_the_gpu() -> None:
     check_room(15 * GB, 80 * GB, 0.0)
     check_room(15 * GB, 80 * GB, 0.8)
-    with pytest.raises(InputError, match=r"takes 15\.0 GiB.*= 0\.9 leaves 8\.0 GiB.*engine\.gpus"):
+    with pytest.raises(InputError, match=r"take 15\.0 GiB.*= 0\.9 leaves 8\.0 GiB.*engine\.gpus"):
         check_room(15 * GB, 80 * GB, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("free", "reserved", "held", "share", "sharers", "expected"),
+    [
+        (60, 0, 0, 0.0, 1, 60),
+        (40, 30, 20, 0.0, 1, 50),  # What the allocator keeps is ours.
+        (60, 20, 20, 0.5, 1, 20),  # The server does not run yet.
+        (25, 20, 20, 0.5, 1, 20),
+        (10, 20, 20, 0.5, 1, 10),
+        (60, 20, 20, 0.0, 2, 20),
+    ],
+)
+def test_the_budget_of_a_gpu(monkeypatch, free, reserved, held, share, sharers, expected) -> None:
+    cuda = torch.cuda
+    monkeypatch.setattr(cuda, "mem_get_info", lambda device: (free * GB, 80 * GB))
+    monkeypatch.setattr(cuda, "memory_reserved", lambda device: reserved * GB)
+    monkeypatch.setattr(cuda, "memory_allocated", lambda device: held * GB)
+    found = default_budget(torch.device("cuda"), share, sharers)
+    assert found == int(0.85 * expected * GB)
+    monkeypatch.setattr(cuda, "memory_allocated", lambda device: 80 * GB)
+    with pytest.raises(InputError, match=r"lower engine\.gpu_memory_utilization or"):
+        default_budget(torch.device("cuda"), share, sharers)
+
+
+def test_the_memory_of_a_model(model_path) -> None:
+    model = load_model(model_path).model
+    plain = model_bytes(model)
+    assert plain == sum(t.nbytes for t in [*model.parameters(), *model.buffers()])
+    weight = model.get_submodule("model.layers.0.self_attn.q_proj").weight
+    assert model_bytes(model, ["model.layers.0.self_attn.q_proj"]) == plain + weight.nbytes
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,10 @@ def test_a_run_asks_for_the_policy_with_an_edit_on_top() -> None:
     [
         ({"kind": "transformers"}, "auto", None, 0.0),
         ({"kind": "vllm"}, "auto", None, 0.5),
-        ({"kind": "vllm", "gpu_memory_utilization": 0.3}, "cuda:1", None, 0.3),
+        ({"kind": "vllm", "gpu_memory_utilization": 0.3}, "cuda:0", None, 0.3),
+        ({"kind": "vllm"}, "cuda:1", None, 0.0),
+        ({"kind": "vllm", "args": ["--tensor-parallel-size=2"]}, "cuda:1", None, 0.5),
+        ({"kind": "vllm", "gpus": "GPU-5f2"}, "auto", None, 0.5),
         ({"kind": "vllm", "gpus": "1"}, "auto", None, 0.0),
         ({"kind": "vllm", "gpus": "0,1"}, "auto", None, 0.5),
         ({"kind": "vllm", "gpus": "3"}, "cuda:1", "2,3", 0.5),
