@@ -32,6 +32,11 @@ def test_arguments_of_vllm_leave_the_model_as_the_run_identifies_it(arg) -> None
     assert EngineSection(kind="vllm", args=("--seed", "3")).args == ("--seed", "3")
 
 
+def test_the_servers_memory_is_told_to_the_trainers() -> None:
+    with pytest.raises(ValidationError, match=r"set engine\.gpu_memory_utilization"):
+        EngineSection(kind="vllm", args=("--gpu-memory-utilization=0.9",))
+
+
 def test_published_training_has_its_own_targets_and_can_be_reloaded() -> None:
     with pytest.raises(ValidationError, match=r"leave finetune\.targets out"):
         FinetuneSection(published=True, targets=("q_proj",))
