@@ -12,6 +12,7 @@ from flows.commands import (
     minilm,
     model,
     plan,
+    plugins,
     policy,
     results,
     run,
@@ -41,6 +42,7 @@ app.command("show")(show.show)
 app.command("import")(import_.import_file)
 app.command("compact")(compact.compact)
 app.command("verify")(verify.verify)
+app.command("plugins")(plugins.plugins)
 app.command("doctor")(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(minilm.app, name="minilm")

@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import tomllib
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from seal_core.config import Config
 from seal_core.errors import InputError
+from seal_core.kinds import FOREIGN, Foreign
 from seal_core.places import user_path
+from seal_core.plugins import BUILT_IN
 
 _MAX_SHOWN = 200
 
@@ -96,7 +99,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _explain_one(item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"])
+    where = ".".join(str(part) for part in _without_tags(item["loc"]))
     if item["type"] == "extra_forbidden":
         return f"unknown key {where!r}{_suggestion(where)}"
     if item["type"] == "value_error":
@@ -104,6 +107,12 @@ def _explain_one(item: Any) -> str:
     if item["type"] == "tuple_type":
         return f'{where} = {_shown(item["input"])}: write it as a list, like ["a", "b"]'
     return f"{where} = {_shown(item['input'])}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _without_tags(place: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A place without the kind that pydantic puts behind the section that chooses it."""
+    tags = (*BUILT_IN.get(place[0], ()), FOREIGN) if place else ()
+    return (place[0], *place[2:]) if len(place) > 1 and place[1] in tags else place
 
 
 def _shown(value: Any) -> str:
@@ -133,6 +142,15 @@ def _suggestion(where: str) -> str:
 def _known_keys() -> Iterator[str]:
     for section, field in Config.model_fields.items():
         yield section
-        model = field.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
+        for model in _models(field.annotation):
             yield from (f"{section}.{name}" for name in model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that stand in an annotation, each kind's among them."""
+    if isinstance(annotation, type):
+        if issubclass(annotation, BaseModel) and not issubclass(annotation, Foreign):
+            yield annotation
+        return
+    for part in typing.get_args(annotation):
+        yield from _models(part)

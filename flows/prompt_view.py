@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from flows.recorded import read_recorded, recorded_config
+from seal_core.chosen import make_domain
 from seal_core.config import Config
 from seal_core.domains.base import Domain, PromptText
-from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.models.model_digest import digest_model
@@ -47,13 +46,11 @@ def view_prompts(store: Store, catalog: Catalog, found: dict[str, Any]) -> dict[
     if found["kind"] == "adapter":
         raise InputError("--prompt shows a problem or an edit: an adapter is prompted with neither")
     run = str(found["problem"]["run"])
-    recorded = json.loads(
-        catalog.fetch("SELECT config_json FROM runs WHERE run = $run", run=run)[0][0]
-    )
-    config = _config(run, recorded)
+    recorded = read_recorded(catalog, run)
+    config = recorded_config(run, recorded)
     path = find_model(config.model.path, config.model.revision)
     _check_model(store, run, path, recorded)
-    problem, domain = _problem(catalog, found["problem"]), KnowledgeDomain.from_config(config)
+    problem, domain = _problem(catalog, found["problem"]), make_domain(config)
     viewer = _Viewer(config, path)
     text = found["edit"]["text"] if found["kind"] == "edit" else ""
     views = [viewer.prompt(what, prompt) for what, prompt in _prompts(domain, problem)]
@@ -94,8 +91,8 @@ def _prompts(domain: Domain, problem: Problem) -> Iterator[tuple[str, PromptText
     yield f"self-edit prompt {edit.prompt_id}", edit
     for question in problem.questions[:1]:
         for in_context in (False, True):
-            asked = domain.answer_prompt(problem, question, in_context=in_context)
-            yield f"question prompt {asked.prompt_id}", asked
+            for asked in domain.answer_prompts(problem, question, in_context=in_context):
+                yield f"question prompt {asked.prompt_id}", asked
 
 
 class _Viewer:
@@ -161,19 +158,6 @@ class _Viewer:
             {"id": token_id, "token": name, "control": token_id in control}
             for token_id, name in zip(ids, names, strict=True)
         ]
-
-
-def _config(run: str, recorded: dict[str, Any]) -> Config:
-    if "import" in recorded:
-        raise InputError(f"run {run!r} was imported: its prompts are not known")
-    try:
-        return Config.model_validate(
-            {k: v for k, v in recorded.items() if k in Config.model_fields}
-        )
-    except ValidationError as error:
-        raise InputError(
-            f"run {run!r} is of another version, whose settings are not known here: {error}"
-        ) from error
 
 
 def _check_model(store: Store, run: str, path: str, recorded: dict[str, Any]) -> None:

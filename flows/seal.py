@@ -116,7 +116,7 @@ def restem_round(run: OpenRun, policy: PolicyRef, index: int) -> PolicyRef:
     )
     scores = score(edits, answers, baseline, label=name, round_index=index)
     selections = filter_edits(scores, round_index=index)
-    return update(run.train, policy, edits, selections, round_index=index)
+    return update(run.train, policy, edits, scores, selections, round_index=index)
 
 
 def heldout_round(run: OpenRun, policy: PolicyRef, baseline: Results, index: int) -> Results:

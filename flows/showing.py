@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from flows.recorded import read_recorded, recorded_domain
 from seal_core.config import RowsSection
 from seal_core.domains.rows import build_rows, rows_digest
 from seal_core.errors import InputError
-from seal_core.types import Problem
+from seal_core.types import Problem, TrainRow
 from storage.catalog import Catalog
 from storage.formats import visible
 
@@ -45,6 +45,7 @@ def explain(catalog: Catalog, item: str, run: str | None = None) -> dict[str, An
     run = str(row["run"])
     if kind != "problem":
         found["problem"] = _rows(catalog, "problems", "problem_id", row["problem_id"], run)[0]
+    found["passage"] = _rendered(catalog, run, found["problem"])
     if kind == "edit":
         found.update(_about_edit(catalog, row, found["problem"]))
     elif kind == "adapter":
@@ -62,8 +63,6 @@ def adapters_in(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _about_edit(catalog: Catalog, edit: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
     item, run = edit["self_edit_id"], edit["run"]
-    (config,) = catalog.fetch("SELECT config_json FROM runs WHERE run = $run", run=run)[0]
-    rows = RowsSection.model_validate(json.loads(config)["rows"])
     passage = Problem(
         problem["problem_id"],
         problem["domain"],
@@ -72,10 +71,11 @@ def _about_edit(catalog: Catalog, edit: dict[str, Any], problem: dict[str, Any])
         problem["context"],
         (),
     )
-    built = build_rows(passage, edit["text"], rows)
+    built, unknown = _training_rows(catalog, run, passage, edit["text"])
     adapters = _rows(catalog, "adapters", "self_edit_id", item, run)
     return {
         "training_rows": [row.text for row in built],
+        "training_rows_unknown": unknown,
         "trained_on_them": rows_digest(built) in {row["rows_sha256"] for row in adapters},
         "adapters": adapters,
         "answers": _answers(catalog, "self_edit_id", item, run),
@@ -85,12 +85,41 @@ def _about_edit(catalog: Catalog, edit: dict[str, Any], problem: dict[str, Any])
     }
 
 
+def _training_rows(
+    catalog: Catalog, run: str, passage: Problem, text: str
+) -> tuple[tuple[TrainRow, ...], str | None]:
+    """The rows that a self-edit becomes, or why they are not known."""
+    recorded = read_recorded(catalog, run)
+    if "import" in recorded:
+        return build_rows(passage, text, RowsSection.model_validate(recorded["rows"])), None
+    try:
+        return recorded_domain(run, recorded).train_rows(passage, text), None
+    except InputError as error:
+        return (), str(error)
+
+
+def _rendered(catalog: Catalog, run: str, problem: dict[str, Any]) -> str:
+    """A problem as its domain shows it; its bare text where that domain is not here."""
+    passage = Problem(
+        problem["problem_id"],
+        problem["domain"],
+        problem["split"],
+        problem["title"],
+        problem["context"],
+        (),
+    )
+    try:
+        return recorded_domain(run, read_recorded(catalog, run)).render(passage)
+    except InputError:
+        return problem["context"]
+
+
 def print_explanation(found: dict[str, Any], console: Console) -> None:
     """Prints what `explain` found, section by section."""
     row = found[found["kind"]]
     problem = found["problem"]
     console.print(f"[bold]{found['kind']} {row[_KINDS[found['kind']][1]]}[/] of run {row['run']}")
-    _section(console, f"Passage: {problem['title']}", [problem["context"]])
+    _section(console, f"Passage: {problem['title']}", [found["passage"]])
     if found["kind"] == "problem":
         _section(
             console,
@@ -109,24 +138,37 @@ def print_explanation(found: dict[str, Any], console: Console) -> None:
 def _print_edit(console: Console, found: dict[str, Any]) -> None:
     edit, score, selection = found["edit"], found["score"], found["selection"]
     head = f"Self-edit ({edit['condition']}, {edit['split']}, sample {edit['sample_index']})"
-    _section(console, head, [edit["text"] or f"(none: {edit['error'] or edit['prompt_id']})"])
+    missing = edit["error"] or edit["unusable"] or edit["prompt_id"]
+    _section(console, head, [edit["text"] or f"(none: {missing})"])
+    if edit["text"] and edit["unusable"]:
+        _section(console, "It teaches nothing", [edit["unusable"]])
     # Nothing may have been trained, and not every imported training tells its rows.
     doubt = "" if found["trained_on_them"] else " (rebuilt; no adapter confirms them)"
-    _section(console, f"Training rows{doubt}", found["training_rows"])
+    unknown = found["training_rows_unknown"]
+    _section(console, f"Training rows{doubt}", [unknown] if unknown else found["training_rows"])
     _section(console, "Adapters", [_adapter_line(row) for row in found["adapters"]])
     if score:
         _section(
             console,
             "Reward",
             [
-                f"accuracy {_percent(score['baseline_accuracy'])} before, "
-                f"{_percent(score['adapter_accuracy'])} after: gain {_signed(score['gain'])} "
-                f"({score['n_answers']} answers, {score['n_errors']} lost to errors)"
+                f"{score['reward_name']} {_percent(score['baseline_reward'])} before, "
+                f"{_percent(score['reward'])} after: gain {_signed(score['gain'])} "
+                f"({score['n_answers']} answers, {score['n_errors']} lost to errors)",
+                *_components(score),
             ],
         )
     if selection:
         verdict = "kept" if selection["kept"] else "rejected"
         _section(console, "Verdict", [f"{verdict} by {selection['rule']}: {selection['reason']}"])
+
+
+def _components(score: dict[str, Any]) -> list[str]:
+    """What the reward was made of, where that is more than itself."""
+    parts = {k: v for k, v in (score["components"] or {}).items() if k != score["reward_name"]}
+    return (
+        [", ".join(f"{name} {_percent(value)}" for name, value in parts.items())] if parts else []
+    )
 
 
 def _rows(

@@ -11,8 +11,19 @@ import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from seal_core.kinds import (
+    AccuracySection,
+    AnyDomain,
+    AnyOuterLoop,
+    AnyReward,
+    AnySelection,
+    BestOfKSection,
+    KnowledgeSection,
+    RestemSection,
+)
+from seal_core.section import Section
 from seal_core.vllm_args import check_args
 
 _LARGEST = 2**63 - 1  # Of a column of whole numbers.
@@ -23,12 +34,6 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 EMBEDDED = "minilm"
 """Name of the model and of the data source that ship with the package."""
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RunSection(Section):
@@ -179,11 +184,14 @@ class FinetuneSection(LoraSection):
 
     Attributes:
         repeats: Times each training self-edit is fine-tuned, with different seeds.
+        unusable: What is trained of a self-edit that teaches nothing, a blank one for example:
+            `nothing`, so that the untouched policy answers, or the `passage` alone.
         published: Train as the published code does, for ablation: the targets are `q_proj` and
             `v_proj`, every row is filled up to `max_length`, and the padding carries loss.
     """
 
     repeats: PositiveInt = 1
+    unusable: Literal["nothing", "passage"] = "nothing"
     published: bool = False
 
     @model_validator(mode="after")
@@ -209,22 +217,6 @@ class EvaluateSection(Section):
     context_prompt: str = "answer-in-context@1"
     max_tokens: PositiveInt = 32
     grader: str = "exact_match"
-
-
-class FilterSection(Section):
-    """Which self-edits the policy learns from.
-
-    Attributes:
-        rule: `best_of_k` keeps the best self-edit of each problem by mean reward over its
-            repeats, ties to the earlier sample.
-        min_gain: Keep only self-edits whose gain is above this; None for no such limit.
-            The paper's positive-gain filter is `min_gain = 0.0`.
-        keep_fraction: Of the problems' best self-edits, the share with the largest reward.
-    """
-
-    rule: Literal["best_of_k"] = "best_of_k"
-    min_gain: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
-    keep_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
 
 
 class UpdateSection(LoraSection):
@@ -361,6 +353,7 @@ class Config(Section):
     """A whole run."""
 
     run: RunSection = RunSection()
+    domain: AnyDomain = KnowledgeSection()
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
     sample: SampleSection = SampleSection()
@@ -368,11 +361,20 @@ class Config(Section):
     chat: ChatSection = ChatSection()
     finetune: FinetuneSection = FinetuneSection()
     evaluate: EvaluateSection = EvaluateSection()
-    filter: FilterSection = FilterSection()
+    reward: AnyReward = AccuracySection()
+    selection: AnySelection = BestOfKSection()
+    outer_loop: AnyOuterLoop = RestemSection()
     update: UpdateSection = UpdateSection()
     heldout: HeldoutSection = HeldoutSection()
     execution: ExecutionSection = ExecutionSection()
     engine: EngineSection = EngineSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filter_has_another_name(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "filter" in given:
+            raise ValueError("[filter] is called [selection] now, and its rule is its kind")
+        return given
 
     @model_validator(mode="after")
     def _chat_is_used(self) -> Config:

@@ -8,7 +8,8 @@ Adapter     The LoRA weights that one training run on one self-edit produced.
 Repeat      The same self-edit trained again with another seed; measures the noise of a reward.
 Answer      What a model (an adapter on its policy, or the policy alone) said to one question.
 Baseline    Answers of the policy without any adapter.
-Score       A self-edit's reward: its adapters' mean accuracy, and the gain over the baseline.
+Score       A self-edit's reward, by default its adapters' mean accuracy, and the gain over the
+            baseline.
 Selection   The verdict of the filter on one self-edit: kept or not, by which rule, and why.
 Condition   How a held-out problem was prepared for: see `Condition`.
 Round       One turn of ReST-EM: sample, fine-tune, evaluate, filter, update (Singh et al. 2023).
@@ -83,7 +84,10 @@ class SelfEdit:
         logprob: Sum of the log-probabilities of the generated tokens, nats; None for controls.
         finish_reason: `stop`, `length`, `none` for controls, or `unknown` if imported.
         seed: Sampling seed, derived from ids; None if imported.
-        error: None, or why there is no usable text; such a row is never trained on.
+        unusable: None, or why the text teaches nothing, as the domain finds. It is the policy's
+            doing, and counts: its model is the untouched policy, and answers as such.
+        error: None, or why there is no text, which is not the policy's doing: such a row is
+            never trained on and counts for nothing.
     """
 
     self_edit_id: str
@@ -98,6 +102,7 @@ class SelfEdit:
     logprob: float | None
     finish_reason: str
     seed: int | None
+    unusable: str | None
     error: str | None
 
 
@@ -109,11 +114,15 @@ class TrainRow:
         prompt: Part that is shown but not trained on; empty for plain text.
         text: Part that is trained on; the end token follows it, or what ends a turn.
         chat: Put `prompt` through the chat template as a user message, `text` as the reply.
+        is_open: The text goes on, so that nothing ends it.
+        weight: Of its loss in the policy's update; an adapter's rows all have 1.
     """
 
     text: str
     prompt: str = ""
     chat: bool = False
+    is_open: bool = False
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +131,8 @@ class Adapter:
 
     Attributes:
         repeat: 0-based index of the training repeat.
-        uri: Folder of the weights relative to the store's root; None on error, or if imported. It
-            is not there if the weights were pruned.
+        uri: Folder of the weights relative to the store's root; None on error, if imported, or if
+            the self-edit taught nothing. It is not there if the weights were pruned.
         sha256: Digest of the weights file; None where there are none.
         rows_sha256: Digest of the training rows in order: prompt, text and chat flag of each; see
             `seal_core.domains.rows.rows_digest`. None if nothing was trained on, or if the
@@ -164,8 +173,10 @@ class Answer:
         repeat: 0-based index of the training repeat; of a baseline that was asked several times,
             which time it was.
         correct: Verdict of `grader`; None when `error` is set, never False for a failure.
-        exact_match, f1, contains: The three built-in gradings in [0, 1]; None on error.
+        grades: All gradings of the domain by name, each in [0, 1]; None on error.
         logprob: Sum of the log-probabilities of the answer's tokens, nats.
+        reference_logprob, reference_tokens: The same of the question's first reference answer,
+            and how many tokens that has; None unless the reward asks for it.
     """
 
     answer_id: str
@@ -179,11 +190,11 @@ class Answer:
     repeat: int
     text: str | None
     correct: bool | None
-    exact_match: float | None
-    f1: float | None
-    contains: float | None
+    grades: dict[str, float] | None
     logprob: float | None
     n_tokens: int | None
+    reference_logprob: float | None
+    reference_tokens: int | None
     grader: str
     error: str | None
 
@@ -193,11 +204,14 @@ class Score:
     """The reward of one self-edit.
 
     Attributes:
-        baseline_accuracy: Accuracy on the problem without an adapter, [0, 1]: of the policy
-            that wrote the self-edit in training, of the base policy on held-out problems.
-        adapter_accuracy: Mean over repeats and questions, [0, 1]; None if nothing was graded.
-        gain: `adapter_accuracy - baseline_accuracy`.
-        uncertainty: Standard error of `adapter_accuracy` over repeats; None below two repeats.
+        unusable: The self-edit's own; such a one is scored and never kept.
+        reward_name: What the reward is, e.g. `accuracy`.
+        baseline_reward: The same of the model without the self-edit: of the policy that wrote
+            it in training, of the base policy on held-out problems.
+        reward: Mean over repeats; None if nothing was graded.
+        gain: `reward - baseline_reward`.
+        uncertainty: Standard error of `reward` over repeats; None below two repeats.
+        components: What the reward was made of, by name.
         n_answers, n_errors: Graded answers and answers lost to errors.
     """
 
@@ -207,10 +221,13 @@ class Score:
     condition: str
     policy_id: str
     sample_index: int
-    baseline_accuracy: float | None
-    adapter_accuracy: float | None
+    unusable: str | None
+    reward_name: str
+    baseline_reward: float | None
+    reward: float | None
     gain: float | None
     uncertainty: float | None
+    components: dict[str, float]
     n_repeats: int
     n_answers: int
     n_errors: int

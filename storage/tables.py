@@ -27,7 +27,7 @@ class Column:
     """One column.
 
     Attributes:
-        python: The scalar type; of the items, if `is_list`.
+        python: The scalar type; of the items, if `is_list`; of the values by name, if `is_map`.
     """
 
     name: str
@@ -35,18 +35,28 @@ class Column:
     nullable: bool
     is_list: bool
     doc: str
+    is_map: bool = False
 
     @property
     def arrow(self) -> pa.Field:
         """The column as an Arrow field."""
         scalar = _ARROW[self.python]
         kind = pa.list_(scalar) if self.is_list else scalar
+        if self.is_map:
+            kind = pa.map_(pa.string(), scalar)
         return pa.field(self.name, kind, nullable=self.nullable)
+
+    def cell(self, value: Any) -> Any:
+        """A value as Arrow takes it; the names of a map in their order, so that bytes are equal."""
+        return sorted(value.items()) if self.is_map and value is not None else value
 
     @property
     def sql(self) -> str:
         """The column's type in DuckDB."""
-        return _SQL[self.python] + ("[]" if self.is_list else "")
+        scalar = _SQL[self.python]
+        if self.is_map:
+            return f"MAP(VARCHAR, {scalar})"
+        return scalar + ("[]" if self.is_list else "")
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ class Table:
             if type(row) is not self.row:
                 raise TypeError(f"{self.name} takes {self.row.__name__}, not {type(row).__name__}")
         arrays = [
-            pa.array([getattr(row, column.name) for row in rows], column.arrow.type)
+            pa.array([column.cell(getattr(row, column.name)) for row in rows], column.arrow.type)
             for column in self.columns
         ]
         return pa.Table.from_arrays(arrays, schema=self.schema)
@@ -97,6 +107,8 @@ class Table:
         if column.name not in table.column_names:
             return [None] * table.num_rows
         cells = table.column(column.name).to_pylist()
+        if column.is_map:
+            return [None if cell is None else dict(cell) for cell in cells]
         return [tuple(cell) for cell in cells] if column.is_list else cells
 
 
@@ -121,12 +133,12 @@ def _column(name: str, hint: Any, doc: str) -> Column:
     nullable = typing.get_origin(hint) in (Union, types.UnionType) and type(None) in members
     if nullable:
         (hint,) = (member for member in members if member is not type(None))
-    is_list = typing.get_origin(hint) is tuple
-    if is_list:
-        hint = typing.get_args(hint)[0]
+    is_list, is_map = (typing.get_origin(hint) is kind for kind in (tuple, dict))
+    if is_list or is_map:
+        hint = typing.get_args(hint)[int(is_map)]
     if typing.get_origin(hint) is Literal:
         hint = str
-    return Column(name, hint, nullable, is_list, doc)
+    return Column(name, hint, nullable, is_list, doc, is_map)
 
 
 TABLES: dict[str, Table] = {
@@ -135,12 +147,12 @@ TABLES: dict[str, Table] = {
         _declare("runs", RunRow, ["run"], "Named runs and their configs."),
         _declare("problems", ProblemRow, ["problem_id"], "Passages."),
         _declare("questions", QuestionRow, ["question_id"], "Questions about the passages."),
-        _declare("self_edits", nouns.SelfEdit, ["self_edit_id"], "What the policies wrote.", 2),
+        _declare("self_edits", nouns.SelfEdit, ["self_edit_id"], "What the policies wrote.", 3),
         _declare(
             "adapters", nouns.Adapter, ["adapter_id"], "LoRA weights trained on self-edits.", 2
         ),
-        _declare("answers", nouns.Answer, ["answer_id"], "Answers to questions, graded.", 2),
-        _declare("scores", nouns.Score, ["self_edit_id"], "Rewards of self-edits."),
+        _declare("answers", nouns.Answer, ["answer_id"], "Answers to questions, graded.", 3),
+        _declare("scores", nouns.Score, ["self_edit_id"], "Rewards of self-edits.", 2),
         _declare("selections", nouns.Selection, ["self_edit_id"], "Verdicts of the filter."),
         _declare("policies", nouns.Policy, ["policy_id"], "Models that write self-edits.", 2),
         _declare(

@@ -19,9 +19,18 @@ def chat_settings(config: Config) -> ChatSettings:
     return ChatSettings(**config.chat.model_dump(mode="json"))
 
 
-def chat_identity(config: Config) -> dict[str, Any]:
-    """The settings of a stage that renders conversations; none where there are no conversations."""
-    return {"chat": config.chat.model_dump(mode="json")} if config.uses_chat else {}
+def domain_identity(config: Config) -> dict[str, Any]:
+    """The settings of a stage that asks the domain for prompts, rows or grades.
+
+    Another package's domain with its options and version; and what the chat template is told, if
+    there are conversations.
+    """
+    plain: dict[str, Any] = {}
+    if config.domain.kind != "knowledge":
+        plain["domain"] = config.domain.model_dump(mode="json")
+    if config.uses_chat:
+        plain["chat"] = config.chat.model_dump(mode="json")
+    return plain
 
 
 def check_chat(config: Config, model_path: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from seal_core.engines import GenerateRequest, Generation
+from seal_core.chosen import make_reward
+from seal_core.engines import GenerateRequest, Generation, Scored, ScoreRequest
 from seal_core.fingerprint import make_id
+from seal_core.rewards.reward import REFERENCE_LOGPROBS
 from seal_core.types import IN_CONTEXT, Adapter, Answer, Problem, Question
-from tasks.chatting import chat_identity
+from tasks.chatting import domain_identity
 from tasks.context import RunContext, current
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.retention import restore_weights
@@ -16,7 +18,7 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 4
+VERSION = 5
 
 
 def evaluate(
@@ -33,12 +35,14 @@ def evaluate(
     Args:
         adapters: Per shard, the adapters to answer with; None asks the policy itself.
     """
+    evidence = sorted(make_reward(current().config).evidence)
     settings = {
         **current().config.evaluate.model_dump(mode="json"),
+        **({"evidence": evidence} if evidence else {}),
         "condition": condition,
         "policy": policy.policy.policy_id,
         "variant": current().config.rows.variant,
-        **chat_identity(current().config),
+        **domain_identity(current().config),
     }
     works = []
     for i, shard in enumerate(shards):
@@ -78,10 +82,17 @@ def _evaluate(context: RunContext, work: Work) -> StageOutput:
     policy = read_policy(context, work.inputs["policy"][0])
     asks = _asks(context, work, problems)
     answerable = [ask for ask in asks if ask.adapter is None or ask.adapter.error is None]
-    requests = [_request(context, work, policy, ask) for ask in answerable]
-    generations = context.generator.generate(requests)
-    by_id = {generation.request_id: generation for generation in generations}
-    answers = [_answer(context, work, policy, a, by_id.get(a.answer_id)) for a in asks]
+    requests = [_requests(context, work, policy, ask) for ask in answerable]
+    generations = iter(context.generator.generate([own for group in requests for own in group]))
+    said = {
+        ask.answer_id: [next(generations) for _ in group]
+        for ask, group in zip(answerable, requests, strict=True)
+    }
+    references = _references(context, work, answerable, requests)
+    answers = [
+        _answer(context, work, policy, ask, said.get(ask.answer_id), references.get(ask.answer_id))
+        for ask in asks
+    ]
     return StageOutput({"answers": answers}, n_tokens=sum(a.n_tokens or 0 for a in answers))
 
 
@@ -107,29 +118,59 @@ def _answer_id(work: Work, adapter: Adapter | None, question: Question) -> str:
     return make_id("answer", adapter_id, question.question_id, work.settings)
 
 
-def _request(context: RunContext, work: Work, policy: PolicyRef, ask: _Ask) -> GenerateRequest:
+def _requests(
+    context: RunContext, work: Work, policy: PolicyRef, ask: _Ask
+) -> list[GenerateRequest]:
     in_context = work.settings["condition"] == IN_CONTEXT
-    prompt = context.domain.answer_prompt(ask.problem, ask.question, in_context=in_context)
     uri = ask.adapter.uri if ask.adapter else None
-    return GenerateRequest(
-        request_id=ask.answer_id,
-        prompt=prompt.text,
-        adapters=adapter_stack(context.store, policy.policy, uri),
-        max_tokens=work.settings["max_tokens"],
-        stop=prompt.stop,
-        chat=prompt.chat,
-    )
+    stack = adapter_stack(context.store, policy.policy, uri)
+    prompts = context.domain.answer_prompts(ask.problem, ask.question, in_context=in_context)
+    return [
+        GenerateRequest(
+            request_id=f"{ask.answer_id}/{i}" if i else ask.answer_id,
+            prompt=prompt.text,
+            adapters=stack,
+            max_tokens=work.settings["max_tokens"],
+            stop=prompt.stop,
+            chat=prompt.chat,
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def _references(
+    context: RunContext,
+    work: Work,
+    asks: Sequence[_Ask],
+    requests: Sequence[Sequence[GenerateRequest]],
+) -> dict[str, Scored]:
+    """How probable the reference answers are after the first prompts, if the reward asks for it."""
+    if REFERENCE_LOGPROBS not in work.settings.get("evidence", ()):
+        return {}
+    wanted = [
+        ScoreRequest(ask.answer_id, first.prompt, ask.question.gold[0], first.adapters, first.chat)
+        for ask, (first, *_) in zip(asks, requests, strict=True)
+    ]
+    return {found.request_id: found for found in context.generator.score(wanted)}
 
 
 def _answer(
-    context: RunContext, work: Work, policy: PolicyRef, ask: _Ask, generation: Generation | None
+    context: RunContext,
+    work: Work,
+    policy: PolicyRef,
+    ask: _Ask,
+    said: list[Generation] | None,
+    reference: Scored | None,
 ) -> Answer:
-    text, error = None, None
-    if generation is not None:
-        text, error = generation.text, generation.error
-    elif ask.adapter is not None:
-        error = f"no adapter: {ask.adapter.error}"
-    grades = None if text is None else context.domain.grade(ask.question, text)
+    error, grading = None, None
+    if said is None:
+        error = f"no adapter: {ask.adapter.error}" if ask.adapter else "it was not asked"
+    else:
+        failed = [own.error for own in (*said, *([reference] if reference else [])) if own.error]
+        error = failed[0] if failed else None
+        texts = [own.text for own in said if own.text is not None]
+        if error is None:
+            grading = context.domain.grade(ask.question, texts)
     return Answer(
         answer_id=ask.answer_id,
         problem_id=ask.problem.problem_id,
@@ -140,13 +181,19 @@ def _answer(
         adapter_id=ask.adapter.adapter_id if ask.adapter else None,
         self_edit_id=ask.adapter.self_edit_id if ask.adapter else None,
         repeat=ask.adapter.repeat if ask.adapter else 0,
-        text=text,
-        correct=context.domain.is_correct(grades) if grades else None,
-        exact_match=grades.exact_match if grades else None,
-        f1=grades.f1 if grades else None,
-        contains=grades.contains if grades else None,
-        logprob=generation.logprob if generation else None,
-        n_tokens=generation.n_tokens if generation else 0,
+        text=grading.text if grading else None,
+        correct=grading.correct if grading else None,
+        grades=dict(sorted(grading.grades.items())) if grading else None,
+        logprob=_total(own.logprob for own in said or ()),
+        n_tokens=sum(own.n_tokens for own in said or ()),
+        reference_logprob=reference.logprob if reference else None,
+        reference_tokens=reference.n_tokens if reference else None,
         grader=work.settings["grader"],
         error=error,
     )
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """The sum; None if there is nothing, or a part of it is not known."""
+    known = list(values)
+    return None if not known or None in known else sum(value or 0.0 for value in known)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from seal_core.domains.base import Domain
 from seal_core.domains.rows import rows_digest
 from seal_core.engines import LoraSettings, TrainedAdapter, TrainJob
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
-from seal_core.types import Adapter, SelfEdit, TableRef
-from tasks.chatting import chat_identity
+from seal_core.types import Adapter, Problem, SelfEdit, TableRef
+from tasks.chatting import domain_identity
 from tasks.context import RunContext, current
 from tasks.lora import finetune_settings
 from tasks.policies import PolicyRef, adapter_stack, read_policy
@@ -20,7 +22,7 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 3
+VERSION = 4
 
 
 def finetune(
@@ -43,8 +45,9 @@ def finetune(
     settings = {
         "lora": finetune_settings(config.finetune),
         "rows": config.rows.model_dump(mode="json"),
-        **chat_identity(config),
+        **domain_identity(config),
         "repeats": repeats,
+        "unusable": config.finetune.unusable,
         "seed": config.run.seed,
         "policy": policy.policy.policy_id,
     }
@@ -80,28 +83,69 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
         for edit in edits
         for repeat in range(work.settings["repeats"])
     ]
+    stack = adapter_stack(context.store, policy.policy)
     jobs = {
-        adapter.adapter_id: TrainJob(
-            adapter_id=adapter.adapter_id,
-            rows=context.domain.train_rows(problems[edit.problem_id], edit.text),
-            settings=to_settings(work.settings["lora"], (steps or {}).get(edit.problem_id)),
-            seed=adapter.seed or 0,  # Only imported rows have none.
-            base_adapters=adapter_stack(context.store, policy.policy),
-        )
+        adapter.adapter_id: job
         for edit, adapter in pairs
-        if edit.error is None and (steps is None or edit.problem_id in steps)
+        if (
+            job := _job(
+                context.domain, problems[edit.problem_id], edit, adapter, work, steps, stack
+            )
+        )
     }
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         trained = context.trainer.train(list(jobs.values()), Path(folder))
         by_id = {result.adapter_id: result for result in trained}
         rows = [
-            _adapter(context, edit, blank, jobs.get(blank.adapter_id), by_id.get(blank.adapter_id))
+            _adapter(
+                context, edit, blank, jobs.get(blank.adapter_id), by_id.get(blank.adapter_id), steps
+            )
             for edit, blank in pairs
         ]
     return StageOutput({"adapters": rows}, n_tokens=sum(row.n_tokens or 0 for row in rows))
 
 
 finetune_shard = stage_task("finetune", _finetune)
+
+
+def _job(
+    domain: Domain,
+    problem: Problem,
+    edit: SelfEdit,
+    adapter: Adapter,
+    work: Work,
+    steps: dict[str, int] | None,
+    stack: tuple[str, ...],
+) -> TrainJob | None:
+    """What an adapter is trained on; None if on nothing.
+
+    Args:
+        steps: Of the matched control, by problem.
+    """
+    text = edit.text
+    if edit.unusable is not None:
+        if work.settings["unusable"] == "nothing":
+            return None
+        text = ""
+    if edit.error is not None or (steps is not None and not steps.get(edit.problem_id)):
+        return None
+    default = to_settings(work.settings["lora"], (steps or {}).get(edit.problem_id))
+    settings = domain.train_settings(problem, text, default)
+    if settings.rank > default.rank:
+        raise StageError(
+            f"the domain trains {edit.self_edit_id} with rank {settings.rank}, above "
+            f"finetune.rank = {default.rank}: raise that"
+        )
+    rows = domain.train_rows(problem, text)
+    if edit.unusable is not None and not rows:
+        return None
+    return TrainJob(
+        adapter_id=adapter.adapter_id,
+        rows=rows,
+        settings=settings,
+        seed=adapter.seed or 0,  # Only imported rows have none.
+        base_adapters=stack,
+    )
 
 
 def to_settings(lora: dict, max_steps: int | None = None) -> LoraSettings:
@@ -139,17 +183,25 @@ def _adapter(
     blank: Adapter,
     job: TrainJob | None,
     trained: TrainedAdapter | None,
+    steps: dict[str, int] | None,
 ) -> Adapter:
-    values = {name: getattr(blank, name) for name in blank.__slots__}
     if job is None or trained is None:
-        reason = edit.error or "there is no adapter of the self-edit to match"
-        return Adapter(**{**values, "error": f"not trained: {reason}"})
+        if steps is not None and edit.problem_id not in steps:
+            return replace(blank, error="not trained: there is no adapter to match")
+        # What teaches nothing leaves the policy as it is, which answers then.
+        return replace(blank, error=f"not trained: {edit.error}" if edit.error else None)
+    uri, sha256 = None, None
     if trained.path is not None:
-        values["uri"], values["sha256"] = context.store.put_adapter(Path(trained.path))
-    values["rows_sha256"] = rows_digest(job.rows)
-    for name in ("n_rows", "n_steps", "n_tokens", "first_loss", "final_loss", "error"):
-        values[name] = getattr(trained, name)
-    return Adapter(**values)
+        uri, sha256 = context.store.put_adapter(Path(trained.path))
+    told = ("n_rows", "n_steps", "n_tokens", "first_loss", "final_loss", "error")
+    return replace(
+        blank,
+        uri=uri,
+        sha256=sha256,
+        rank=job.settings.rank,
+        rows_sha256=rows_digest(job.rows),
+        **{name: getattr(trained, name) for name in told},
+    )
 
 
 def _matched_steps_by_problem(context: RunContext, work: Work) -> dict[str, int] | None:

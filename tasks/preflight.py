@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from seal_core.chosen import make_domain, make_outer_loop, make_reward, make_selection
 from seal_core.config import Config
 from seal_core.domains.base import Domain, ProblemSet
-from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.models.model_digest import ModelFiles, digest_model
 from seal_core.models.model_place import find_model
 from seal_core.models.precision import used_precision
+from seal_core.proofs import prove_problems
 from storage.naming import check_run
 from storage.store import Store
 from tasks.chatting import check_chat
@@ -101,7 +102,9 @@ def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflig
     run = config.run.name if name is None else check_run(name)
     if not run:
         raise InputError("the run has no name: pass --name, or set run.name in the config")
-    domain = KnowledgeDomain.from_config(config)
+    domain = make_domain(config)
+    for make in (make_reward, make_selection, make_outer_loop):
+        make(config)  # What another package has must work before anything is written.
     check_run(run)
     model, device = config.model, config.execution.device
     path = find_model(model.path, model.revision)
@@ -109,6 +112,8 @@ def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflig
     precision = used_precision(path, model.dtype, device)
     engine_version = check_serving(config, path, precision)
     problems = domain.load()
+    if config.domain.kind != "knowledge":  # Which has every grader prove itself.
+        prove_problems(domain, (*problems.train, *problems.heldout))
     return Preflight(run, config, path, domain, problems, precision, engine_version, rehash=rehash)
 
 

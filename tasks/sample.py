@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from seal_core.domains.base import Domain
 from seal_core.engines import GenerateRequest, Generation
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.types import Problem, SelfEdit
-from tasks.chatting import chat_identity
+from tasks.chatting import domain_identity
 from tasks.context import RunContext, current
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 2
+VERSION = 3
 CONTROL_PROMPT = "none"
 """Prompt id of the rows that stand for "train on the passage alone"."""
 
@@ -35,7 +37,7 @@ def sample(
         "per_problem": per_problem,
         "condition": condition,
         "variant": config.rows.variant,
-        **chat_identity(config),
+        **domain_identity(config),
         "seed": config.run.seed,
     }
     return _run(shards, policy, settings, label or condition, round_index)
@@ -86,7 +88,10 @@ def _sample(context: RunContext, work: Work) -> StageOutput:
         return StageOutput({"self_edits": blank_E})
     requests = [_request(context, problems[e.problem_id], policy, work, e) for e in blank_E]
     generations = context.generator.generate(requests)
-    edits = [_edit(blank, g) for blank, g in zip(blank_E, generations, strict=True)]
+    edits = [
+        _edit(context.domain, problems[blank.problem_id], blank, generation)
+        for blank, generation in zip(blank_E, generations, strict=True)
+    ]
     return StageOutput({"self_edits": edits}, n_tokens=sum(edit.n_tokens or 0 for edit in edits))
 
 
@@ -108,6 +113,7 @@ def _blank_edit(problem: Problem, policy: PolicyRef, settings: dict, index: int)
         logprob=None,
         finish_reason="none",
         seed=derive_seed("sample", *parts),
+        unusable=None,
         error=None,
     )
 
@@ -129,18 +135,14 @@ def _request(
     )
 
 
-def _edit(blank: SelfEdit, generation: Generation) -> SelfEdit:
+def _edit(domain: Domain, problem: Problem, blank: SelfEdit, generation: Generation) -> SelfEdit:
     text = (generation.text or "").strip()
-    error = generation.error
-    if error is None and not text:
-        error = "the policy wrote nothing"
-    return SelfEdit(
-        **{
-            **{name: getattr(blank, name) for name in blank.__slots__},
-            "text": text,
-            "n_tokens": generation.n_tokens,
-            "logprob": generation.logprob,
-            "finish_reason": generation.finish_reason,
-            "error": error,
-        }
+    return replace(
+        blank,
+        text=text,
+        n_tokens=generation.n_tokens,
+        logprob=generation.logprob,
+        finish_reason=generation.finish_reason,
+        unusable=None if generation.error else domain.check_edit(problem, text),
+        error=generation.error,
     )

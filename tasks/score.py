@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seal_core.chosen import make_reward
 from seal_core.rewards.aggregate import score_self_edits
 from seal_core.types import TableRef
 from tasks.context import RunContext, current
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 1
+VERSION = 2
 
 
 def score(
@@ -28,7 +29,10 @@ def score(
         label=f"score {label}",
         shard=0,
         round_index=round_index,
-        settings={"grader": current().config.evaluate.grader},
+        settings={
+            "grader": current().config.evaluate.grader,
+            "reward": current().config.reward.model_dump(mode="json"),
+        },
         inputs={
             "self_edits": [result.ref("self_edits") for result in edits],
             "answers": [result.ref("answers") for result in answers],
@@ -44,7 +48,8 @@ def _score(context: RunContext, work: Work) -> StageOutput:
     def rows(role: str) -> list:
         return [row for ref in work.inputs[role] for row in context.store.read(ref)]
 
-    scores = score_self_edits(rows("self_edits"), rows("answers"), rows("baseline"))
+    reward = make_reward(context.config)
+    scores = score_self_edits(rows("self_edits"), rows("answers"), rows("baseline"), reward)
     return StageOutput({"scores": scores})
 
 

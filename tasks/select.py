@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from seal_core.config import FilterSection
-from seal_core.rewards.selection import select
+from seal_core.chosen import make_selection
 from seal_core.types import TableRef
 from tasks.context import RunContext, current
 from tasks.stage import run_stage, stage_task
 from tasks.work import StageOutput, Work
 
-VERSION = 1
+VERSION = 2
 
 
 def filter_edits(scores: TableRef, *, round_index: int) -> TableRef:
@@ -20,7 +19,7 @@ def filter_edits(scores: TableRef, *, round_index: int) -> TableRef:
         label=f"filter round_{round_index}",
         shard=0,
         round_index=round_index,
-        settings=current().config.filter.model_dump(mode="json"),
+        settings=current().config.selection.model_dump(mode="json"),
         inputs={"scores": [scores]},
     )
     return run_stage(filter_shard, [work])[0].ref("selections")
@@ -29,7 +28,7 @@ def filter_edits(scores: TableRef, *, round_index: int) -> TableRef:
 def _filter(context: RunContext, work: Work) -> StageOutput:
     """Applies the filter rule to a round's scores."""
     scores = [row for ref in work.inputs["scores"] for row in context.store.read(ref)]
-    return StageOutput({"selections": select(scores, FilterSection(**work.settings))})
+    return StageOutput({"selections": make_selection(context.config).select(scores)})
 
 
 filter_shard = stage_task("filter", _filter)

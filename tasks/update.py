@@ -5,11 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from seal_core.chosen import make_outer_loop
+from seal_core.domains.base import Domain
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
-from seal_core.types import Policy, SelfEdit, TableRef, TrainRow
-from tasks.chatting import chat_identity
+from seal_core.outer_loops import OuterLoop
+from seal_core.proofs import check_weights
+from seal_core.types import Policy, Problem, SelfEdit, TableRef, TrainRow
+from tasks.chatting import domain_identity
 from tasks.context import RunContext, current
 from tasks.finetune import to_settings
 from tasks.lora import lora_settings
@@ -19,23 +24,25 @@ from tasks.shards import Shard, read_problems
 from tasks.stage import run_stage, stage_task
 from tasks.work import ShardResult, StageOutput, Work
 
-VERSION = 4
+VERSION = 5
 
 
 def update(
     shards: Sequence[Shard],
     policy: PolicyRef,
     edits: Sequence[ShardResult],
+    scores: TableRef,
     selections: TableRef,
     *,
     round_index: int,
 ) -> PolicyRef:
-    """The next policy, an adapter on the base that goes on from the current policy's.
+    """The next policy, an adapter on the base; what it starts from, the outer loop says.
 
-    The self-edits that were kept bear identity, the rule that kept them does not: another rule
-    that keeps the same ones trains nothing again.
+    The self-edits that it learns from and their weights bear identity, the rule that chose them
+    does not: another rule that chooses the same ones trains nothing again.
     """
     config = current().config
+    loop = make_outer_loop(config)
     work = Work.build(
         "update",
         VERSION,
@@ -46,10 +53,11 @@ def update(
             "lora": lora_settings(config.update),
             "prompt": config.sample.prompt,
             "variant": config.rows.variant,
-            **chat_identity(config),
+            **domain_identity(config),
             "policy": policy.policy.policy_id,
             "seed": config.run.seed,
-            "kept": _kept(selections),
+            "start": loop.start,
+            "kept": _kept(loop, edits, scores, selections),
         },
         inputs={
             "problems": [shard.problems for shard in shards],
@@ -65,10 +73,19 @@ def update(
     return read_policy(current(), result.ref("policies"))
 
 
-def _kept(selections: TableRef) -> list[str]:
+def _kept(
+    loop: OuterLoop, edits: Sequence[ShardResult], scores: TableRef, selections: TableRef
+) -> list[Any]:
+    """Ids of the self-edits that the policy learns from; with weights where these are not 1."""
     if is_pending(selections):
         return [selections.sha256]
-    return [row.self_edit_id for row in current().store.read(selections) if row.kept]
+    store = current().store
+    rows = [row for result in edits for row in store.read(result.ref("self_edits"))]
+    weights = dict(loop.weights(rows, store.read(scores), store.read(selections)))
+    check_weights("the outer loop", weights, {row.self_edit_id for row in rows})
+    if all(weight == 1.0 for weight in weights.values()):
+        return list(weights)
+    return [[item, weight] for item, weight in weights.items()]
 
 
 def _update(context: RunContext, work: Work) -> StageOutput:
@@ -78,7 +95,7 @@ def _update(context: RunContext, work: Work) -> StageOutput:
     if not examples:
         raise StageError(
             f"round {work.round_index} kept no self-edit, so there is nothing to learn from: "
-            "lower filter.min_gain, or sample more self-edits per problem"
+            "lower selection.min_gain, or sample more self-edits per problem"
         )
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         trained = context.trainer.update_policy(
@@ -86,7 +103,9 @@ def _update(context: RunContext, work: Work) -> StageOutput:
             to_settings(work.settings["lora"]),
             seed=derive_seed("update", policy.policy.policy_id, work.settings["seed"]),
             out=Path(folder) / "policy",
-            parent_adapter=next(iter(adapter_stack(context.store, policy.policy)), None),
+            parent_adapter=None
+            if work.settings["start"] == "base"
+            else _adapter_of(context, policy),
         )
         if trained.error is not None or trained.path is None:
             raise StageError(f"the update of {policy.policy.policy_id} failed: {trained.error}")
@@ -116,16 +135,27 @@ update_shard = stage_task("update", _update)
 
 def _examples(context: RunContext, work: Work) -> list[TrainRow]:
     problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
-    kept = set(work.settings["kept"])
-    edits: list[SelfEdit] = [
-        edit
+    kept = work.settings["kept"]
+    weights: dict[str, float] = dict((i, 1.0) if isinstance(i, str) else tuple(i) for i in kept)
+    return [
+        _example(context.domain, problems[edit.problem_id], edit, weights[edit.self_edit_id])
         for ref in work.inputs["self_edits"]
         for edit in context.store.read(ref)
-        if edit.self_edit_id in kept
+        if edit.self_edit_id in weights
     ]
-    return [_example(context, problems, edit) for edit in edits]
 
 
-def _example(context: RunContext, problems: dict, edit: SelfEdit) -> TrainRow:
-    prompt = context.domain.edit_prompt(problems[edit.problem_id])
-    return TrainRow(text=edit.text, prompt=prompt.text, chat=prompt.chat)
+def _example(domain: Domain, problem: Problem, edit: SelfEdit, weight: float) -> TrainRow:
+    """What the policy was asked, and what it wrote; a text that was cut is not taught to end."""
+    prompt = domain.edit_prompt(problem)
+    return TrainRow(
+        text=edit.text,
+        prompt=prompt.text,
+        chat=prompt.chat,
+        is_open=edit.finish_reason == "length",
+        weight=weight,
+    )
+
+
+def _adapter_of(context: RunContext, policy: PolicyRef) -> str | None:
+    return next(iter(adapter_stack(context.store, policy.policy)), None)

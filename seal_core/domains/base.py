@@ -7,10 +7,11 @@ that came back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from seal_core.rewards.graders import Grades
+from seal_core.engines import LoraSettings
 from seal_core.types import Problem, Question, TrainRow
 
 
@@ -46,6 +47,21 @@ class PromptText:
     chat: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """What an answer is worth.
+
+    Attributes:
+        text: The answer that counts, of however many were asked for.
+        correct: The verdict.
+        grades: All gradings by name, each in [0, 1].
+    """
+
+    text: str
+    correct: bool
+    grades: Mapping[str, float]
+
+
 class Domain(Protocol):
     """Where problems come from, how self-edits are asked for, used and judged."""
 
@@ -66,20 +82,31 @@ class Domain(Protocol):
         """Asks the policy for a self-edit."""
         ...
 
+    def check_edit(self, problem: Problem, text: str) -> str | None:
+        """Why a self-edit teaches nothing; None if it can be trained on."""
+        ...
+
     def train_rows(self, problem: Problem, text: str) -> tuple[TrainRow, ...]:
         """Turns a self-edit's text into training rows; "" gives the rows of the input alone."""
         ...
 
-    def answer_prompt(
+    def train_settings(self, problem: Problem, text: str, default: LoraSettings) -> LoraSettings:
+        """How a self-edit is trained on, which it may say itself; mostly as `[finetune]` says.
+
+        The rank may be lower than the default's, and not higher.
+        """
+        ...
+
+    def answer_prompts(
         self, problem: Problem, question: Question, in_context: bool = False
-    ) -> PromptText:
-        """Asks a question, with the passage in view only if `in_context`."""
+    ) -> tuple[PromptText, ...]:
+        """Asks a question, once or in several ways; the passage is in view only if `in_context`."""
         ...
 
-    def grade(self, question: Question, text: str) -> Grades:
-        """All built-in gradings of an answer."""
+    def grade(self, question: Question, texts: Sequence[str]) -> Grading:
+        """Grades the answers to a question's prompts, as one."""
         ...
 
-    def is_correct(self, grades: Grades) -> bool:
-        """The verdict of the configured grader."""
+    def render(self, problem: Problem) -> str:
+        """The problem for a person to read, without its questions."""
         ...

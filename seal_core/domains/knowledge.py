@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from seal_core.config import (
     EMBEDDED,
@@ -12,7 +13,7 @@ from seal_core.config import (
     RowsSection,
     SampleSection,
 )
-from seal_core.domains.base import ProblemSet, PromptText
+from seal_core.domains.base import Grading, ProblemSet, PromptText
 from seal_core.domains.hub import read_dataset
 from seal_core.domains.problem_set import build_problem_set
 from seal_core.domains.prompts import Prompt, get_prompt
@@ -20,7 +21,8 @@ from seal_core.domains.records import Parsed
 from seal_core.domains.rows import build_rows
 from seal_core.domains.squad import read_squad
 from seal_core.domains.world import DEFAULT_HELDOUT, DEFAULT_TRAIN, make_world
-from seal_core.rewards.graders import Grader, Grades, get_grader, grade_all
+from seal_core.engines import LoraSettings
+from seal_core.rewards.graders import Grader, get_grader, grade_all
 from seal_core.types import Problem, Question, TrainRow
 
 DOMAIN = "knowledge"
@@ -78,24 +80,34 @@ class KnowledgeDomain:
         """Asks the policy for a self-edit about the passage."""
         return self.edit.render(problem.title, problem.context, chat=self._chat)
 
+    def check_edit(self, problem: Problem, text: str) -> str | None:
+        """Any text teaches something, and none teaches nothing."""
+        return None if text.strip() else "the policy wrote nothing"
+
     def train_rows(self, problem: Problem, text: str) -> tuple[TrainRow, ...]:
         """See `build_rows`."""
         return build_rows(problem, text, self.rows)
 
-    def answer_prompt(
+    def train_settings(self, problem: Problem, text: str, default: LoraSettings) -> LoraSettings:
+        """All self-edits are trained alike."""
+        return default
+
+    def answer_prompts(
         self, problem: Problem, question: Question, in_context: bool = False
-    ) -> PromptText:
-        """Asks a question, with the passage in view only if `in_context`."""
+    ) -> tuple[PromptText, ...]:
+        """Asks a question once, with the passage in view only if `in_context`."""
         prompt = self.context_answer if in_context else self.answer
-        return prompt.render(problem.title, problem.context, question.prompt, chat=self._chat)
+        return (prompt.render(problem.title, problem.context, question.prompt, chat=self._chat),)
 
-    def grade(self, question: Question, text: str) -> Grades:
-        """All built-in gradings of an answer, the best over its golds."""
-        return grade_all(text, question.gold)
+    def grade(self, question: Question, texts: Sequence[str]) -> Grading:
+        """All built-in gradings, the best over the golds, and the verdict of `evaluate.grader`."""
+        (text,) = texts
+        grades = grade_all(text, question.gold)
+        return Grading(text, self.grader.verdict(grades), asdict(grades))
 
-    def is_correct(self, grades: Grades) -> bool:
-        """The verdict of `evaluate.grader`."""
-        return self.grader.verdict(grades)
+    def render(self, problem: Problem) -> str:
+        """The passage."""
+        return problem.context
 
     @property
     def _chat(self) -> bool:

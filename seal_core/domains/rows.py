@@ -49,8 +49,13 @@ def build_rows(problem: Problem, text: str, rows: RowsSection) -> tuple[TrainRow
 
 
 def rows_digest(rows: Sequence[TrainRow]) -> str | None:
-    """Digest of what a training reads: prompts, texts and chat flags in order; None of no row."""
-    return digest([[row.prompt, row.text, row.chat] for row in rows]) if rows else None
+    """Digest of what a training reads: prompts, texts and flags in order; None of no row."""
+    if not rows:
+        return None
+    opens = [["open"] if row.is_open else [] for row in rows]
+    weights = [[row.weight] if row.weight != 1.0 else [] for row in rows]
+    marks = zip(rows, opens, weights, strict=True)
+    return digest([[row.prompt, row.text, row.chat, *o, *w] for row, o, w in marks])
 
 
 def split_segments(text: str, split_lines: bool = True) -> tuple[str, ...]:

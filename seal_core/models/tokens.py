@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,16 +23,18 @@ class EncodedRow:
             which nothing predicts.
         n_pads: Ids at the end that are padding: they carry loss, as in the published code, but
             no token sees them.
+        weight: Of its loss, see `TrainRow`.
     """
 
     ids: tuple[int, ...]
     n_context: int
     n_pads: int = 0
+    weight: float = 1.0
 
     def padded(self, length: int, pad_id: int) -> EncodedRow:
         """The row filled up to `length` with padding, which then is a target too."""
         n_pads = length - len(self.ids)
-        return EncodedRow((*self.ids, *[pad_id] * n_pads), self.n_context, n_pads)
+        return replace(self, ids=(*self.ids, *[pad_id] * n_pads), n_pads=n_pads)
 
     @property
     def n_targets(self) -> int:
@@ -131,21 +133,34 @@ def encode_completion(codec: Codec, text: str) -> list[int]:
 def encode_row(codec: Codec, row: TrainRow, eos_id: int, max_length: int) -> EncodedRow:
     """Ids of one training text, the token that ends it included, cut to `max_length`.
 
-    A chat reply ends with what ends a turn in the model's template, any other text with `eos_id`.
+    A chat reply ends with what ends a turn in the model's template, any other text with `eos_id`,
+    and one that goes on with neither.
     Prompt and text are tokenized apart, as they are when the text is generated.
     """
     if row.chat:
         turn = codec.chat.row(row.prompt, row.text)
-        ids, n_context = turn.ids, turn.n_context
+        ids, n_context = list(turn.ids), turn.n_context
+        if row.is_open:
+            ids = _without_end(ids, codec.chat.end_id)
     elif row.prompt:
         context = encode_prompt(codec, row.prompt)
-        ids, n_context = [*context, *encode_completion(codec, row.text), eos_id], len(context)
+        ids, n_context = [*context, *encode_completion(codec, row.text)], len(context)
+        if not row.is_open:
+            ids.append(eos_id)
     else:
         ids, n_context = codec.literal.encode_text(row.text, special=True), 1
-        if not codec.ends_texts or len(ids) <= n_context:
+        if row.is_open:
+            ids = ids[:-1] if codec.ends_texts and len(ids) > n_context else ids
+        elif not codec.ends_texts or len(ids) <= n_context:
             ids.append(eos_id)
     ids = ids[:max_length]
-    return EncodedRow(tuple(ids), min(n_context, len(ids)))
+    return EncodedRow(tuple(ids), min(n_context, len(ids)), weight=row.weight)
+
+
+def _without_end(ids: list[int], end_id: int) -> list[int]:
+    """A conversation up to the token that ends its last turn, after which templates write more."""
+    place = len(ids) - 1 - ids[::-1].index(end_id) if end_id in ids else len(ids)
+    return ids[:place]
 
 
 def encode_rows(

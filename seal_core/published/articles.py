@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from seal_core.config import RowsSection
 from seal_core.domains.knowledge import DOMAIN
@@ -22,6 +22,7 @@ from seal_core.fingerprint import make_id
 from seal_core.published.forms import Article, Asked, Completion, LoraParams
 from seal_core.rewards.aggregate import score_self_edits
 from seal_core.rewards.graders import grade_all
+from seal_core.rewards.reward import Accuracy
 from seal_core.types import (
     NO_ADAPTATION,
     Adapter,
@@ -145,6 +146,7 @@ def _edit(
         logprob=None,
         finish_reason=UNKNOWN,
         seed=None,
+        unusable=None,
         error=None,
     )
 
@@ -166,7 +168,7 @@ def _add_edit(
     rows.answers.extend(answers)
     rows.baseline.extend(baseline)
     # One self-edit at a time: its gain is over the baseline that was asked beside it.
-    rows.scores.extend(score_self_edits([edit], answers, baseline, decimals=DECIMALS))
+    rows.scores.extend(score_self_edits([edit], answers, baseline, Accuracy(DECIMALS)))
 
 
 def _adapters(source: Source, problem: Problem, edit: SelfEdit) -> Iterator[Adapter]:
@@ -223,7 +225,6 @@ def _answer(
     text = asked.baseline_answer if adapter is None else asked.adapter_answer
     condition = NO_ADAPTATION if adapter is None else _CONDITION
     answered_by = source.policy_id if adapter is None else adapter.adapter_id
-    grades = grade_all(text, question.gold)
     return Answer(
         answer_id=make_id("answer", GRADER, answered_by, question.question_id, condition, repeat),
         problem_id=problem.problem_id,
@@ -236,11 +237,11 @@ def _answer(
         repeat=repeat,
         text=text,
         correct=asked.baseline_correct if adapter is None else asked.adapter_correct,
-        exact_match=grades.exact_match,
-        f1=grades.f1,
-        contains=grades.contains,
+        grades=asdict(grade_all(text, question.gold)),
         logprob=None,
         n_tokens=None,
+        reference_logprob=None,
+        reference_tokens=None,
         grader=GRADER,
         error=None,
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from seal_core.config import FilterSection, RowsSection
+from seal_core.config import RowsSection
 from seal_core.errors import InputError
 from seal_core.fingerprint import make_id
+from seal_core.kinds import BestOfKSection
 from seal_core.published.articles import ArticleRows, Source, read_article
 from seal_core.published.forms import ContinualForm, ResultsForm, read_form
 from seal_core.rewards.selection import select
@@ -93,7 +94,7 @@ def _results_run(form: ResultsForm, sha256: str) -> PublishedRun:
         baseline=[answer for part in parts for answer in part.baseline],
         answers=[answer for part in parts for answer in part.answers],
         scores=scores,
-        selections=select(scores, FilterSection()) if split == "train" else [],
+        selections=select(scores, BestOfKSection()) if split == "train" else [],
     )
 
 

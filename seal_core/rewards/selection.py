@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from seal_core.config import FilterSection
+from seal_core.kinds import BestOfKSection
 from seal_core.types import Score, Selection
 
 _DIGITS = 9
@@ -18,10 +20,29 @@ _DIGITS = 9
 summation are ties."""
 
 
-def select(scores: Sequence[Score], rule: FilterSection) -> list[Selection]:
+class SelectionRule(Protocol):
+    """Decides which self-edits of a round are good enough to learn from."""
+
+    def select(self, scores: Sequence[Score]) -> list[Selection]:
+        """One verdict per score, in the order of `scores`; none that is unusable is kept."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfK:
+    """See `select`."""
+
+    options: BestOfKSection
+
+    def select(self, scores: Sequence[Score]) -> list[Selection]:
+        """One verdict per score."""
+        return select(scores, self.options)
+
+
+def select(scores: Sequence[Score], rule: BestOfKSection) -> list[Selection]:
     """One verdict per score, in the order of `scores`.
 
-    The reward is `adapter_accuracy`. Ties within a problem go to the lower `sample_index`. For
+    Ties within a problem go to the lower `sample_index`. For
     `keep_fraction`, problems are ordered by their best reward, ties to the problem that comes
     first in `scores`; the share is taken of the problems that have a reward, rounded up.
     """
@@ -35,7 +56,7 @@ def _ranks(scores: Sequence[Score]) -> dict[str, int]:
     """Rank of each rewarded self-edit within its problem, 0 for the best."""
     by_problem: dict[str, list[Score]] = {}
     for score in scores:
-        if score.adapter_accuracy is not None:
+        if score.reward is not None and score.unusable is None:
             by_problem.setdefault(score.problem_id, []).append(score)
     return {
         score.self_edit_id: rank
@@ -54,7 +75,9 @@ def _top_fraction(best: Sequence[Score], fraction: float) -> frozenset[str]:
     return frozenset(score.self_edit_id for score in ordered[:n_keep])
 
 
-def _verdict(score: Score, rank: int | None, top: frozenset[str], rule: FilterSection) -> Selection:
+def _verdict(
+    score: Score, rank: int | None, top: frozenset[str], rule: BestOfKSection
+) -> Selection:
     kept, reason = _decide(score, rank, top, rule)
     return Selection(
         self_edit_id=score.self_edit_id,
@@ -62,24 +85,26 @@ def _verdict(score: Score, rank: int | None, top: frozenset[str], rule: FilterSe
         policy_id=score.policy_id,
         kept=kept,
         rank_in_problem=rank,
-        reward=score.adapter_accuracy,
+        reward=score.reward,
         rule=rule_name(rule),
         reason=reason,
     )
 
 
-def rule_name(rule: FilterSection) -> str:
+def rule_name(rule: BestOfKSection) -> str:
     """The rule with its settings, e.g. `best_of_k(min_gain=None)`."""
     share = f", keep_fraction={rule.keep_fraction:g}" if rule.keep_fraction < 1 else ""
-    return f"{rule.rule}(min_gain={rule.min_gain}{share})"
+    return f"{rule.kind}(min_gain={rule.min_gain}{share})"
 
 
 def _decide(
-    score: Score, rank: int | None, top: frozenset[str], rule: FilterSection
+    score: Score, rank: int | None, top: frozenset[str], rule: BestOfKSection
 ) -> tuple[bool, str]:
-    if rank is None or score.adapter_accuracy is None:
+    if score.unusable is not None:
+        return False, f"It teaches nothing: {score.unusable}."
+    if rank is None or score.reward is None:
         return False, f"It has no reward: none of its answers was graded ({score.n_errors} errors)."
-    reward = f"{score.adapter_accuracy:.3f}"
+    reward = f"{score.reward:.3f}"
     if rank > 0:
         return False, f"Its reward {reward} ranks {rank + 1} in its problem; only rank 1 is kept."
     if rule.min_gain is not None and score.gain is None:
@@ -98,7 +123,7 @@ def _decide(
 
 
 def _reward(score: Score) -> float:
-    return round(score.adapter_accuracy or 0.0, _DIGITS)
+    return round(score.reward or 0.0, _DIGITS)
 
 
 def _above(gain: float | None, least: float) -> bool:

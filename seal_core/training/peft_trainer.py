@@ -146,8 +146,17 @@ class PeftTrainer:
         return losses
 
 
-def encode_job(loaded: LoadedModel, job: TrainJob) -> list[EncodedRow]:
-    """The job's usable rows, cut to its row limit and the model's context, and padded if wished."""
+def encode_job(loaded: LoadedModel, job: TrainJob, weighted: bool = False) -> list[EncodedRow]:
+    """The job's usable rows, cut to its row limit and the model's context, and padded if wished.
+
+    Args:
+        weighted: Rows may have other weights than 1.
+
+    Raises:
+        InputError: They may not and do, or none is usable.
+    """
+    if not weighted and any(row.weight != 1.0 for row in job.rows):
+        raise InputError(f"{job.adapter_id}: rows of an adapter have no weights of their own")
     limit = job.settings.max_length
     if loaded.context is not None:
         limit = min(limit, loaded.context)

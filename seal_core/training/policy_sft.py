@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from torch.nn import functional
 from transformers import PrinterCallback, TrainerCallback
@@ -32,6 +33,9 @@ from seal_core.training.training_plan import check_settings
 
 _SEED_LIMIT = 2**32
 """NumPy, which the library seeds too, takes no larger seed."""
+
+_WEIGHT = "weight"
+"""Column of a row's weight."""
 
 _NO_TARGET = -100
 """The library's label of a token that carries no loss."""
@@ -69,7 +73,7 @@ def update_policy(
     if settings.max_train_tokens is not None:
         raise InputError("max_train_tokens does not apply to the policy's update: use max_steps")
     job = TrainJob(out.name, tuple(examples), settings, seed, init_adapter=parent_adapter)
-    rows = encode_job(loaded, job)
+    rows = encode_job(loaded, job, weighted=True)
     layers = LinearLayers(loaded.model)
     modules = layers.resolve(settings.targets)
     names = layers.short_names(modules)
@@ -132,10 +136,15 @@ def _fit(
 
 
 def _dataset(rows: Sequence[EncodedRow]) -> Dataset:
-    """Prompt and completion as ids: tokenized apart, as when the self-edit was sampled."""
+    """Prompt and completion as ids: tokenized apart, as when the self-edit was sampled.
+
+    Weights in the same proportions with a mean of one, so that they do not change the rate.
+    """
     masks = [[0] * row.n_context + [1] * row.n_targets for row in rows]
     ids = [list(row.ids) for row in rows]
-    return Dataset.from_dict({"input_ids": ids, "completion_mask": masks})
+    mean = math.fsum(row.weight for row in rows) / len(rows)
+    weights = [row.weight / mean for row in rows]
+    return Dataset.from_dict({"input_ids": ids, "completion_mask": masks, _WEIGHT: weights})
 
 
 def _arguments(
@@ -156,6 +165,7 @@ def _arguments(
         max_grad_norm=settings.clip,
         seed=seed % _SEED_LIMIT,
         completion_only_loss=True,
+        remove_unused_columns=False,  # The weights are ours.
         max_length=None,  # The rows are cut already.
         gradient_checkpointing=on_gpu and can_checkpoint(loaded.model),
         use_cpu=not on_gpu,
@@ -181,6 +191,13 @@ class _Trainer(SFTTrainer):
         super().__init__(**options)
         # Of every model the loss is a mean over the step's tokens, in however many passes.
         self.model_accepts_loss_kwargs = True
+        collate = self.data_collator
+
+        def with_weights(examples: list[dict[str, Any]]) -> dict[str, Any]:
+            weights = torch.tensor([example[_WEIGHT] for example in examples])
+            return {**collate(examples), _WEIGHT: weights}
+
+        self.data_collator = with_weights
 
     def compute_loss(
         self,
@@ -189,17 +206,18 @@ class _Trainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The pass's share of the step's mean negative log-probability per target, nats."""
+        """The pass's share of the step's mean negative log-probability per target, nats; of each
+        row as many times as its weight."""
         ids, labels = inputs["input_ids"], inputs["labels"]
         mask = None if bool(inputs["attention_mask"].all()) else inputs["attention_mask"]
         first = int((labels != _NO_TARGET).any(dim=0).nonzero()[0])
         base = model.get_base_model()
         logits = next_logits(base, ids, ids.shape[1] - first + 1, mask)[:, :-1]
         targets = labels[:, first:]
-        total = functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=_NO_TARGET, reduction="sum"
+        losses = functional.cross_entropy(
+            logits.transpose(1, 2), targets, ignore_index=_NO_TARGET, reduction="none"
         )
-        return total / num_items_in_batch
+        return (losses.sum(dim=1) * inputs[_WEIGHT].to(losses)).sum() / num_items_in_batch
 
 
 class _Recorder(TrainerCallback):

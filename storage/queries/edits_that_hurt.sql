@@ -1,6 +1,6 @@
 -- Which self-edits lowered the accuracy, and how many questions were lost and won?
 WITH hurt AS (
-    SELECT run, round, split, self_edit_id, problem_id, baseline_accuracy, adapter_accuracy, gain,
+    SELECT run, round, split, self_edit_id, problem_id, baseline_reward, reward, gain,
         uncertainty
     FROM scores WHERE gain < 0 AND starts_with(condition, 'round_')
 ),

@@ -1,12 +1,12 @@
 -- Which 20 self-edits of each run hurt most, or helped least?
 WITH worst AS (
-    SELECT run, round, self_edit_id, split, problem_id, baseline_accuracy, adapter_accuracy, gain
+    SELECT run, round, self_edit_id, split, problem_id, baseline_reward, reward, gain
     FROM scores
     WHERE gain IS NOT NULL AND starts_with(condition, 'round_')
     QUALIFY row_number() OVER (PARTITION BY run ORDER BY gain ASC, round, self_edit_id) <= 20
 )
 SELECT s.run, s.round, s.split, s.self_edit_id, s.problem_id, p.title,
-    s.baseline_accuracy, s.adapter_accuracy, s.gain, x.kept, e.n_tokens, e.text
+    s.baseline_reward, s.reward, s.gain, x.kept, e.n_tokens, e.text
 FROM worst s
 JOIN self_edits e USING (run, round, self_edit_id)
 LEFT JOIN problems p ON p.run = s.run AND p.problem_id = s.problem_id

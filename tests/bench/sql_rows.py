@@ -123,7 +123,8 @@ class Setting:
             "prompt_id": "implications@1",
             "text": self.texts.paragraphs(self.rng, n, _LINES_PER_EDIT),
             "n_tokens": self.rng.integers(150, 500, n), "logprob": -200 * self.rng.random(n),
-            "finish_reason": "stop", "seed": self.rng.integers(0, 2**62, n), "error": None,
+            "finish_reason": "stop", "seed": self.rng.integers(0, 2**62, n), "unusable": None,
+            "error": None,
         }  # fmt: skip
         return table("self_edits", {**self.common, **columns})
 
@@ -160,7 +161,6 @@ class Setting:
         right = self.rng.random(n) < np.repeat(skill, n_questions)
         said = self.texts.phrases.take(pa.array(self.rng.integers(0, 20_000, n)))
         text = pc.if_else(pa.array(right), self.problems.gold.take(asked), said)  # pyright: ignore[reportAttributeAccessIssue]
-        grade = pa.array(right.astype(float), mask=lost)
         named = adapters is not None
         columns = {
             "answer_id": ids(self.rng, "answer", n),
@@ -171,9 +171,9 @@ class Setting:
             "repeat": adapters["repeat"].take(whose) if named else 0,
             "text": pc.if_else(pa.array(lost), None, text),  # pyright: ignore[reportAttributeAccessIssue]
             "correct": pa.array(right, mask=lost),
-            "exact_match": grade, "f1": grade, "contains": grade,
-            "logprob": pa.array(-8 * self.rng.random(n), mask=lost),
+            "grades": _grades(right, lost), "logprob": pa.array(-8 * self.rng.random(n), mask=lost),
             "n_tokens": self.rng.integers(2, 12, n), "grader": "exact_match",
+            "reference_logprob": None, "reference_tokens": None,
             "error": pc.if_else(pa.array(lost), "the answer did not come in time", None),  # pyright: ignore[reportAttributeAccessIssue]
         }  # fmt: skip
         return table("answers", {**self.common, **columns})
@@ -214,3 +214,13 @@ def _array(values: Any, kind: pa.DataType, n: int) -> Any:
 
 def _each(n: int, times: int) -> pa.Array:
     return pa.array(np.repeat(np.arange(n), times))
+
+
+def _grades(right: np.ndarray, lost: np.ndarray) -> pa.Array:
+    """All gradings of each answer, all alike; null where it was lost."""
+    names = ["contains", "exact_match", "f1"]
+    ends = np.cumsum(np.where(lost, 0, len(names)))
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32), mask=np.append(lost, False))
+    known = right[~lost]
+    keys, items = np.tile(names, len(known)), np.repeat(known.astype(float), len(names))
+    return pa.MapArray.from_arrays(offsets, pa.array(keys), pa.array(items))

@@ -190,15 +190,16 @@ def _scores(setting: Setting, edits: pa.Table, answers: pa.Table, before: pa.Tab
     spread = repeats.std(axis=1, ddof=1) / np.sqrt(setting.repeats)
     columns: dict[str, Any] = {
         "self_edit_id": edits["self_edit_id"], "problem_id": edits["problem_id"],
-        "sample_index": edits["sample_index"], "baseline_accuracy": base,
-        "adapter_accuracy": accuracy, "gain": accuracy - base, "uncertainty": spread,
+        "sample_index": edits["sample_index"], "unusable": None, "reward_name": "accuracy",
+        "baseline_reward": base, "components": _components(accuracy),
+        "reward": accuracy, "gain": accuracy - base, "uncertainty": spread,
         "n_repeats": setting.repeats, "n_answers": graded, "n_errors": right[0].size - graded,
     }  # fmt: skip
     return table("scores", {**setting.common, **columns})
 
 
 def _selections(scores: pa.Table, edits: int) -> pa.Table:
-    rewards = scores["adapter_accuracy"].to_numpy().reshape(-1, edits)
+    rewards = scores["reward"].to_numpy().reshape(-1, edits)
     ranks = (-rewards).argsort(axis=1, kind="stable").argsort(axis=1).ravel()
     columns = {name: scores[name] for name in ("self_edit_id", "problem_id", "policy_id")}
     verdict = {
@@ -212,4 +213,9 @@ _REASONS: Sequence[str] = ("another self-edit of the problem has a higher reward
 
 
 def _right(answers: pa.Table) -> np.ndarray:
-    return answers["exact_match"].to_numpy().astype(float)
+    return pc.cast(answers["correct"], pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def _components(accuracy: np.ndarray) -> pa.Array:
+    keys = pa.array(["accuracy"] * len(accuracy))
+    return pa.MapArray.from_arrays(np.arange(len(accuracy) + 1, dtype=np.int32), keys, accuracy)

@@ -49,7 +49,7 @@ def test_the_store_is_consistent(tmp_path: Path) -> None:
         scores = catalog.records("SELECT * FROM scores WHERE split = 'train'")
         assert len(scores) == n_edits
         ((different, n),) = catalog.fetch(
-            """SELECT count(*) FILTER (abs(m.mean - s.adapter_accuracy) > 1e-9), count(*)
+            """SELECT count(*) FILTER (abs(m.mean - s.reward) > 1e-9), count(*)
             FROM scores s JOIN (SELECT run, round, self_edit_id, avg(correct::INT) AS mean
             FROM answers GROUP BY ALL) m USING (run, round, self_edit_id)"""
         )

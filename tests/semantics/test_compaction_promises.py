@@ -92,7 +92,7 @@ def test_forks_take_over_compacted_work(done: Runner, store: Path) -> None:
     before = rows(store)
     longer = done(name="longer", fork="a", run__rounds=3)
     assert longer.updates == 1 and len(longer.trained) < 2 * N_TRAIN * K
-    other = done(name="other", fork="a", run__rounds=2, filter__keep_fraction=0.5)
+    other = done(name="other", fork="a", run__rounds=2, selection__keep_fraction=0.5)
     assert not {r[0] for r in ask(
         store, "SELECT stage FROM stages WHERE run = 'other' AND round = 0"
     )} & {"sample", "finetune", "evaluate", "score"}  # fmt: skip

@@ -83,7 +83,7 @@ def test_the_standing_says_what_is_left(run: Runner, store: Path) -> None:
     assert lines["sample heldout round_1"].left == N_HELDOUT // 2
     run()
     assert run_standing(opened, "a").left == 0
-    run(name="b", fork="a", filter__keep_fraction=0.5)
+    run(name="b", fork="a", selection__keep_fraction=0.5)
     lines = {line.label: line for line in run_standing(opened, "b").stages}
     assert (lines["finetune round_0"].done, lines["finetune round_0"].cached) == (0, N_TRAIN // 2)
     assert lines["update round_0"].done == 1

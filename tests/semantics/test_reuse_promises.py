@@ -118,7 +118,7 @@ def test_a_fork_with_more_rounds_trains_what_follows(run: Runner, store: Path) -
 
 def test_a_rule_that_keeps_the_same_trains_nothing(done: Runner, store: Path) -> None:
     """3"""
-    fork = done(name="b", fork="a", filter__min_gain=-1.0)
+    fork = done(name="b", fork="a", selection__min_gain=-1.0)
     kept = ask(store, "SELECT run, count(*) FROM selections WHERE kept GROUP BY run ORDER BY run")
     assert kept == [("a", N_TRAIN), ("b", N_TRAIN)]
     assert (fork.generated, fork.trained, fork.updates) == ([], [], 0)
@@ -178,11 +178,11 @@ def test_pruned_weights_are_trained_again_when_needed(done: Runner, store: Path,
 
 def test_weights_that_a_fork_shares_stay(done: Runner, store: Path) -> None:
     """4"""
-    done(name="b", fork="a", filter__keep_fraction=0.5)
+    done(name="b", fork="a", selection__keep_fraction=0.5)
     pruned = prune_adapters(Store.open(str(store)), "a", "none")
     shared = "SELECT count(DISTINCT uri) FROM adapters WHERE run = 'a'"
     only_a = f"{shared} AND uri NOT IN (SELECT uri FROM adapters WHERE run = 'b')"
     assert pruned.shared == pruned.kept > 0
     assert pruned.removed == ask(store, only_a)[0][0] > 0
-    again = done(name="b", fork="a", filter__keep_fraction=0.5)
+    again = done(name="b", fork="a", selection__keep_fraction=0.5)
     assert (again.generated, again.trained, done.notes) == ([], [], [])

@@ -133,7 +133,7 @@ def test_a_failed_unit_is_never_a_wrong_answer(run: Any, store: Path) -> None:
     run(Scripted(fails="P0 "), execution__max_error_share=0.9)
     lost = ask(
         store,
-        """SELECT a.correct, a.text, s.adapter_accuracy, s.gain, s.n_errors
+        """SELECT a.correct, a.text, s.reward, s.gain, s.n_errors
         FROM adapters d JOIN answers a USING (run, round, adapter_id)
         JOIN scores s ON s.self_edit_id = d.self_edit_id WHERE d.error IS NOT NULL""",
     )
@@ -177,7 +177,7 @@ def test_a_stopped_run_repeats_only_what_was_not_done(run: Any, store: Path) -> 
 def test_a_fork_reuses_what_it_can_and_is_whole(run: Any, store: Path) -> None:
     """9"""
     run()
-    fork = run(name="b", filter__keep_fraction=0.5)
+    fork = run(name="b", selection__keep_fraction=0.5)
     assert fork.updates == 1
     rounds = ask(
         store, "SELECT count(*) FROM stages WHERE run = 'b' AND stage = 'sample' AND round = 0"
@@ -243,8 +243,8 @@ def test_too_many_failed_units_stop_the_run(run: Any, store: Path) -> None:
 
 def test_no_kept_edit_says_what_to_change(run: Any) -> None:
     """12"""
-    with pytest.raises(StageError, match=r"kept no self-edit.*filter\.min_gain"):
-        run(filter__min_gain=1.0)
+    with pytest.raises(StageError, match=r"kept no self-edit.*selection\.min_gain"):
+        run(selection__min_gain=1.0)
 
 
 def test_a_record_that_is_not_json_is_refused(run: Any, store: Path) -> None:

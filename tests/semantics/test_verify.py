@@ -33,7 +33,7 @@ def verify(store: Path) -> Verified:
 
 def test_a_whole_store(done: Runner, store: Path) -> None:
     """1"""
-    done(name="b", fork="a", filter__min_gain=0.5)
+    done(name="b", fork="a", selection__min_gain=0.5)
     before = files_of(store)
     found = verify(store)
     assert (found.runs, found.unproven, found.problems) == (2, 0, [])

@@ -23,7 +23,7 @@ def test_overrides_are_toml_values_or_plain_text(toml: Path) -> None:
         [
             "sample.edits_per_problem=7",
             "sample.temperature=0.5",
-            "filter.min_gain=0.0",
+            "selection.min_gain=0.0",
             "finetune.targets=['q_proj', 'v_proj']",
             "model.path=some/folder with spaces",
             "run.name=None",
@@ -31,7 +31,7 @@ def test_overrides_are_toml_values_or_plain_text(toml: Path) -> None:
     )
     assert config.sample.edits_per_problem == 7
     assert config.sample.temperature == 0.5
-    assert config.filter.min_gain == 0.0
+    assert config.selection.min_gain == 0.0
     assert config.finetune.targets == ("q_proj", "v_proj")
     assert config.model.path == "some/folder with spaces"
     assert config.run.name is None
@@ -49,7 +49,7 @@ def test_overrides_are_toml_values_or_plain_text(toml: Path) -> None:
         ("finetune.colour=1", ["unknown key 'finetune.colour': see docs/configuration.md"]),
         ("finetune.targets=q_proj", ["finetune.targets = 'q_proj'", 'list, like ["a", "b"]']),
         ("smaple.top_p=1.0", ["unknown key 'smaple'", "'sample'"]),
-        ("filter.rule=worst", ["filter.rule", "best_of_k"]),
+        ("selection.kind=worst", ["selection.kind", "best_of_k"]),
         ("data.path=x.json", ["data.path", "data.source"]),
         ("data.source=squad", ["data.path"]),
         ("run.name=../evil", ["run.name"]),

@@ -63,7 +63,7 @@ def test_every_answer_is_kept_with_its_verdict(read: Callable[[Any], PublishedRu
     assert {a.grader for a in run.answers + run.baseline} == {"published"}
     for answer in run.answers:
         assert answer.correct is (answer.text != "") and answer.error is None
-        assert answer.exact_match == float(answer.text != "")
+        assert answer.grades["exact_match"] == float(answer.text != "")
     asked = [
         (a.repeat, a.text) for a in run.baseline if a.question_id == run.answers[0].question_id
     ]
@@ -77,7 +77,7 @@ def test_every_answer_is_kept_with_its_verdict(read: Callable[[Any], PublishedRu
 def test_scores_and_selections(read: Callable[[Any], PublishedRun]) -> None:
     """2"""
     run = read(train_file())
-    assert [s.adapter_accuracy for s in run.scores] == [0.5, 0.5, 0.25, 0.75]
+    assert [s.reward for s in run.scores] == [0.5, 0.5, 0.25, 0.75]
     assert [s.uncertainty for s in run.scores] == [0.0, 0.0, 0.25, 0.25]
     assert [s.kept for s in run.selections] == [True, False, False, True]
     assert {s.rule for s in run.selections} == {"best_of_k(min_gain=None)"}
@@ -88,7 +88,7 @@ def test_scores_and_selections(read: Callable[[Any], PublishedRun]) -> None:
             asked = completion["questions"]
             asked += [{**q, "question": "Third?"} for q in asked[::2]]
     # 2/3 in each repeat, rounded to four digits before averaging.
-    assert read(thirds).scores[0].adapter_accuracy == 0.6667
+    assert read(thirds).scores[0].reward == 0.6667
 
 
 def test_an_evaluation_file(read: Callable[[Any], PublishedRun]) -> None:
@@ -96,7 +96,7 @@ def test_an_evaluation_file(read: Callable[[Any], PublishedRun]) -> None:
     run = read(eval_file())
     assert run.kind == "heldout" and run.selections == []
     assert {e.split for e in run.self_edits} == {a.split for a in run.baseline} == {"heldout"}
-    assert [s.adapter_accuracy for s in run.scores] == [0.5, 1.0]
+    assert [s.reward for s in run.scores] == [0.5, 1.0]
 
 
 def test_rows_that_are_not_certain_have_no_digest(read: Callable[[Any], PublishedRun]) -> None:

@@ -30,8 +30,8 @@ def test_scores_equal_the_statistics_of_the_file(name: str) -> None:
     assert {e.prompt_id for e in run.self_edits} == {"implications@1"}
     for score, completion in zip(run.scores, completions, strict=True):
         stats = completion["stats"]
-        assert score.adapter_accuracy == pytest.approx(stats["adapter_mean"], abs=1e-12)
-        assert score.baseline_accuracy == pytest.approx(stats["baseline_mean"], abs=1e-12)
+        assert score.reward == pytest.approx(stats["adapter_mean"], abs=1e-12)
+        assert score.baseline_reward == pytest.approx(stats["baseline_mean"], abs=1e-12)
         # The published gain is rounded once more, so it may be off by one in the fourth digit.
         assert score.gain == pytest.approx(stats["gain_mean"], abs=1.01e-4)
         if run.kind == "train":

@@ -44,6 +44,7 @@ def make_edit(problem: str, sample: int, text: str = "text", error: str | None =
         logprob=-1.0,
         finish_reason="stop",
         seed=0,
+        unusable=None,
         error=error,
     )
 
@@ -71,11 +72,11 @@ def make_answer(
         repeat=repeat,
         text=None if error else "text",
         correct=correct,
-        exact_match=grade,
-        f1=grade,
-        contains=grade,
+        grades=None if grade is None else {"exact_match": grade},
         logprob=None,
         n_tokens=1,
+        reference_logprob=None,
+        reference_tokens=None,
         grader="exact_match",
         error=error,
     )

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from seal_core.config import FilterSection
+from seal_core.kinds import BestOfKSection
 from seal_core.rewards.aggregate import score_self_edits
+from seal_core.rewards.reward import Accuracy
 from seal_core.rewards.selection import rule_name, select
 from seal_core.types import Score
 
@@ -16,17 +17,17 @@ def score(problem: str, sample: int, reward: float | None, baseline: float | Non
     gain = None if reward is None or baseline is None else reward - baseline
     return Score(
         f"{problem}/{sample}", problem, "train", "round_0", "policy-base", sample,
-        baseline, reward, gain, None, 1, 1, 0,
+        None, "accuracy", baseline, reward, gain, None, {}, 1, 1, 0,
     )  # fmt: skip
 
 
 def kept(scores: list[Score], **rule) -> list[str]:
-    return [s.self_edit_id for s in select(scores, FilterSection(**rule)) if s.kept]
+    return [s.self_edit_id for s in select(scores, BestOfKSection(**rule)) if s.kept]
 
 
 def test_the_best_of_each_problem_is_kept_and_everything_is_explained():
     scores = [score("a", 0, 0.2), score("a", 1, 0.6), score("b", 0, None), score("b", 1, 0.0)]
-    found = select(scores, FilterSection())
+    found = select(scores, BestOfKSection())
     assert [s.self_edit_id for s in found] == ["a/0", "a/1", "b/0", "b/1"]
     assert [s.kept for s in found] == [False, True, False, True]
     assert [s.rank_in_problem for s in found] == [1, 0, None, 0]
@@ -47,7 +48,7 @@ def test_min_gain_is_strict_and_needs_a_baseline():
     assert kept(scores) == ["a/0", "b/0", "c/0"]
     assert kept(scores, min_gain=0.0) == ["b/0"]
     assert kept(scores, min_gain=0.1) == []
-    reasons = [s.reason for s in select(scores, FilterSection(min_gain=0.0))]
+    reasons = [s.reason for s in select(scores, BestOfKSection(min_gain=0.0))]
     assert "its gain +0.000 is not above +0.000" in reasons[0]
     assert "gain is unknown" in reasons[2]
 
@@ -59,7 +60,7 @@ def test_keep_fraction_takes_the_largest_rewards_rounded_up():
     assert kept(scores, keep_fraction=0.7) == ["a/0", "b/0", "d/0"]
     assert kept(scores, keep_fraction=0.01) == ["b/0"]
     assert kept(scores, keep_fraction=1.0) == ["a/0", "b/0", "c/0", "d/0"]
-    rejected = select(scores, FilterSection(keep_fraction=0.5))[0]
+    rejected = select(scores, BestOfKSection(keep_fraction=0.5))[0]
     assert "not in the top 50% of problems" in rejected.reason
 
 
@@ -70,13 +71,13 @@ def test_limits_are_independent_of_one_another():
 
 
 def test_nothing_in_nothing_out():
-    assert select([], FilterSection()) == []
+    assert select([], BestOfKSection()) == []
     assert kept([score("a", 0, None)], keep_fraction=0.5) == []
 
 
 def test_rule_names_carry_their_settings():
-    assert rule_name(FilterSection()) == "best_of_k(min_gain=None)"
-    rule = FilterSection(min_gain=0.0, keep_fraction=0.5)
+    assert rule_name(BestOfKSection()) == "best_of_k(min_gain=None)"
+    rule = BestOfKSection(min_gain=0.0, keep_fraction=0.5)
     assert rule_name(rule) == "best_of_k(min_gain=0.0, keep_fraction=0.5)"
 
 
@@ -92,7 +93,7 @@ def pairs(published, edits, scores) -> list[dict[str, str]]:
     return [
         {"prompt": prompt, "completion": edit.text}
         for prompt, edit, verdict in zip(
-            prompts, edits, select(scores, FilterSection()), strict=True
+            prompts, edits, select(scores, BestOfKSection()), strict=True
         )
         if verdict.kept
     ]
@@ -100,7 +101,7 @@ def pairs(published, edits, scores) -> list[dict[str, str]]:
 
 def test_the_published_choice_is_reproduced(published, published_rows, chosen):
     """With the published rounding of each repeat's accuracy to four digits: all 50."""
-    scores = score_self_edits(*published_rows, decimals=4)
+    scores = score_self_edits(*published_rows, Accuracy(4))
     assert pairs(published, published_rows[0], scores) == chosen
 
 
@@ -108,7 +109,7 @@ def test_exact_rewards_differ_in_two_ties_that_rounding_broke(published, publish
     scores = score_self_edits(*published_rows)
     exact = pairs(published, published_rows[0], scores)
     reward = {
-        (score.problem_id, edit.text): score.adapter_accuracy
+        (score.problem_id, edit.text): score.reward
         for score, edit in zip(scores, published_rows[0], strict=True)
     }
     different = [i for i, (a, b) in enumerate(zip(exact, chosen, strict=True)) if a != b]

@@ -17,12 +17,15 @@ from seal_core.types import (
 )
 from storage.rows import ProblemRow, QuestionRow, StageRow
 
-EDIT = SelfEdit("e0", "p0", "train", "round_0", "pi0", 0, "x@1", "A.\nB.", 4, -1.5, "stop", 7, None)
+EDIT = SelfEdit("e0", "p0", "train", "round_0", "pi0", 0, "x@1", "A.\nB.", 4, -1.5, "stop", 7, None, None)
 ANSWER = Answer(
-    "a0", "p0", "q0", "train", "round_0", "pi0", "d0", "e0", 0, "yes", True, 1.0, 1.0, 1.0,
-    -0.5, 2, "exact_match", None,
+    "a0", "p0", "q0", "train", "round_0", "pi0", "d0", "e0", 0, "yes", True,
+    {"contains": 1.0, "exact_match": 1.0, "f1": 1.0}, -0.5, 2, None, None, "exact_match", None,
 )  # fmt: skip
-SCORE = Score("e0", "p0", "train", "round_0", "pi0", 0, 0.5, 0.75, 0.25, None, 1, 4, 0)
+SCORE = Score(
+    "e0", "p0", "train", "round_0", "pi0", 0, None, "accuracy", 0.5, 0.75, 0.25, None,
+    {"accuracy": 0.75}, 1, 4, 0,
+)  # fmt: skip
 PICK = Selection("e0", "p0", "pi0", True, 0, 0.75, "best_of_k", "best")
 POLICY = Policy("pi0", None, "minilm", "abc", None, None, 0, 0, None)
 PROBLEM = ProblemRow("p0", "knowledge", "train", "Title", "Passage.", 1)

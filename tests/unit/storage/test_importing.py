@@ -113,7 +113,7 @@ def test_views_of_a_training_run(store: Store, put_file: Callable[..., dict[str,
     with Catalog(store) as catalog:
         (rewards,) = catalog.records("SELECT * FROM rewards_by_round")
         assert (rewards["n_self_edits"], rewards["n_kept"], rewards["mean_baseline"]) == (4, 2, 0)
-        assert (rewards["mean_accuracy"], rewards["mean_best_accuracy"]) == (0.5, 0.625)
+        assert (rewards["mean_reward"], rewards["mean_best_reward"]) == (0.5, 0.625)
         (by_prompt,) = catalog.records("SELECT * FROM rewards_by_prompt")
         assert (by_prompt["prompt_id"], by_prompt["n_kept"]) == ("unknown", 2)
         changed = catalog.records("SELECT * FROM question_before_after")
@@ -164,7 +164,7 @@ def test_published_figures(store: Store) -> None:
     for name in ("train_round1", "eval_base", "eval_iter1", "continual"):
         import_run(store, name, read_published(PUBLISHED / f"{name}.json"))
     with Catalog(store) as catalog:
-        accuracy = "SELECT round(avg(adapter_accuracy), 4) FROM scores WHERE run = $run"
+        accuracy = "SELECT round(avg(reward), 4) FROM scores WHERE run = $run"
         assert catalog.fetch(accuracy, run="eval_base") == [(0.3968,)]
         assert catalog.fetch(accuracy, run="eval_iter1") == [(0.4268,)]
         (noise,) = catalog.records("SELECT * FROM noise WHERE run = 'train_round1'")

@@ -82,8 +82,8 @@ def _score(p: int, e: int, before: list[Answer], after: list[Answer]) -> Any:
         self_edit_id=f"e{p}{e}",
         problem_id=f"p{p}",
         sample_index=e,
-        baseline_accuracy=base,
-        adapter_accuracy=mean,
+        baseline_reward=base,
+        reward=mean,
         gain=mean - base,
     )
 
@@ -140,13 +140,13 @@ def test_rewards_by_round(found: tuple[World, Catalog]) -> None:
     world, catalog = found
     (row,) = rows(catalog, "rewards_by_round")
     best = [
-        max(s.adapter_accuracy for s in world.scores if s.problem_id == f"p{p}")
+        max(s.reward for s in world.scores if s.problem_id == f"p{p}")
         for p in range(PROBLEMS)
     ]
     assert (row["n_self_edits"], row["n_scored"], row["n_kept"]) == (12, 12, 3)
     assert row["mean_gain"] == pytest.approx(statistics.mean(s.gain for s in world.scores))
     assert row["share_helped"] == pytest.approx(statistics.mean(s.gain > 0 for s in world.scores))
-    assert row["mean_best_accuracy"] == pytest.approx(statistics.mean(best))
+    assert row["mean_best_reward"] == pytest.approx(statistics.mean(best))
 
 
 def test_best_and_worst_edits(found: tuple[World, Catalog]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from seal_core.config import FilterSection
+from seal_core.kinds import BestOfKSection
 from seal_core.rewards.aggregate import score_self_edits
 from seal_core.rewards.selection import select
 from seal_core.types import CONTROL_ROUND, Answer, Score, Selection, SelfEdit
@@ -96,7 +96,7 @@ def _part(rng: random.Random, split: str, index: int, baseline: list[Answer]) ->
                 if edit.error is None
             ]
     part.scores = score_self_edits(part.edits, part.answers, baseline)
-    part.selections = select(part.scores, FilterSection()) if split == "train" else []
+    part.selections = select(part.scores, BestOfKSection()) if split == "train" else []
     return part
 
 
@@ -155,9 +155,9 @@ def mean(values: list[Any]) -> float | None:
 def summary(scores: list[Score]) -> dict[str, float | None]:
     return {
         "n_self_edits": len(scores),
-        "n_scored": sum(s.adapter_accuracy is not None for s in scores),
-        "mean_baseline": mean([s.baseline_accuracy for s in scores]),
-        "mean_accuracy": mean([s.adapter_accuracy for s in scores]),
+        "n_scored": sum(s.reward is not None for s in scores),
+        "mean_baseline": mean([s.baseline_reward for s in scores]),
+        "mean_reward": mean([s.reward for s in scores]),
         "mean_gain": mean([s.gain for s in scores]),
         "share_helped": mean([None if s.gain is None else s.gain > 0 for s in scores]),
     }
@@ -175,7 +175,7 @@ def test_rewards_by_round(world: tuple[History, Catalog]) -> None:
         part = history.parts[run, index, "train"]
         best = [s for s in part.selections if s.rank_in_problem == 0]
         kept = sum(s.kept for s in part.selections)
-        figures = {"n_kept": kept, "mean_best_accuracy": mean([s.reward for s in best])}
+        figures = {"n_kept": kept, "mean_best_reward": mean([s.reward for s in best])}
         check(row, summary(part.scores) | figures)
 
 
