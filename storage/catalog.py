@@ -193,7 +193,7 @@ class Catalog:
 
 
 def _result(arrow: pa.Table) -> QueryResult:
-    cells = [column.to_pylist() for column in arrow.columns]
+    cells = [column.to_pylist(maps_as_pydicts="strict") for column in arrow.columns]
     return QueryResult(tuple(arrow.column_names), list(zip(*cells, strict=True)), arrow)
 
 

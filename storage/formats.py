@@ -137,7 +137,9 @@ def _json(reader: pa.RecordBatchReader, out: IO[str]) -> None:
 
 def _rows(reader: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
     for batch in reader:
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        yield from zip(
+            *(column.to_pylist(maps_as_pydicts="strict") for column in batch.columns), strict=True
+        )
 
 
 def _dump(value: Any) -> str:

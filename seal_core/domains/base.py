@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from seal_core.engines import LoraSettings
-from seal_core.types import Problem, Question, TrainRow
+from seal_core.fingerprint import make_id
+from seal_core.types import Problem, Question, Split, TrainRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,27 @@ class Grading:
     text: str
     correct: bool
     grades: Mapping[str, float]
+
+
+def new_problem(
+    domain: str,
+    split: Split,
+    title: str,
+    context: str,
+    asked: Sequence[tuple[str, Sequence[str]]],
+) -> Problem:
+    """A problem of questions with their reference answers.
+
+    Its ids depend on content only, so a moved file keeps them. The id leaves the split out: the
+    same passage with the same questions is the same problem.
+    """
+    content = [[text, list(references)] for text, references in asked]
+    problem_id = make_id("problem", domain, title, context, content)
+    questions = tuple(
+        Question(make_id("question", problem_id, i, *pair), text, tuple(references))
+        for i, ((text, references), pair) in enumerate(zip(asked, content, strict=True))
+    )
+    return Problem(problem_id, domain, split, title, context, questions)
 
 
 class Domain(Protocol):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seal_core.config import DataSection
-from seal_core.domains.base import ProblemSet
+from seal_core.domains.base import ProblemSet, new_problem
 from seal_core.domains.records import RawProblem, context_key
 from seal_core.errors import InputError
-from seal_core.fingerprint import make_id
 from seal_core.rewards.graders import validate_question
-from seal_core.types import Problem, Question, Split
+from seal_core.types import Problem, Split
 
 
 def build_problem_set(
@@ -44,23 +43,15 @@ def build_problem_set(
 def make_problem(
     raw: RawProblem, domain: str, split: Split, max_questions: int | None = None
 ) -> Problem:
-    """One problem; its ids depend on content only, so a moved file keeps them.
-
-    The id leaves the split out: the same passage with the same questions is the same problem.
-    """
-    asked = raw.questions[:max_questions]
-    content = [[question.text, list(question.golds)] for question in asked]
-    problem_id = make_id("problem", domain, raw.title, raw.context, content)
-    questions = tuple(
-        Question(make_id("question", problem_id, i, *pair), question.text, question.golds)
-        for i, (question, pair) in enumerate(zip(asked, content, strict=True))
-    )
+    """One problem, see `new_problem`; every grader proves itself on its questions."""
+    asked = [(question.text, question.golds) for question in raw.questions[:max_questions]]
+    problem = new_problem(domain, split, raw.title, raw.context, asked)
     try:
-        for question in questions:
+        for question in problem.questions:
             validate_question(question)
     except InputError as error:
         raise InputError(f"{raw.where}: {error}") from None
-    return Problem(problem_id, domain, split, raw.title, raw.context, questions)
+    return problem
 
 
 def _split(

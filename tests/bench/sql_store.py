@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from seal_core.fingerprint import digest
 from seal_core.types import CONTROL_ROUND, Policy

@@ -27,8 +27,8 @@ def _rows(text: str) -> dict[str, str]:
 def _fields() -> dict[str, object]:
     found = {}
     for section, field in Config.model_fields.items():
-        model = field.annotation
-        assert isinstance(model, type) and issubclass(model, BaseModel)
+        model = type(field.get_default())
+        assert issubclass(model, BaseModel)
         for name, value in model.model_fields.items():
             found[f"{section}.{name}"] = value.get_default()
     return found

@@ -21,19 +21,24 @@ def test_prompts_rows_and_grades_of_a_problem(problem):
     knowledge = domain()
     question = problem.questions[0]
     assert knowledge.edit_prompt(problem).text.endswith(f"{problem.context}\n\nImplications:\n")
-    closed = knowledge.answer_prompt(problem, question)
-    opened = knowledge.answer_prompt(problem, question, in_context=True)
+    (closed,) = knowledge.answer_prompts(problem, question)
+    (opened,) = knowledge.answer_prompts(problem, question, in_context=True)
     assert problem.context not in closed.text
     assert problem.context in opened.text
     assert question.prompt in closed.text and question.prompt in opened.text
     assert len(knowledge.train_rows(problem, "One.\nTwo.")) == 3
-    assert knowledge.is_correct(knowledge.grade(question, "1 and 2."))
-    assert not knowledge.is_correct(knowledge.grade(question, "It has 1 and 2"))
+    grading = knowledge.grade(question, ["1 and 2."])
+    assert grading.correct and grading.text == "1 and 2."
+    assert grading.grades == {"exact_match": 1.0, "f1": 1.0, "contains": 1.0}
+    assert not knowledge.grade(question, ["It has 1 and 2"]).correct
+    assert knowledge.check_edit(problem, "A fact.") is None
+    assert knowledge.check_edit(problem, " \n") == "the policy wrote nothing"
+    assert knowledge.render(problem) == problem.context
 
 
 def test_the_configured_grader_gives_the_verdict(problem):
     contains = domain(evaluate=EvaluateSection(grader="contains"))
-    assert contains.is_correct(contains.grade(problem.questions[0], "It has 1 and 2"))
+    assert contains.grade(problem.questions[0], ["It has 1 and 2"]).correct
 
 
 def test_instruct_puts_the_same_message_through_the_chat_template(problem):

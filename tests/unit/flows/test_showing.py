@@ -17,6 +17,7 @@ def test_generated_text_stays_text() -> None:
         "context": "one\ntwo\x07",
     }
     found = {"kind": "problem", "problem": problem, "questions": [], "self_edits": []}
+    found["passage"] = problem["context"]
     out = io.StringIO()
     print_explanation(found, Console(file=out, width=80))
     assert "\x1b" not in out.getvalue() and "\x07" not in out.getvalue()

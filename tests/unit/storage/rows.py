@@ -17,7 +17,9 @@ from seal_core.types import (
 )
 from storage.rows import ProblemRow, QuestionRow, StageRow
 
-EDIT = SelfEdit("e0", "p0", "train", "round_0", "pi0", 0, "x@1", "A.\nB.", 4, -1.5, "stop", 7, None, None)
+EDIT = SelfEdit(
+    "e0", "p0", "train", "round_0", "pi0", 0, "x@1", "A.\nB.", 4, -1.5, "stop", 7, None, None
+)
 ANSWER = Answer(
     "a0", "p0", "q0", "train", "round_0", "pi0", "d0", "e0", 0, "yes", True,
     {"contains": 1.0, "exact_match": 1.0, "f1": 1.0}, -0.5, 2, None, None, "exact_match", None,

@@ -139,10 +139,7 @@ def rows(catalog: Catalog, name: str) -> list[dict[str, Any]]:
 def test_rewards_by_round(found: tuple[World, Catalog]) -> None:
     world, catalog = found
     (row,) = rows(catalog, "rewards_by_round")
-    best = [
-        max(s.reward for s in world.scores if s.problem_id == f"p{p}")
-        for p in range(PROBLEMS)
-    ]
+    best = [max(s.reward for s in world.scores if s.problem_id == f"p{p}") for p in range(PROBLEMS)]
     assert (row["n_self_edits"], row["n_scored"], row["n_kept"]) == (12, 12, 3)
     assert row["mean_gain"] == pytest.approx(statistics.mean(s.gain for s in world.scores))
     assert row["share_helped"] == pytest.approx(statistics.mean(s.gain > 0 for s in world.scores))

@@ -80,7 +80,7 @@ def test_the_same_identity_replaces_and_is_deterministic(store: Store) -> None:
 
 def test_metadata_names_version_and_identity(store: Store) -> None:
     found = pq.read_schema(store.root / write(store, EDIT).path).metadata
-    assert found[b"seal.identity"] == ID.encode() and found[b"seal.table_version"] == b"2"
+    assert found[b"seal.identity"] == ID.encode() and found[b"seal.table_version"] == b"3"
 
 
 def test_rows_of_another_table_are_refused(store: Store) -> None:

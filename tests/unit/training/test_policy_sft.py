@@ -129,3 +129,22 @@ def test_a_broken_update_writes_nothing(model_path, tmp_path) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="token to train on"):
         update_policy(load_model(model_path), [], SETTINGS, 1, tmp_path / "p")
+
+
+def test_weights_scale_each_examples_loss(model_path, tmp_path) -> None:
+    """Three times the weight is the example three times, in a step of all."""
+    settings = replace(SETTINGS, epochs=1, batch_size=2, clip=0.0, schedule="constant")
+    heavy = [replace(EXAMPLES[0], weight=3.0), replace(EXAMPLES[1], weight=1.0)]
+    one = update_policy(load_model(model_path), heavy, settings, 1, tmp_path / "one")
+    thrice = [EXAMPLES[0]] * 3 + [EXAMPLES[1]]
+    four = replace(settings, batch_size=4)
+    other = update_policy(load_model(model_path), thrice, four, 1, tmp_path / "other")
+    plain = update_policy(load_model(model_path), EXAMPLES[:2], settings, 1, tmp_path / "plain")
+    # Rows of equal length would make them equal; these differ by a token or two.
+    assert distance(one, other) < 0.3 * distance(one, plain)
+
+
+def test_an_adapters_rows_have_no_weights(model_path, tmp_path) -> None:
+    job = TrainJob("w", (replace(EXAMPLES[0], weight=2.0),), SETTINGS, 1)
+    (found,) = PeftTrainer(load_model(model_path)).train([job], tmp_path)
+    assert found.error == "w: rows of an adapter have no weights of their own"

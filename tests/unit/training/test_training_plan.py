@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from collections import Counter
 
 import pytest
@@ -91,6 +93,15 @@ def test_rows_end_with_the_end_token_and_hide_the_prompt(loaded) -> None:
     chat = encode_row(loaded.codec, TrainRow("abc", prompt="Q", chat=True), 256, 100)
     assert loaded.tokenizer.decode(chat.ids) == "<|user|>Q<|assistant|>abc<|end|>"
     assert chat.n_targets == 4
+
+
+@pytest.mark.parametrize(
+    "row", [TrainRow("abc"), TrainRow("abc", "Q: "), TrainRow("abc", "Q", chat=True)]
+)
+def test_rows_that_go_on_end_with_nothing(loaded, row) -> None:
+    whole = encode_row(loaded.codec, row, 256, 100)
+    cut = encode_row(loaded.codec, replace(row, is_open=True), 256, 100)
+    assert (*cut.ids, 256) == whole.ids and cut.n_context == whole.n_context
 
 
 def test_rows_are_cut_and_empty_ones_left_out(loaded) -> None:

@@ -1,0 +1,86 @@
+"""A package adds a domain, a reward and an outer loop; the commands of docs/plugins.md as typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_command import ROOT, seal
+
+EXAMPLE = ROOT / "tests" / "plugin_example"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the package is installed, and its run is finished."""
+    site, work = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("work")
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site)]
+    subprocess.run([*install, "--disable-pip-version-check", str(EXAMPLE)], check=True, timeout=300)
+    (work / "example.toml").write_text((EXAMPLE / "example.toml").read_text())
+    paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        seal("run", "example.toml", cwd=work)
+        yield work
+
+
+def test_the_commands_of_the_page(folder: Path) -> None:
+    page = (ROOT / "docs/plugins.md").read_text()
+    block = page.split("<!-- commands -->")[1].split("```")[1]
+    (edit, *_) = json.loads(
+        seal("sql", "SELECT self_edit_id FROM best_edits", "--format", "json", cwd=folder)
+    )
+    typed = [shlex.split(line, comments=True) for line in block.strip().splitlines()]
+    assert ["seal", "run", "example.toml"] in typed
+    for words in typed:
+        if words[0] == "seal":
+            done = [edit["self_edit_id"] if word == "EDIT" else word for word in words[1:]]
+            assert seal(*done, cwd=folder)
+
+
+def test_what_the_package_has_is_used(folder: Path) -> None:
+    listed = json.loads(seal("plugins", "--json", cwd=folder))
+    mine = [f"{kind['point']}.{kind['name']}" for kind in listed if kind["package"]]
+    assert mine == ["domain.inventory", "outer_loop.by_gain", "reward.concise"]
+    score = json.loads(
+        seal("sql", "SELECT * FROM scores WHERE split = 'train'", "--format", "json", cwd=folder)
+    )[0]
+    assert score["reward_name"] == "concise" and set(score["components"]) == {"accuracy", "cost"}
+    answers = "SELECT DISTINCT map_keys(grades) AS names FROM answers"
+    assert json.loads(seal("sql", answers, "--format", "json", cwd=folder)) == [
+        {"names": ["agreement", "exact"]}
+    ]
+    rows = json.loads(
+        seal("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
+    )
+    shown = seal("show", rows[0]["self_edit_id"], cwd=folder)
+    assert "[1 " in shown and "Shelf " in shown and "cost" in shown
+    assert json.loads(seal("show", rows[0]["self_edit_id"], "--json", cwd=folder))["score"]
+
+
+def test_a_change_of_its_options_is_planned(folder: Path) -> None:
+    same = json.loads(seal("plan", "example.toml", "--json", cwd=folder))
+    assert all(stage["cached"] == stage["shards"] for stage in same["stages"])
+    other = json.loads(
+        seal("plan", "example.toml", "--set", "reward.price=0.1", "--json", cwd=folder)
+    )
+    reasons = {stage["label"]: stage["reasons"] for stage in other["stages"]}
+    assert reasons["score round_0"] == ["settings.reward.options.price: 0.0005 -> 0.1"]
+    assert reasons["evaluate round_0"] == []
+
+
+def test_without_the_package_the_history_stays(folder: Path, monkeypatch) -> None:
+    monkeypatch.delenv("PYTHONPATH")
+    assert "example" in seal("status", cwd=folder)
+    rows = json.loads(
+        seal("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
+    )
+    assert "'inventory' is not known" in seal("show", rows[0]["self_edit_id"], cwd=folder)
+    seal("run", "example.toml", cwd=folder, code=2)

@@ -1,0 +1,1 @@
+"""Kinds of another package for SEAL pipeline; see its docs/plugins.md."""
