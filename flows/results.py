@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seal_core.errors import InputError
-from seal_core.rewards.stats import Estimate, mean_interval, paired_difference
+from seal_core.rewards.intervals import Estimate, mean_interval, paired_difference
 from seal_core.types import IN_CONTEXT, INPUT_ONLY, INPUT_ONLY_MATCHED, NO_ADAPTATION
 from storage.catalog import Catalog
 
