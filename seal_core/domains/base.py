@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from seal_core.rewards.graders import Grades
-from seal_core.types import Problem, Question, TrainRow
+from seal_core.types import LeftOut, Problem, Question, TrainRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,12 @@ class ProblemSet:
     Attributes:
         train: Problems that the policy is trained on, in the order of their source.
         heldout: Problems that are only ever measured; at least one.
-        notes: Sentences on what was left out while loading, for the log; often empty.
+        left_out: What the source has beside them; shown before the run and stored with it.
     """
 
     train: tuple[Problem, ...]
     heldout: tuple[Problem, ...]
-    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
