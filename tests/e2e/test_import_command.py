@@ -26,6 +26,7 @@ from tests.published_files import (
     statistics_file,
     train_file,
 )
+from tests.waiting import HUNG
 
 ROOT = Path(__file__).parents[2]
 SEAL = [sys.executable, "-c", "from flows.cli import main; main()"]
@@ -33,7 +34,7 @@ SEAL = [sys.executable, "-c", "from flows.cli import main; main()"]
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*SEAL, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        [*SEAL, *arguments], cwd=cwd, capture_output=True, text=True, timeout=HUNG, check=False
     )
 
 
