@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seal_core.errors import InputError
-from seal_core.rewards.stats import Estimate, mean_interval, paired_difference
+from seal_core.rewards.intervals import Estimate, mean_interval, paired_difference
 from seal_core.types import IN_CONTEXT, INPUT_ONLY, INPUT_ONLY_MATCHED, NO_ADAPTATION
 from storage.catalog import Catalog
 
@@ -122,15 +122,20 @@ def print_results(results: Results, console: Console) -> None:
             number(row.edit_lines, 1),
         )
     console.print(table)
+    if results.paired:
+        _print_pairs(results, console)
+    lost = sum(row.n_errors for row in results.conditions)
+    if lost:
+        console.print(f"{lost} answers were lost to errors and are in no mean: see the view errors")
+
+
+def _print_pairs(results: Results, console: Console) -> None:
     pairs = Table(title="Paired differences over problems", title_justify="left")
     for name in ("a", "b", "a − b", "standard error", "95% interval"):
         pairs.add_column(name, justify="left" if name in "ab" else "right")
     for a, b, estimate in results.paired:
         pairs.add_row(a, b, signed(estimate.mean), number(estimate.se), span(estimate))
     console.print(pairs)
-    lost = sum(row.n_errors for row in results.conditions)
-    if lost:
-        console.print(f"{lost} answers were lost to errors and are in no mean: see the view errors")
 
 
 def _condition_json(result: ConditionResult) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from flows.commands.options import STORE
 from flows.results import Results, held_out_results, number, signed
 from flows.terminal import table_console
 from seal_core.errors import InputError
-from seal_core.rewards.stats import Estimate, mean_interval
+from seal_core.rewards.intervals import Estimate, mean_interval
 from seal_core.types import INPUT_ONLY_MATCHED
 from storage.catalog import Catalog
 from storage.store import Store

@@ -71,6 +71,23 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A problem or question of the source that the run does not use, and why.
+
+    Attributes:
+        unit: `problem` or `question`.
+        place: Where it stands in the source, e.g. `train.json: row 3`.
+        text: The question, or the title of the passage.
+        reason: Why it is left out, as in `beyond data.limit = 50`.
+    """
+
+    unit: Literal["problem", "question"]
+    place: str
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SelfEdit:
     """What the policy wrote for one problem.
 

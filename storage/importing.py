@@ -62,12 +62,15 @@ def _parts(run: PublishedRun) -> Iterator[tuple[str, int, Sequence[Any]]]:
     """Table, round and rows of each part, partitioned as in a run of our own."""
     yield "problems", CONTROL_ROUND, problem_rows(run.problems)
     yield "questions", CONTROL_ROUND, question_rows(run.problems)
-    yield "policies", CONTROL_ROUND, [run.policy]
+    yield "policies", CONTROL_ROUND, run.policies
     yield "self_edits", 0, run.self_edits
     yield "adapters", 0, run.adapters
     if run.kind == "train":
         # A round's training is measured from answers of the round's own policy.
         yield "answers", 0, [*run.baseline, *run.answers]
+    elif run.kind == "pretraining":
+        # It belongs to no round of ReST-EM.
+        yield "answers", CONTROL_ROUND, [*run.baseline, *run.answers]
     else:
         yield "answers", CONTROL_ROUND, run.baseline
         yield "answers", 0, run.answers

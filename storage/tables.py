@@ -147,6 +147,12 @@ TABLES: dict[str, Table] = {
         _declare("runs", RunRow, ["run"], "Named runs and their configs."),
         _declare("problems", ProblemRow, ["problem_id"], "Passages."),
         _declare("questions", QuestionRow, ["question_id"], "Questions about the passages."),
+        _declare(
+            "left_out",
+            nouns.LeftOut,
+            ["unit", "place", "text"],
+            "Problems and questions of the source that the run does not use.",
+        ),
         _declare("self_edits", nouns.SelfEdit, ["self_edit_id"], "What the policies wrote.", 3),
         _declare(
             "adapters", nouns.Adapter, ["adapter_id"], "LoRA weights trained on self-edits.", 2

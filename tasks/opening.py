@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from seal_core.domains.left_out import left_out_lines
 from seal_core.engines import Generator
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
@@ -26,7 +27,7 @@ from tasks.preflight import Preflight
 from tasks.proving import ProvenGenerator
 from tasks.scratch import run_scratch
 from tasks.serving import server_share, serving
-from tasks.shards import Shard, store_shards
+from tasks.shards import Shard, store_left_out, store_shards
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def open_run(
     config = checked.config
     named = check_name(checked, fork, progress.note)
     store, checked = named.store, named.checked
+    for line in left_out_lines(checked.problems.left_out):
+        progress.note(line)
     with (
         hold(store, checked.name) as lease,
         run_scratch(store, checked.name) as scratch,
@@ -129,6 +132,7 @@ def open_run(
             tell_change(store, checked, progress.note)
         try:
             with use(context):
+                store_left_out(checked.problems.left_out)
                 yield cut_shards(context, checked, row.shard_size)
         finally:
             context.stopping.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seal_core.types import CONTROL_ROUND, Problem, Question, TableRef
+from seal_core.types import CONTROL_ROUND, LeftOut, Problem, Question, TableRef
 from storage.rows import QuestionRow, problem_rows, question_rows
 from storage.store import Store
 from tasks.context import current
@@ -42,6 +42,14 @@ def _store_shard(index: int, problems: Sequence[Problem]) -> Shard:
         put("problems", problem_rows(problems)),
         put("questions", question_rows(problems)),
     )
+
+
+def store_left_out(items: Sequence[LeftOut]) -> None:
+    """Writes what the source has beside the run's problems; no stage reads it."""
+    context = current()
+    # The source may have lost rows since, where no problem of the run was.
+    if items or context.store.part_paths("left_out", context.name):
+        context.put_part("left_out", items, round_index=CONTROL_ROUND, slot="left out")
 
 
 def read_problems(

@@ -9,6 +9,8 @@ from typing import Any
 
 _DEFAULT = Path(__file__).parents[1].parent / "shared" / "data"
 PUBLISHED = Path(os.environ.get("SEAL_TEST_DATA", _DEFAULT)) / "published"
+RESULTS = Path(os.environ.get("SEAL_TEST_RESULTS", PUBLISHED))
+"""Every published result file: `knowledge-incorporation/results` of the reference code."""
 
 
 def article(index: int, verdicts_E_R_Q: list[list[list[bool]]]) -> dict[str, Any]:
@@ -75,6 +77,45 @@ def train_file() -> dict[str, Any]:
 def eval_file() -> dict[str, Any]:
     """Two articles with one self-edit each."""
     return results_file([article(0, [[[True, False]]]), article(1, [[[True, True]]])], 1, 1)
+
+
+def statistics_file() -> dict[str, Any]:
+    """`train_file` as published for round 2: statistics of the answers, and no answers."""
+    content = train_file()
+    means = iter([0.5, 0.5, 0.25, 0.75])
+    for completion in (c for a in content["articles"] for c in a["completions"]):
+        completion["questions"] = []
+        completion["stats"] = {
+            "baseline_mean": 0.25,
+            "baseline_std": None,
+            "adapter_mean": next(means),
+            "adapter_std": 0.1414,
+            "gain_mean": 0.0,
+        }
+    return content
+
+
+def pretraining_file() -> dict[str, Any]:
+    """Continued pretraining on two passages with three questions in all."""
+    verdicts = {"baseline_correct": [False, False, True], "adapter_correct": [True, False, True]}
+    return {
+        "overall": {"baseline_accuracy": 0.3333, "adapter_accuracy": 0.6667, "gain": 0.3333},
+        "timestamp": "0101_000000",
+        "dataset": "data.json",
+        "n_articles": 2,
+        "k_completions": 5,
+        "split_newlines": False,
+        "lora_params": {**train_file()["lora_params"], "batch_size": 4, "grad_accum_steps": 2},
+        "per_article": {"T": {"baseline_correct": [True], "adapter_correct": [True]}},
+        "train_sequences": 10,
+        "eval_questions": 3,
+        "server_reply": {
+            "baseline_accuracy": 0.3333,
+            "baseline_texts": ["a", "", "c"],
+            "adapter_texts": ["d", "e", "f"],
+            **verdicts,
+        },
+    }
 
 
 def continual_file() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import make_server
 
 from seal_core.guard import guarded
+from tests.waiting import HUNG
 
 KEY, SECRET = "test-key-id", "test-secret-that-nobody-may-see"
 _CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
@@ -90,7 +91,7 @@ def s3_server() -> Iterator[S3Server]:
         yield S3Server(process, f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=HUNG)
 
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]

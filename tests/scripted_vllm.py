@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 import zlib
+from collections import Counter
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,10 @@ def install(site: Path, version: str = "0.32.0") -> None:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
 
 
-def plan(folder: Path, **faults: dict[int, str]) -> None:
+def plan(folder: Path, **faults: Mapping[int, str] | Mapping[str, str]) -> None:
     """Plans what goes wrong: by the last part of a path (or `start`), by count, a fault.
 
+    The count is over all lives of the server, or within one: `2/0` is the first of its second.
     Faults: an HTTP status; `die`, `drop` (the connection), `lose` (the answer), `hang`, `forget`
     (all adapters), `abort`, `nan` (a log-probability), or for `start` a last word.
     """
@@ -66,6 +69,8 @@ class Script:
         self.port = 0
         self.adapters: dict[str, Path] = {}
         self.lock = threading.Lock()
+        self.life = 0
+        self.counts: Counter[str] = Counter()
 
     def fault(self, name: str) -> str | None:
         with self.lock:
@@ -74,10 +79,13 @@ class Script:
             whole = file.with_suffix(".new")  # another thread may end the process any moment
             whole.write_text(str(count + 1))
             whole.replace(file)
+            own = self.counts[name]
+            self.counts[name] += 1
         path = self.folder / "faults.json"
         faults = json.loads(path.read_text()) if path.exists() else {}
         planned = faults.get(name, {})
-        return planned.get(str(count), planned.get("all"))
+        found = planned.get(str(count), planned.get("all"))
+        return planned.get(f"{self.life}/{own}", found)
 
     def note(self, path: str, body: Any) -> None:
         with self.lock, (self.folder / "requests.jsonl").open("a") as log:
@@ -115,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
             print("RuntimeError: the scripted engine was told to die", flush=True)
             os._exit(7)
         if fault == "hang":
-            time.sleep(60)
+            threading.Event().wait()
         if fault == "forget":
             self.script.adapters.clear()
         if fault == "drop":
@@ -182,6 +190,7 @@ def serve(port: int, model: str) -> ThreadingHTTPServer:
     Handler.script = Script(Path(os.environ[FOLDER]), model)
     Handler.key = os.environ.get("VLLM_API_KEY", "")
     last_word = Handler.script.fault("start")
+    Handler.script.life = int((Handler.script.folder / "count-start").read_text())
     if last_word is not None:
         sys.exit(last_word)
     ThreadingHTTPServer.request_queue_size = 256

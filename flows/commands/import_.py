@@ -19,6 +19,7 @@ from storage.store import Store
 _NEXT = {
     "train": "seal sql rewards_by_round",
     "heldout": "seal results {run}",
+    "pretraining": "seal results {run}",
     "continual": "seal sql forgetting",
 }
 

@@ -10,6 +10,7 @@ import typer
 from flows.commands.options import JsonOption, RehashOption
 from flows.loading import load_config, store_setting
 from flows.terminal import table_console
+from seal_core.domains.left_out import left_out_lines
 from tasks.preflight import preflight
 
 
@@ -34,7 +35,10 @@ def plan(
     from flows.planning import plan_run, print_plan  # noqa: PLC0415
 
     found = plan_run(checked, fork)
+    left_out = left_out_lines(checked.problems.left_out)
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        typer.echo(json.dumps({**found.to_json(), "left_out": left_out}, indent=2))
     else:
+        for line in left_out:
+            typer.echo(line)
         print_plan(found, table_console())

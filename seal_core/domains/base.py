@@ -13,7 +13,7 @@ from typing import Protocol
 
 from seal_core.engines import LoraSettings
 from seal_core.fingerprint import make_id
-from seal_core.types import Problem, Question, Split, TrainRow
+from seal_core.types import LeftOut, Problem, Question, Split, TrainRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,12 @@ class ProblemSet:
     Attributes:
         train: Problems that the policy is trained on, in the order of their source.
         heldout: Problems that are only ever measured; at least one.
-        notes: Sentences on what was left out while loading, for the log; often empty.
+        left_out: What the source has beside them; shown before the run and stored with it.
     """
 
     train: tuple[Problem, ...]
     heldout: tuple[Problem, ...]
-    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

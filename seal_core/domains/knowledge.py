@@ -129,13 +129,12 @@ def load_problem_set(data: DataSection, seed: int) -> ProblemSet:
         return build_problem_set(train, heldout, data, DOMAIN)
     path = data.path or ""
     parsed = _read(data, path, data.dataset_split)
-    notes = parsed.notes(path)
     if not _has_heldout_source(data):
-        return build_problem_set(parsed.problems, None, data, DOMAIN, notes)
+        return build_problem_set(parsed.problems, None, data, DOMAIN, parsed.left_out)
     heldout_path = data.heldout_path or path
     other = _read(data, heldout_path, data.heldout_split or data.dataset_split)
-    notes += other.notes(heldout_path)
-    return build_problem_set(parsed.problems, other.problems, data, DOMAIN, notes)
+    left_out = parsed.left_out + other.left_out
+    return build_problem_set(parsed.problems, other.problems, data, DOMAIN, left_out)
 
 
 def _has_heldout_source(data: DataSection) -> bool:

@@ -9,7 +9,7 @@ from seal_core.domains.base import ProblemSet, new_problem
 from seal_core.domains.records import RawProblem, context_key
 from seal_core.errors import InputError
 from seal_core.rewards.graders import validate_question
-from seal_core.types import Problem, Split
+from seal_core.types import LeftOut, Problem, Split
 
 
 def build_problem_set(
@@ -17,26 +17,29 @@ def build_problem_set(
     heldout: Sequence[RawProblem] | None,
     data: DataSection,
     domain: str,
-    notes: tuple[str, ...] = (),
+    left_out: Sequence[LeftOut] = (),
 ) -> ProblemSet:
     """Applies limits and the held-out share, and checks that no passage is in both sets.
 
     Args:
         train: All passages of the training source, `data.limit` not yet applied.
         heldout: All passages of the held-out source; None splits `train`.
+        left_out: What the sources have beside them.
 
     Raises:
         InputError: one problem only and no held-out source, or a passage in both sets.
     """
-    train = train[: data.limit]
+    found = list(left_out)
+    train = _limit(train, "limit", data.limit, found)
     if heldout is None:
         train, heldout = _split(train, data)
-    heldout = heldout[: data.heldout_limit]
+    heldout = _limit(heldout, "heldout_limit", data.heldout_limit, found)
     _refuse_overlap(train, heldout)
+    found += _questions_beyond([*train, *heldout], data.max_questions)
     return ProblemSet(
         tuple(make_problem(raw, domain, "train", data.max_questions) for raw in train),
         tuple(make_problem(raw, domain, "heldout", data.max_questions) for raw in heldout),
-        notes,
+        tuple(found),
     )
 
 
@@ -52,6 +55,28 @@ def make_problem(
     except InputError as error:
         raise InputError(f"{raw.where}: {error}") from None
     return problem
+
+
+def _limit(
+    raws: Sequence[RawProblem], key: str, limit: int | None, left_out: list[LeftOut]
+) -> Sequence[RawProblem]:
+    """The first problems; the others are added to `left_out`."""
+    if limit is None:
+        return raws
+    reason = f"beyond data.{key} = {limit}"
+    left_out += [LeftOut("problem", raw.where, raw.title, reason) for raw in raws[limit:]]
+    return raws[:limit]
+
+
+def _questions_beyond(raws: Sequence[RawProblem], limit: int | None) -> list[LeftOut]:
+    if limit is None:
+        return []
+    reason = f"beyond data.max_questions = {limit}"
+    return [
+        LeftOut("question", raw.where, question.text, reason)
+        for raw in raws
+        for question in raw.questions[limit:]
+    ]
 
 
 def _split(

@@ -12,9 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from seal_core.errors import InputError
+from seal_core.types import LeftOut
 
 ROW_FIELDS = ("paragraphs", "questions", "question")
 ANSWER_FIELDS = ("answer", "answers")
+_NO_ANSWER = "the source says that they have no answer"
+_NO_QUESTION = "none of their questions has an answer"
+_ASKED_BEFORE = "asked before about the same passage, where their answers are accepted too"
 _FORMS = (
     "give each row 'title', 'context' and 'questions' (a list of {question, answer}), "
     "or use SQuAD's own form (see docs/data.md)"
@@ -46,22 +50,12 @@ class Parsed:
 
     Attributes:
         problems: At least one.
-        n_impossible: Questions that SQuAD 2 marks as unanswerable, left out.
-        n_emptied: Passages left out because all their questions were unanswerable.
+        left_out: Questions that SQuAD 2 marks as unanswerable, passages that have no others, and
+            questions that are asked twice.
     """
 
     problems: tuple[RawProblem, ...]
-    n_impossible: int = 0
-    n_emptied: int = 0
-
-    def notes(self, source: str) -> tuple[str, ...]:
-        """One sentence on what was left out, or nothing."""
-        if not self.n_impossible:
-            return ()
-        return (
-            f"{source}: left out {self.n_impossible} questions without an answer"
-            f" and {self.n_emptied} passages with no other question",
-        )
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def parse_records(source: str, rows: Iterable[tuple[str, Any]]) -> Parsed:
@@ -75,19 +69,23 @@ def parse_records(source: str, rows: Iterable[tuple[str, Any]]) -> Parsed:
         InputError: for the first bad row; names position, field and fix.
     """
     by_context: dict[str, RawProblem] = {}
-    n_impossible = 0
+    left_out: list[LeftOut] = []
     for where, row in rows:
-        for piece, skipped in _pieces(where, row):
-            n_impossible += skipped
+        for piece in _pieces(where, row, left_out):
             key = context_key(piece.context)
             first = by_context.get(key)
-            by_context[key] = piece if first is None else _merge(first, piece)
+            by_context[key] = piece if first is None else _merge(first, piece, left_out)
     if not by_context:
         raise InputError(f"{source}: there are no rows: {_FORMS}")
     problems = tuple(problem for problem in by_context.values() if problem.questions)
+    left_out += [
+        LeftOut("problem", problem.where, problem.title, _NO_QUESTION)
+        for problem in by_context.values()
+        if not problem.questions
+    ]
     if not problems:
         raise InputError(f"{source}: none of its questions has an answer: use SQuAD 1.1")
-    return Parsed(problems, n_impossible, len(by_context) - len(problems))
+    return Parsed(problems, tuple(left_out))
 
 
 def context_key(context: str) -> str:
@@ -95,30 +93,30 @@ def context_key(context: str) -> str:
     return " ".join(context.split())
 
 
-def _pieces(where: str, row: Any) -> Iterator[tuple[RawProblem, int]]:
-    """The passages of one row, each with the number of unanswerable questions left out."""
+def _pieces(where: str, row: Any, left_out: list[LeftOut]) -> Iterator[RawProblem]:
+    """The passages of one row; adds their questions that cannot be used to `left_out`."""
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: it is {_kind(row)}, not an object: {_FORMS}")
     _one_of(where, row, *ROW_FIELDS)
     if "paragraphs" in row:
-        yield from _article(where, row)
+        yield from _article(where, row, left_out)
     elif "questions" in row:
-        yield _flat(where, row)
+        yield _flat(where, row, left_out)
     elif "question" in row:
-        yield _single(where, row)
+        yield _single(where, row, left_out)
     else:
         fields = ", ".join(map(repr, row)) or "none"
         raise InputError(f"{where}: 'questions' is missing (it has {fields}): {_FORMS}")
 
 
-def _flat(where: str, row: Mapping[str, Any]) -> tuple[RawProblem, int]:
+def _flat(where: str, row: Mapping[str, Any], left_out: list[LeftOut]) -> RawProblem:
     items = _list(where, "questions", _rows_of_columns(row["questions"]))
-    questions, skipped = _questions(where, "questions", items)
+    questions = _questions(where, "questions", items, left_out)
     title = _title(where, row)
-    return RawProblem(where, title, _text(where, "context", row.get("context")), questions), skipped
+    return RawProblem(where, title, _text(where, "context", row.get("context")), questions)
 
 
-def _article(where: str, row: Mapping[str, Any]) -> Iterator[tuple[RawProblem, int]]:
+def _article(where: str, row: Mapping[str, Any], left_out: list[LeftOut]) -> Iterator[RawProblem]:
     title = _wiki_title(where, row)
     for i, paragraph in enumerate(_list(where, "paragraphs", row["paragraphs"]), start=1):
         place = f"{where}, paragraph {i}"
@@ -126,39 +124,45 @@ def _article(where: str, row: Mapping[str, Any]) -> Iterator[tuple[RawProblem, i
             raise InputError(f"{place}: it is not an object: {_FORMS}")
         context = _text(place, "context", paragraph.get("context"))
         items = _list(place, "qas", paragraph.get("qas"))
-        questions, skipped = _questions(place, "qas", items)
-        yield RawProblem(place, title, context, questions, mergeable=True), skipped
+        questions = _questions(place, "qas", items, left_out)
+        yield RawProblem(place, title, context, questions, mergeable=True)
 
 
-def _single(where: str, row: Mapping[str, Any]) -> tuple[RawProblem, int]:
+def _single(where: str, row: Mapping[str, Any], left_out: list[LeftOut]) -> RawProblem:
     context = _text(where, "context", row.get("context"))
     answers = row.get(_one_of(where, row, *ANSWER_FIELDS))
     # The hub's squad_v2 has no 'is_impossible': an empty 'text' is how it says so.
     if isinstance(answers, Mapping) and "text" in answers and not answers["text"]:
         questions: tuple[RawQuestion, ...] = ()
-        skipped = 1
+        left_out.append(_unanswerable(where, row))
     else:
-        questions, skipped = _questions(where, None, [row])
-    return RawProblem(where, _wiki_title(where, row), context, questions, mergeable=True), skipped
+        questions = _questions(where, None, [row], left_out)
+    return RawProblem(where, _wiki_title(where, row), context, questions, mergeable=True)
 
 
 def _questions(
-    where: str, field: str | None, items: list[Any]
-) -> tuple[tuple[RawQuestion, ...], int]:
+    where: str, field: str | None, items: list[Any], left_out: list[LeftOut]
+) -> tuple[RawQuestion, ...]:
     kept: dict[str, RawQuestion] = {}
-    skipped = 0
     for i, item in enumerate(items, start=1):
         place = f"{where}: {field}[{i}]" if field else where
         if not isinstance(item, Mapping):
             raise InputError(f"{place}: it is not an object with 'question' and 'answer'")
         if _flag(place, "is_impossible", item.get("is_impossible")):
-            skipped += 1
+            left_out.append(_unanswerable(place, item))
             continue
         question = RawQuestion(
             _text(place, "question", item.get("question")).strip(), _golds(place, item)
         )
-        kept[question.text] = _unite(kept.get(question.text), question)
-    return tuple(kept.values()), skipped
+        kept[question.text] = _unite(kept.get(question.text), question, place, left_out)
+    return tuple(kept.values())
+
+
+def _unanswerable(where: str, item: Mapping[str, Any]) -> LeftOut:
+    text = item.get("question")
+    # Nothing has checked it, and half of a surrogate pair cannot be stored.
+    shown = text.encode(errors="replace").decode() if isinstance(text, str) else ""
+    return LeftOut("question", where, shown, _NO_ANSWER)
 
 
 def _golds(where: str, item: Mapping[str, Any]) -> tuple[str, ...]:
@@ -191,7 +195,7 @@ def _answer_text(where: str, field: str, value: Any) -> Any:
     return value["text"]
 
 
-def _merge(first: RawProblem, other: RawProblem) -> RawProblem:
+def _merge(first: RawProblem, other: RawProblem, left_out: list[LeftOut]) -> RawProblem:
     """Joins questions about one passage; refuses it where the form has one row per passage."""
     if not (first.mergeable and other.mergeable):
         same = first.questions == other.questions
@@ -199,14 +203,18 @@ def _merge(first: RawProblem, other: RawProblem) -> RawProblem:
         raise InputError(f"{other.where}: it has the same passage as {first.where}: {fix}")
     kept = {question.text: question for question in first.questions}
     for question in other.questions:
-        kept[question.text] = _unite(kept.get(question.text), question)
+        known = kept.get(question.text)
+        kept[question.text] = _unite(known, question, other.where, left_out)
     return replace(first, questions=tuple(kept.values()))
 
 
-def _unite(first: RawQuestion | None, other: RawQuestion) -> RawQuestion:
+def _unite(
+    first: RawQuestion | None, other: RawQuestion, where: str, left_out: list[LeftOut]
+) -> RawQuestion:
     """The same question asked twice is one question that accepts both answers."""
     if first is None:
         return other
+    left_out.append(LeftOut("question", where, other.text, _ASKED_BEFORE))
     return replace(first, golds=tuple(dict.fromkeys(first.golds + other.golds)))
 
 

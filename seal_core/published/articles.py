@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from seal_core.config import RowsSection
 from seal_core.domains.knowledge import DOMAIN
@@ -19,7 +19,7 @@ from seal_core.domains.records import RawProblem, RawQuestion
 from seal_core.domains.rows import build_rows, rows_digest
 from seal_core.errors import InputError
 from seal_core.fingerprint import make_id
-from seal_core.published.forms import Article, Asked, Completion, LoraParams
+from seal_core.published.forms import Article, Asked, Completion, LoraParams, Stats
 from seal_core.rewards.aggregate import score_self_edits
 from seal_core.rewards.graders import grade_all
 from seal_core.rewards.reward import Accuracy
@@ -78,28 +78,34 @@ def read_article(source: Source, article: Article, where: str) -> ArticleRows:
     """All rows of one article.
 
     Raises:
-        InputError: its self-edits or repeats were not asked the same questions, or a question's
-            own answer would be graded wrong; names the place.
+        InputError: its self-edits or repeats were not asked the same questions, a question's own
+            answer would be graded wrong, or a self-edit has neither answers nor statistics of
+            them; names the place.
     """
     asked_E_R_Q = [
         _by_repeat(completion, source.repeats, f"{where}.completions[{i}]")
         for i, completion in enumerate(article.completions)
     ]
+    # The questions of the first self-edit that has any.
+    first_Q = next((asked_R_Q[0] for asked_R_Q in asked_E_R_Q if any(asked_R_Q)), [])
     for i, asked_R_Q in enumerate(asked_E_R_Q):
         for r, asked_Q in enumerate(asked_R_Q):
-            if _texts(asked_Q) != _texts(asked_E_R_Q[0][0]):
+            if any(asked_R_Q) and _texts(asked_Q) != _texts(first_Q):
                 raise InputError(
                     f"{where}.completions[{i}]: repeat {r} has other questions than the first "
                     "repeat of the article's first self-edit: all must be asked the same ones"
                 )
-    rows = ArticleRows(_problem(source, article, asked_E_R_Q[0][0], where))
+    rows = ArticleRows(_problem(source, article, first_Q, where))
     prompt_id = _prompt_id(article)
     for i, completion in enumerate(article.completions):
-        _add_edit(rows, source, _edit(source, rows.problem, completion, i, prompt_id), asked_E_R_Q)
+        edit = _edit(source, rows.problem, completion, i, prompt_id)
+        _add_edit(rows, source, edit, completion, asked_E_R_Q[i])
     return rows
 
 
 def _by_repeat(completion: Completion, repeats: int, where: str) -> list[list[Asked]]:
+    if not completion.questions and completion.stats.adapter_mean is None:
+        raise InputError(f"{where}: questions is empty, and stats has no adapter_mean instead")
     asked_R_Q: list[list[Asked]] = [[] for _ in range(repeats)]
     for i, asked in enumerate(completion.questions):
         if asked.rep >= repeats:
@@ -152,15 +158,20 @@ def _edit(
 
 
 def _add_edit(
-    rows: ArticleRows, source: Source, edit: SelfEdit, asked_E_R_Q: list[list[list[Asked]]]
+    rows: ArticleRows,
+    source: Source,
+    edit: SelfEdit,
+    completion: Completion,
+    asked_R_Q: list[list[Asked]],
 ) -> None:
     """Adds a self-edit with its adapters, answers, baseline answers and score."""
     adapters = list(_adapters(source, rows.problem, edit))
     answers, baseline = [], []
-    for adapter, asked_Q in zip(adapters, asked_E_R_Q[edit.sample_index], strict=True):
+    for adapter, asked_Q in zip(adapters, asked_R_Q, strict=True):
         # The published code asked the unadapted policy again beside every training.
         time = edit.sample_index * source.repeats + adapter.repeat
-        for question, asked in zip(rows.problem.questions, asked_Q, strict=True):
+        asked_about = rows.problem.questions if asked_Q else ()
+        for question, asked in zip(asked_about, asked_Q, strict=True):
             answers.append(_answer(source, rows.problem, question, asked, adapter, adapter.repeat))
             baseline.append(_answer(source, rows.problem, question, asked, None, time))
     rows.self_edits.append(edit)
@@ -168,7 +179,23 @@ def _add_edit(
     rows.answers.extend(answers)
     rows.baseline.extend(baseline)
     # One self-edit at a time: its gain is over the baseline that was asked beside it.
-    rows.scores.extend(score_self_edits([edit], answers, baseline, Accuracy(DECIMALS)))
+    (score,) = score_self_edits([edit], answers, baseline, Accuracy(DECIMALS))
+    told = not completion.questions
+    rows.scores.append(_told(score, completion.stats, source.repeats) if told else score)
+
+
+def _told(score: Score, stats: Stats, repeats: int) -> Score:
+    """The score of a self-edit whose answers are not in the file, from their statistics."""
+    before, after, sd = stats.baseline_mean, stats.adapter_mean, stats.adapter_std
+    return replace(
+        score,
+        baseline_reward=before,
+        reward=after,
+        gain=None if before is None or after is None else after - before,
+        uncertainty=None if sd is None or repeats < 2 else sd / math.sqrt(repeats),
+        components={} if after is None else {"accuracy": after},
+        n_repeats=repeats,
+    )
 
 
 def _adapters(source: Source, problem: Problem, edit: SelfEdit) -> Iterator[Adapter]:
@@ -187,7 +214,7 @@ def _adapters(source: Source, problem: Problem, edit: SelfEdit) -> Iterator[Adap
             rank=source.lora.rank,
             rows_sha256=rows_digest(rows) if rows else None,
             n_rows=len(rows) if rows else None,
-            n_steps=_n_steps(source.lora, len(rows)) if rows else None,
+            n_steps=optimizer_steps(source.lora, len(rows)) if rows else None,
             n_tokens=None,
             first_loss=None,
             final_loss=None,
@@ -207,8 +234,8 @@ def _train_rows(source: Source, problem: Problem, text: str) -> tuple[TrainRow, 
     return build_rows(problem, text, source.rows)
 
 
-def _n_steps(lora: LoraParams, n_rows: int) -> int:
-    """Optimizer steps of a transformers `Trainer` with these settings."""
+def optimizer_steps(lora: LoraParams, n_rows: int) -> int:
+    """Those of a transformers `Trainer` with these settings."""
     batches = math.ceil(n_rows / lora.batch_size)
     return lora.epochs * math.ceil(batches / lora.grad_accum_steps)
 

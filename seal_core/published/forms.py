@@ -1,8 +1,9 @@
 """The JSON that the reference implementation writes, and its check, field by field.
 
-Two forms: *results* (`query_server.py`: articles with self-edits, each asked about several times)
-and *continual* (`continual_self_edits.py`: a matrix of mean accuracies). Fields that are not used
-may be there or not; those below must be, with values of the right type.
+Three forms: *results* (`query_server.py`: articles with self-edits, each asked about several
+times), *pretraining* (`CPT.py`: one training on all passages) and *continual*
+(`continual_self_edits.py`: a matrix of mean accuracies). Fields that are not used may be there or
+not; those below must be, with values of the right type.
 """
 
 from __future__ import annotations
@@ -41,11 +42,20 @@ class Asked(Form):
     adapter_correct: bool
 
 
+class Stats(Form):
+    """Means over a self-edit's answers, each repeat's rounded to four digits before."""
+
+    baseline_mean: Fraction | None = None
+    adapter_mean: Fraction | None = None
+    adapter_std: Annotated[float, Field(ge=0.0)] | None = None
+
+
 class Completion(Form):
-    """One self-edit."""
+    """One self-edit; some files keep the statistics of its answers only."""
 
     text: str
-    questions: Annotated[list[Asked], Field(min_length=1)]
+    stats: Stats = Stats()
+    questions: list[Asked]
 
 
 class Article(Form):
@@ -84,6 +94,37 @@ class ResultsForm(Form):
     articles: Annotated[list[Article], Field(min_length=1)]
 
 
+class Means(Form):
+    """Accuracies over all questions, rounded to four digits."""
+
+    baseline_accuracy: Fraction
+    adapter_accuracy: Fraction
+
+
+class Reply(Form):
+    """Answers to all questions, in the order of the data set; the questions are not there."""
+
+    baseline_texts: list[str]
+    adapter_texts: list[str]
+    baseline_correct: list[bool]
+    adapter_correct: list[bool]
+
+
+class PretrainingForm(Form):
+    """Continued pretraining: one adapter trained on the self-edits of all passages together."""
+
+    overall: Means
+    timestamp: str
+    dataset: str
+    split_newlines: bool
+    n_articles: Count
+    k_completions: Index
+    lora_params: LoraParams
+    train_sequences: Count
+    eval_questions: Count
+    server_reply: Reply
+
+
 class ContinualForm(Form):
     """Accuracy by passages learnt so far (rows, from none to all) and passage (columns)."""
 
@@ -95,11 +136,14 @@ class ContinualForm(Form):
     base_model: str
 
 
-def read_form(path: Path) -> tuple[ResultsForm | ContinualForm, str]:
+PublishedForm = ResultsForm | PretrainingForm | ContinualForm
+
+
+def read_form(path: Path) -> tuple[PublishedForm, str]:
     """A file's content, and the SHA-256 of its bytes.
 
     Raises:
-        InputError: the file cannot be read, is not JSON, or is neither form; names the place.
+        InputError: the file cannot be read, is not JSON, or is of no form; names the place.
     """
     data = _read(path)
     text = decode_text(data, str(path))
@@ -123,14 +167,18 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check its rights") from None
 
 
-def _choose(path: Path, value: Any) -> type[ResultsForm] | type[ContinualForm]:
-    if isinstance(value, dict) and "articles" in value:
-        return ResultsForm
-    if isinstance(value, dict) and "mean_over_sequences" in value:
-        return ContinualForm
+def _choose(path: Path, value: Any) -> type[PublishedForm]:
+    forms = {
+        "articles": ResultsForm,
+        "server_reply": PretrainingForm,
+        "mean_over_sequences": ContinualForm,
+    }
+    for field, form in forms.items():
+        if isinstance(value, dict) and field in value:
+            return form
     raise InputError(
-        f"{path}: it is no result file of the reference implementation: it has neither "
-        "'articles' nor 'mean_over_sequences'; docs/import.md shows both forms"
+        f"{path}: it is no result file of the reference implementation: it has "
+        f"none of {', '.join(map(repr, forms))}; docs/import.md shows the forms"
     )
 
 

@@ -1,4 +1,4 @@
-"""Reads a published result file, of either form, as one run."""
+"""Reads a published result file, of any form, as one run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from seal_core.errors import InputError
 from seal_core.fingerprint import make_id
 from seal_core.kinds import BestOfKSection
 from seal_core.published.articles import ArticleRows, Source, read_article
-from seal_core.published.forms import ContinualForm, ResultsForm, read_form
+from seal_core.published.forms import ContinualForm, PretrainingForm, ResultsForm, read_form
+from seal_core.published.pretraining import pretraining_answers, pretraining_policies
 from seal_core.rewards.selection import select
 from seal_core.types import (
     Adapter,
@@ -26,7 +27,7 @@ from seal_core.types import (
     Split,
 )
 
-Kind = Literal["train", "heldout", "continual"]
+Kind = Literal["train", "heldout", "pretraining", "continual"]
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,16 @@ class PublishedRun:
 
     Attributes:
         kind: `train` for results with several self-edits per article, of which best-of-K keeps
-            one; `heldout` for one each; `continual` for a matrix.
+            one; `heldout` for one each; `pretraining` for one training on all passages;
+            `continual` for a matrix.
         config: What the run's name stands for: digest and settings of the file.
-        baseline: Answers without an adapter.
+        policies: Those that are known by name; with the pretrained one after its base.
+        baseline: Answers without an adapter, and before pretraining.
     """
 
     kind: Kind
     config: dict[str, Any]
-    policy: Policy
+    policies: list[Policy]
     problems: list[Problem] = field(default_factory=list)
     self_edits: list[SelfEdit] = field(default_factory=list)
     adapters: list[Adapter] = field(default_factory=list)
@@ -63,6 +66,8 @@ def read_published(path: Path) -> PublishedRun:
     try:
         if isinstance(form, ContinualForm):
             return _continual_run(form, sha256)
+        if isinstance(form, PretrainingForm):
+            return _pretraining_run(form, sha256)
         return _results_run(form, sha256)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
@@ -87,7 +92,7 @@ def _results_run(form: ResultsForm, sha256: str) -> PublishedRun:
             "rows": rows.model_dump(mode="json"),
             "finetune": {**form.lora_params.model_dump(mode="json"), "repeats": form.eval_times},
         },
-        policy=policy,
+        policies=[policy],
         problems=[part.problem for part in parts],
         self_edits=[edit for part in parts for edit in part.self_edits],
         adapters=[adapter for part in parts for adapter in part.adapters],
@@ -139,12 +144,30 @@ def _refuse_repeated(parts: Sequence[ArticleRows]) -> None:
             raise InputError(f"articles[{i}] is the same problem as articles[{first}]")
 
 
+def _pretraining_run(form: PretrainingForm, sha256: str) -> PublishedRun:
+    base, trained = pretraining_policies(form, sha256)
+    return PublishedRun(
+        kind="pretraining",
+        config={
+            "import": {
+                **_about("pretraining", base.base_model, form.dataset, sha256),
+                "timestamp": form.timestamp,
+            },
+            "rows": RowsSection(split_lines=form.split_newlines).model_dump(mode="json"),
+            "finetune": form.lora_params.model_dump(mode="json"),
+        },
+        policies=[base, trained],
+        baseline=pretraining_answers(form, base, "baseline"),
+        answers=pretraining_answers(form, trained, "adapter"),
+    )
+
+
 def _continual_run(form: ContinualForm, sha256: str) -> PublishedRun:
     policy = _policy(form.base_model)
     return PublishedRun(
         kind="continual",
         config={"import": _about("continual", form.base_model, form.dataset, sha256)},
-        policy=policy,
+        policies=[policy],
         continual=list(_cells(form, policy.policy_id)),
     )
 

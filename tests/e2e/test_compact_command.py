@@ -19,13 +19,14 @@ import pytest
 from storage.store import Store
 from tests.unit.storage.compacting import N_PARTS, filled, rows_of
 from tests.unit.storage.rows import SCORE, many, put
+from tests.waiting import HUNG
 
 SEAL = [sys.executable, "-c", "from flows.cli import main; main()"]
 
 
 def seal(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [*SEAL, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        [*SEAL, *arguments], cwd=cwd, capture_output=True, text=True, timeout=HUNG, check=False
     )
     assert done.returncode == code, done.stderr
     return done

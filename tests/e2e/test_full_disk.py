@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +12,11 @@ import pytest
 
 from tests.chaos.comparison import adapter_files, compare, read_tables
 from tests.chaos.scenario import Scenario, one_line, small
+from tests.waiting import HUNG
 
 pytestmark = pytest.mark.long
 
 _SIZE = 64 << 20
-_SECONDS = 300.0
 
 
 @pytest.fixture
@@ -33,21 +35,24 @@ def scenario(tmp_path: Path) -> Iterator[Scenario]:
 
 def test_a_full_disk_stops_a_run_and_room_lets_it_go_on(scenario: Scenario, tmp_path: Path) -> None:
     running = scenario.start()
-    assert running.wait_for_stages(3, _SECONDS), running.errors
+    assert running.wait_for_stages(3, HUNG), running.errors
+    # It stands still meanwhile, however long that takes.
+    os.killpg(running.pid, signal.SIGSTOP)
     filler = scenario.store / ".filler"
     with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
         while True:
             file.write(bytes(1 << 16))
-    assert running.wait(_SECONDS) == 1, running.errors
+    os.killpg(running.pid, signal.SIGCONT)
+    assert running.wait(HUNG) == 1, running.errors
     (line,) = one_line(running.errors)
     assert line.startswith("seal: ")
     assert "No space left on device" in line
     assert "free some space, then go on with the same command" in line
     filler.unlink()
     again = scenario.start()
-    assert again.wait(_SECONDS) == 0, again.errors
+    assert again.wait(HUNG) == 0, again.errors
     undisturbed = Scenario(tmp_path / "undisturbed", scenario.settings)
     whole = undisturbed.start()
-    assert whole.wait(_SECONDS) == 0, whole.errors
+    assert whole.wait(HUNG) == 0, whole.errors
     assert not compare(read_tables(undisturbed.store), read_tables(scenario.store))
     assert adapter_files(undisturbed.store) == adapter_files(scenario.store)

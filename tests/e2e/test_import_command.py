@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from storage.queries import list_queries
-from tests.published_files import PUBLISHED, continual_file, eval_file, save, train_file
+from tests.published_files import (
+    PUBLISHED,
+    continual_file,
+    eval_file,
+    pretraining_file,
+    save,
+    statistics_file,
+    train_file,
+)
+from tests.waiting import HUNG
 
 ROOT = Path(__file__).parents[2]
 SEAL = [sys.executable, "-c", "from flows.cli import main; main()"]
@@ -25,7 +34,7 @@ SEAL = [sys.executable, "-c", "from flows.cli import main; main()"]
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*SEAL, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        [*SEAL, *arguments], cwd=cwd, capture_output=True, text=True, timeout=HUNG, check=False
     )
 
 
@@ -43,11 +52,13 @@ def refused(*arguments: str, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the three kinds of file, imported."""
+    """A folder with every kind of file, imported."""
     folder = tmp_path_factory.mktemp("import")
     for name, content in (
         ("train", train_file()),
         ("eval", eval_file()),
+        ("statistics", statistics_file()),
+        ("pretraining", pretraining_file()),
         ("continual", continual_file()),
     ):
         save(folder / f"{name}.json", content)
@@ -70,18 +81,32 @@ def test_results_and_status(folder: Path) -> None:
         ("round_0", 0.75, 2),
     ]
     assert "Held-out accuracy, run eval" in seal("results", "eval", cwd=folder)
-    for name in ("train", "continual"):
+    report = json.loads(seal("results", "pretraining", "--json", cwd=folder))
+    assert report["paired"] == []
+    found = [(c["condition"], round(c["mean"], 4), c["n"]) for c in report["conditions"]]
+    assert found == [("no_adaptation", 0.3333, 1), ("continued_pretraining", 0.6667, 1)]
+    assert "Paired" not in seal("results", "pretraining", cwd=folder)
+    for name in ("train", "statistics", "continual"):
         assert "has no held-out answers" in refused("results", name, cwd=folder)
     status = seal("status", cwd=folder)
-    assert all(name in status for name in ("train", "eval", "continual"))
+    names = {"train", "eval", "statistics", "pretraining", "continual"}
+    assert all(name in status for name in names)
     assert "sample" not in status and "finetune" not in status
-    assert json.loads(seal("status", "--json", cwd=folder)).keys() == {"train", "eval", "continual"}
+    assert json.loads(seal("status", "--json", cwd=folder)).keys() == names
 
 
 def test_show(folder: Path) -> None:
     """1"""
-    (kept,) = ids(folder, "SELECT self_edit_id FROM selections WHERE kept ORDER BY reward LIMIT 1")
+    (kept,) = ids(
+        folder,
+        "SELECT self_edit_id FROM selections WHERE kept AND run = 'train' ORDER BY reward LIMIT 1",
+    )
     shown = seal("show", kept, "--run", "train", cwd=folder)
+    (told,) = ids(
+        folder,
+        "SELECT self_edit_id FROM selections WHERE kept AND run = 'statistics' ORDER BY 1 LIMIT 1",
+    )
+    assert "kept by best" in seal("show", told, "--run", "statistics", cwd=folder)
     for part in (
         "Training rows\n",
         "3 rows, 6 steps, no weights kept",
@@ -111,7 +136,7 @@ def test_again_and_what_is_refused(folder: Path) -> None:
     assert "another file" in refused("import", "eval.json", "--name", "train", cwd=folder)
     (folder / "a b.json").write_text("{}")
     assert "with --name" in refused("import", "a b.json", cwd=folder)
-    assert "neither 'articles' nor" in refused("import", "a b.json", "--name", "x", cwd=folder)
+    assert "none of 'articles'" in refused("import", "a b.json", "--name", "x", cwd=folder)
     assert "no such file" in refused("import", "none.json", cwd=folder)
     assert {path: path.read_bytes() for path in store.rglob("*.parquet")} == before
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.test_command import DEMO, SEAL, seal
 from tests.families import save_family
+from tests.waiting import HUNG
 
 FAST = "fast: answers in batches, each row with its own adapters; trains many adapters at once"
 SLOW = "right, but slow: answers one request at a time over generate() and PEFT"
@@ -45,7 +46,7 @@ def test_a_refusal_names_the_reason(tmp_path: Path) -> None:
     )
     command = [*DEMO, "--set", f"model.path={model}", "--set", "run.rounds=0"]
     done = subprocess.run(
-        [*SEAL, *command], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        [*SEAL, *command], cwd=tmp_path, capture_output=True, text=True, timeout=HUNG, check=False
     )
     assert done.returncode == 2 and "refused: generate() answers from" in done.stderr
     assert len(done.stderr.splitlines()) == 1

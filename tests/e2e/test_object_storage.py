@@ -19,6 +19,7 @@ import pytest
 
 from tests.e2e.test_command import DEMO, SEAL, tables
 from tests.s3_server import KEY, SECRET, S3Server, s3_server
+from tests.waiting import HUNG
 
 PREFIX = "team/run=x/it's [a] #store? é*"
 
@@ -43,7 +44,7 @@ class Machine:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=HUNG,
             check=False,
         )
         self.printed += done.stdout + done.stderr
@@ -90,7 +91,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         message = Machine(server, bucket, folder / "there").seal(*DEMO, code=2)
         assert "being executed on" in message and message.count("\n") == 1
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
+        process.wait(timeout=HUNG)
         assert "Held-out accuracy, run demo" in here.seal(*DEMO)
         yield here
 
@@ -98,7 +99,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 @pytest.mark.long
 def test_equal_to_a_folder(machine: Machine, tmp_path: Path) -> None:
     """1, 3"""
-    subprocess.run([*SEAL, *DEMO], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    subprocess.run([*SEAL, *DEMO], cwd=tmp_path, check=True, capture_output=True, timeout=HUNG)
     local = tables(tmp_path / "seal-store")
     found = machine.tables()
     assert len(local) > 30 and found.keys() == local.keys()

@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.test_command import ROOT, SEAL, seal
 from tests.models import save_qwen2
+from tests.waiting import HUNG
 
 pytestmark = pytest.mark.long
 
@@ -113,7 +114,12 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         ["model", "check", bad],
     ):
         done = subprocess.run(
-            [*SEAL, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            [*SEAL, *command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=HUNG,
+            check=False,
         )
         assert done.returncode == 2, done.stderr
         assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr

@@ -35,9 +35,9 @@ from tasks.gpu import uses_gpu
 from tasks.preflight import preflight
 from tests.models import save_qwen2
 from tests.semantics.scripted import Scripted, write_problems
+from tests.waiting import HUNG
 
 ROOT = Path(__file__).parents[2]
-WAIT_SECONDS = 120.0
 Run = Callable[..., None]
 
 
@@ -82,7 +82,7 @@ def both(run: Run, hooks: Sequence[Callable[[], None]], **settings: Any) -> None
     with ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(run, f"run-{i}", hook, **settings) for i, hook in enumerate(hooks)]
         for job in jobs:
-            job.result(timeout=2 * WAIT_SECONDS)
+            job.result(timeout=HUNG)
 
 
 def meeting() -> list[Callable[[], None]]:
@@ -93,7 +93,7 @@ def meeting() -> list[Callable[[], None]]:
     def hook(me: int) -> None:
         if me not in met:
             met.add(me)
-            barrier.wait(WAIT_SECONDS)
+            barrier.wait(HUNG)
 
     return [lambda me=i: hook(me) for i in range(2)]
 
@@ -141,7 +141,7 @@ def test_a_signal_ends_the_wait(limit: None, tmp_path: Path) -> None:
         said = next(line for line in process.stderr if line.startswith("note: "))
         assert "waiting for the GPU: the limit 'gpu' is taken" in said
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=20)
+        _, rest = process.communicate(timeout=HUNG)
     assert process.returncode == 143, rest
     assert "go on with: seal run" in rest
 

@@ -6,7 +6,6 @@ Each shard is executed once, by whichever run comes first; both have all rows.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,29 +21,32 @@ from tasks.work import Work
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ask
 from tests.semantics.scripted import Scripted
+from tests.waiting import HUNG
 
 
 def test_each_shard_is_executed_once(
     inputs: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_work = threading.Event()
+    at_work, both_at_it = threading.Event(), threading.Event()
     asked: dict[str, dict[str, list[bool]]] = {"a": {}, "b": {}}
 
     def look_up(opened: Store, work: Work, run: str) -> CacheEntry:
         entry = tasks.cache.look_up(opened, work, run)
         asked[run].setdefault(work.key, []).append(entry.result is not None)
+        if run == "b" and entry.result is None and work.key in asked["a"]:
+            both_at_it.set()
         return entry
 
     def slowly(_: str, __: Sequence[Any]) -> None:
-        """So long that the other run comes to the same shard meanwhile."""
+        """So long that the other run comes to the same shard, which is the only one so far."""
         at_work.set()
-        time.sleep(0.3)
+        assert both_at_it.wait(HUNG)
 
     monkeypatch.setattr(tasks.stage, "look_up", look_up)
-    engines = Scripted(slowly), Scripted(slowly)
+    engines = Scripted(slowly), Scripted()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(Runner(inputs, store), engines[0], "a")
-        assert at_work.wait(60)  # The Prefect server is up as well: two would be started at once.
+        assert at_work.wait(HUNG)  # The Prefect server is up as well: two would be started at once.
         second = pool.submit(Runner(inputs, store), engines[1], "b")
         first.result()
         second.result()

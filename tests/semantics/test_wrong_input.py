@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import save_qwen2
+from tests.waiting import HUNG
 
 ROOT = Path(__file__).parents[2]
 SQUAD = [
@@ -50,7 +51,7 @@ def seal(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HUNG,
         check=False,
     )
 

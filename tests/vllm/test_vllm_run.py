@@ -22,6 +22,7 @@ from seal_core.engines import GenerateRequest
 from seal_core.generation.vllm.generator import VllmGenerator
 from storage.catalog import Catalog
 from storage.store import Store
+from tests.waiting import HUNG
 
 ROOT = Path(__file__).parents[2]
 SEAL = [sys.executable, "-c", "from flows.cli import main; main()"]
@@ -50,7 +51,7 @@ def start(folder: Path, *extra: str, key: str = "") -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, stderr = process.communicate(timeout=600)
+    _, stderr = process.communicate(timeout=HUNG)
     assert process.returncode == 0, stderr
 
 
@@ -116,7 +117,7 @@ def test_a_server_killed_in_the_middle_loses_nothing(
 
 def server_of(run: int) -> int:
     """The process of the vLLM server that a run has started."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HUNG
     while time.monotonic() < deadline:
         for guard in children(run):
             # The run's Prefect server has a guard too.

@@ -40,6 +40,23 @@ def test_limits_and_shares(write, flat_rows, settings, n_train, n_heldout):
     assert (len(found.train), len(found.heldout)) == (n_train, n_heldout)
 
 
+def test_what_is_beyond_a_limit_is_told(write, flat_rows):
+    path = write("a.json", flat_rows)
+    data = squad(path, limit=6, heldout_share=0.5, heldout_limit=2, max_questions=1)
+    found = load_problem_set(data, seed=0)
+    assert [(item.unit, item.place, item.reason) for item in found.left_out] == [
+        ("problem", "a.json: row 7", "beyond data.limit = 6"),
+        ("problem", "a.json: row 8", "beyond data.limit = 6"),
+        ("problem", "a.json: row 6", "beyond data.heldout_limit = 2"),
+        *(
+            ("question", f"a.json: row {i}", "beyond data.max_questions = 1")
+            for i in (1, 2, 3, 4, 5)
+        ),
+    ]
+    assert found.left_out[0].text == "Title 6" and found.left_out[3].text == "What is 0.1?"
+    assert load_problem_set(squad(path), seed=0).left_out == ()
+
+
 def test_one_problem_needs_a_heldout_path(write, flat_rows):
     path = write("a.json", flat_rows[:1])
     with pytest.raises(InputError, match=r"set data\.heldout_path"):
@@ -110,4 +127,7 @@ def test_published_files_give_a_problem_set(shared_data):
         heldout_path=str(shared_data / "squad" / "val100.json"),
     )
     found = load_problem_set(data, seed=0)
-    assert (len(found.train), len(found.heldout), found.notes) == (50, 100, ())
+    assert (len(found.train), len(found.heldout)) == (50, 100)
+    assert [(item.unit, item.place) for item in found.left_out] == [
+        ("question", "val100.json: row 97: questions[7]")
+    ]

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from seal_core.domains.left_out import left_out_lines
 from seal_core.domains.records import RawQuestion
 from seal_core.domains.squad import read_squad
 from seal_core.errors import InputError
@@ -119,8 +120,10 @@ def test_rows_of_one_passage_are_grouped_even_when_apart(write):
 
 def test_the_same_question_asked_twice_accepts_both_answers(write):
     again = {**HUB_ROWS[1], "answers": {"text": ["5"]}}
-    problems = read_squad(write("a.json", [*HUB_ROWS, again])).problems
+    path = write("a.json", [*HUB_ROWS, again])
+    problems = read_squad(path).problems
     assert problems[1].questions == (RawQuestion("How many?", ("five", "5")),)
+    assert left_out(path) == [("question", f"a.json: row {len(HUB_ROWS) + 1}", "How many?")]
 
 
 def test_published_files_have_their_passages_and_questions(shared_data):
@@ -130,7 +133,11 @@ def test_published_files_have_their_passages_and_questions(shared_data):
         assert sum(len(p.questions) for p in problems) == n_questions
 
 
-def test_impossible_questions_are_left_out_and_counted(write):
+def left_out(path: str) -> list[tuple[str, str, str]]:
+    return [(item.unit, item.place, item.text) for item in read_squad(path).left_out]
+
+
+def test_impossible_questions_are_left_out_and_named(write):
     article = {
         "title": "T",
         "paragraphs": [
@@ -147,11 +154,23 @@ def test_impossible_questions_are_left_out_and_counted(write):
             },
         ],
     }
-    parsed = read_squad(write("v2.json", {"data": [article]}))
-    assert (len(parsed.problems), parsed.n_impossible, parsed.n_emptied) == (1, 2, 1)
-    assert "2 questions" in parsed.notes("v2.json")[0]
+    path = write("v2.json", {"data": [article]})
+    assert len(read_squad(path).problems) == 1
+    assert left_out(path) == [
+        ("question", "v2.json: row 1, paragraph 1: qas[1]", "Why?"),
+        ("question", "v2.json: row 1, paragraph 2: qas[1]", "Why?"),
+        ("problem", "v2.json: row 1, paragraph 2", "T"),
+    ]
+    assert left_out_lines(read_squad(path).left_out) == [
+        "left out 2 questions: the source says that they have no answer "
+        "(v2.json: row 1, paragraph 1: qas[1]; v2.json: row 1, paragraph 2: qas[1])",
+        "left out 1 problem: none of their questions has an answer (v2.json: row 1, paragraph 2)",
+    ]
     hub = [HUB_ROWS[0], {**HUB_ROWS[1], "answers": {"text": [], "answer_start": []}}]
-    assert read_squad(write("hub.json", hub)).n_impossible == 1
+    assert left_out(write("hub.json", hub)) == [
+        ("question", "hub.json: row 2", "How many?"),
+        ("problem", "hub.json: row 2", "New York"),
+    ]
 
 
 @pytest.mark.parametrize("form", [HUB_ROWS[1], {"context": "C.", "questions": [{}]}])

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ import flows.server
 from seal_core.errors import EngineError, InputError, StageError
 from seal_core.guard import free_port
 from tests.chaos.processes import children, descendants
+from tests.waiting import HUNG, eventually
 
 # Answers every request with 200.
 HTTP = """
@@ -31,10 +32,10 @@ class Fine(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Fine).serve_forever()
 """
 WAITS_FOR_EVER = """
-import sys, threading, time
+import sys, threading
 sys.modules["prefect"] = sys
 from flows.leaving import leave
-threading.Thread(target=time.sleep, args=[600]).start()
+threading.Thread(target=threading.Event().wait).start()
 leave(3)
 """
 
@@ -48,13 +49,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[flows.se
     server.start()
     yield server
     server.close()
-
-
-def eventually(fact: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not fact() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return fact()
 
 
 @pytest.mark.parametrize("what", ["server", "guard"])
@@ -73,7 +67,8 @@ def test_a_server_that_dies_is_started_again_at_the_same_address(
 def test_a_server_that_was_closed_stays_away(server: flows.server.Server) -> None:
     server.close()
     assert eventually(lambda: not flows.server.answers(server.url))
-    time.sleep(1)
+    # Nobody is left who would start it again.
+    assert eventually(lambda: "prefect-server" not in {t.name for t in threading.enumerate()})
     assert not flows.server.answers(server.url)
 
 
@@ -92,12 +87,10 @@ def test_a_named_server_that_says_no_is_there(
 
 
 def test_the_process_ends_although_something_waits_for_the_server() -> None:
-    began = time.monotonic()
     url = f"http://127.0.0.1:{free_port()}/api"
     environment = {**os.environ, "PREFECT_API_URL": url}
-    done = subprocess.run([sys.executable, "-c", WAITS_FOR_EVER], env=environment, check=False)
-    assert done.returncode == 3
-    assert time.monotonic() - began < 60
+    command = [sys.executable, "-c", WAITS_FOR_EVER]
+    assert subprocess.run(command, env=environment, check=False, timeout=HUNG).returncode == 3
 
 
 def lost_server(cause: Exception | None) -> Exception:

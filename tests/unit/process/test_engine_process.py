@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from seal_core.process import wire
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.process import EngineProcess
 from seal_core.process.spec import EngineSpec
+from tests.waiting import eventually
 
 LONG = tuple(GenerateRequest(str(i), "x", max_tokens=100, temperature=1.0) for i in range(20_000))
 
@@ -46,11 +46,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def await_end(pid: int, seconds: float = 10) -> bool:
-    deadline = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not alive(pid)
+def await_end(pid: int) -> bool:
+    return eventually(lambda: not alive(pid))
 
 
 def test_messages_arrive_as_they_were_sent() -> None:
@@ -104,31 +101,33 @@ def test_a_failure_is_an_engine_error_and_heals(pool) -> None:
 def test_a_killed_process_is_an_engine_error_and_heals(pool) -> None:
     pool.call("open", {})
     pid = pool._processes[0].pid
-    threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
     with pytest.raises(EngineError, match=r"generate: the engine ended by SIGKILL"):
-        PooledGenerator(pool).generate(LONG)
+        PooledGenerator(pool).generate(LONG, lambda _: os.kill(pid, signal.SIGKILL))
     assert PooledGenerator(pool).generate([GenerateRequest("a", "Hello", max_tokens=2)])[0].text
-    os.kill(pool._processes[0].pid, signal.SIGKILL)  # Also between two calls.
-    time.sleep(0.2)
+    pid = pool._processes[0].pid
+    os.kill(pid, signal.SIGKILL)  # Also between two calls.
+    assert await_end(pid)
     assert "device" in pool.call("open", {})
 
 
 def test_a_call_past_its_time_is_ended(pool) -> None:
     pool.call("open", {})
     pid = pool._processes[0].pid
-    start = time.monotonic()
     with pytest.raises(EngineError, match=r"generate was ended after 0.5 s"):
         PooledGenerator(pool, timeout=0.5).generate(LONG)
-    assert time.monotonic() - start < 5 and not alive(pid)
+    assert not alive(pid)
 
 
 def test_closing_ends_a_call_under_way(model_path, tmp_path) -> None:
     pool = EnginePool(1, EngineSpec(model_path, device="cpu"), tmp_path)
     pool.call("open", {})
     pid = pool._processes[0].pid
-    threading.Timer(0.3, pool.close).start()
+    under_way = threading.Event()
+    closer = threading.Thread(target=lambda: under_way.wait() and pool.close())
+    closer.start()
     with pytest.raises(EngineError):
-        PooledGenerator(pool).generate(LONG)
+        PooledGenerator(pool).generate(LONG, lambda _: under_way.set())
+    closer.join()
     assert await_end(pid)
     with pytest.raises(EngineError, match="closed"):
         pool.call("open", {})
@@ -152,7 +151,7 @@ def test_a_missing_model_is_the_users_error(tmp_path) -> None:
 @pytest.mark.parametrize("how", ["exit", "kill", "kill before it reads an answer"])
 def test_no_child_outlives_its_parent(model_path, tmp_path, how) -> None:
     script = f"""
-import os, select, signal, sys, threading, time
+import os, select, signal, sys, threading
 from pathlib import Path
 from seal_core.process.pool import EnginePool, PooledGenerator
 from seal_core.process.spec import EngineSpec
@@ -168,8 +167,10 @@ if {how!r}.endswith("answer"):
     wire.send(connection, {{"call": "open", "payload": {{}}}})
     select.select([connection], [], [])
 else:
-    threading.Thread(target=PooledGenerator(pool).generate, args=(long,), daemon=True).start()
-    time.sleep(0.3)
+    begun = threading.Event()
+    call = (long, lambda _: begun.set())
+    threading.Thread(target=PooledGenerator(pool).generate, args=call, daemon=True).start()
+    begun.wait()
 print(pool._processes[0].pid, flush=True)
 if {how!r}.startswith("kill"):
     os.kill(os.getpid(), signal.SIGKILL)

@@ -22,7 +22,9 @@ from seal_core.types import TrainRow
 from tests.published_files import (
     continual_file,
     eval_file,
+    pretraining_file,
     save,
+    statistics_file,
     train_file,
 )
 
@@ -52,7 +54,7 @@ def test_a_training_file(read: Callable[[Any], PublishedRun]) -> None:
     # Three rows in batches of two, three epochs.
     assert (first.rank, first.n_rows, first.n_steps) == (4, 3, 6)
     assert (first.uri, first.sha256, first.seed, first.n_tokens, first.first_loss) == (None,) * 5
-    assert run.policy.base_model == "tiny" and run.policy.model_digest is None
+    assert [(p.base_model, p.model_digest) for p in run.policies] == [("tiny", None)]
 
 
 def test_every_answer_is_kept_with_its_verdict(read: Callable[[Any], PublishedRun]) -> None:
@@ -126,6 +128,57 @@ def test_a_continual_file(read: Callable[[Any], PublishedRun]) -> None:
     assert {c.n_sequences for c in run.continual} == {4}
 
 
+def test_a_file_with_statistics_only(read: Callable[[Any], PublishedRun]) -> None:
+    """1, 2: scores and selections follow from the statistics; no answer is made up."""
+    run, whole = read(statistics_file()), read(train_file())
+    assert run.kind == "train" and run.answers == run.baseline == []
+    assert [p.questions for p in run.problems] == [(), ()]
+    assert [e.text for e in run.self_edits] == [e.text for e in whole.self_edits]
+    assert [a.rows_sha256 for a in run.adapters] == [a.rows_sha256 for a in whole.adapters]
+    assert [(s.reward, s.baseline_reward, s.gain) for s in run.scores] == [
+        (0.5, 0.25, 0.25),
+        (0.5, 0.25, 0.25),
+        (0.25, 0.25, 0.0),
+        (0.75, 0.25, 0.5),
+    ]
+    assert [s.uncertainty for s in run.scores] == pytest.approx([0.1] * 4, abs=1e-4)
+    assert {(s.n_repeats, s.n_answers, s.n_errors) for s in run.scores} == {(2, 0, 0)}
+    assert [s.kept for s in run.selections] == [s.kept for s in whole.selections]
+
+
+def test_statistics_beside_answers(read: Callable[[Any], PublishedRun]) -> None:
+    """1, 2: only a self-edit without answers is scored by its statistics."""
+    content = train_file()
+    content["articles"][0]["completions"][0] = statistics_file()["articles"][0]["completions"][1]
+    content["articles"][0]["completions"][0]["stats"]["adapter_std"] = None
+    run, whole = read(content), read(train_file())
+    assert run.problems == whole.problems and run.scores[1:] == whole.scores[1:]
+    assert (run.scores[0].reward, run.scores[0].uncertainty) == (0.5, None)
+    assert len(run.answers) == 12
+
+
+def test_a_pretraining_file(read: Callable[[Any], PublishedRun]) -> None:
+    """1: two policies and their answers; what the questions were is not told."""
+    run = read(pretraining_file())
+    assert run.kind == "pretraining" and run.problems == run.self_edits == run.adapters == []
+    base, trained = run.policies
+    assert (base.parent, base.base_model, base.n_steps) == (None, "unknown", None)
+    # Ten rows in three batches of four, two batches a step, three epochs.
+    assert (trained.parent, trained.n_examples, trained.n_steps) == (base.policy_id, 10, 6)
+    for answers, policy, condition, texts, verdicts in (
+        (run.baseline, base, "no_adaptation", ["a", "", "c"], [False, False, True]),
+        (run.answers, trained, "continued_pretraining", ["d", "e", "f"], [True, False, True]),
+    ):
+        assert [a.text for a in answers] == texts and [a.correct for a in answers] == verdicts
+        assert {(a.policy_id, a.condition, a.split) for a in answers} == {
+            (policy.policy_id, condition, "heldout")
+        }
+        assert {(a.adapter_id, a.exact_match, a.f1, a.contains) for a in answers} == {(None,) * 4}
+    asked = [a.question_id for a in run.baseline]
+    assert asked == [a.question_id for a in run.answers] and len(set(asked)) == 3
+    assert len({a.problem_id for a in run.baseline + run.answers}) == 1
+
+
 def _set(content: Any, path: str, value: Any) -> Any:
     """A copy with one value replaced; `...` removes it."""
     content = copy.deepcopy(content)
@@ -155,7 +208,9 @@ WRONG = [
     ("lora_params", ..., "lora_params is missing"),
     ("articles.0.context", "", "articles[0].context: string should have at least 1 character"),
     ("articles.0.completions.1.text", None, "articles[0].completions[1].text: input should be a"),
-    ("articles.0.completions.1.questions", [], "articles[0].completions[1].questions: list"),
+    ("articles.0.completions.1.questions", [], "articles[0].completions[1]: questions is empty"),
+    ("articles.0.completions.1.questions", ..., "articles[0].completions[1].questions is missing"),
+    ("articles.0.completions.1.stats", {"adapter_mean": 2}, "completions[1].stats.adapter_mean: "),
     (f"{QUESTION}.adapter_correct", 1, "articles[1].completions[0].questions[2].adapter_correct: "),
     (
         f"{QUESTION}.adapter_answer",
@@ -166,6 +221,14 @@ WRONG = [
     (f"{QUESTION}.rep", 0, "articles[1].completions[0]: repeat 1 has other questions"),
     (f"{QUESTION}.question", "Other?", "articles[1].completions[0]: repeat 1 has other questions"),
     ("articles.1", train_file()["articles"][0], "articles[1] is the same problem as articles[0]"),
+]
+WRONG_PRETRAINING = [
+    ("eval_questions", 4, "server_reply.baseline_texts has 3 values, but eval_questions is 4"),
+    ("server_reply.adapter_correct", [True], "server_reply.adapter_correct has 1 values, but"),
+    ("server_reply.adapter_correct.1", True, "overall.adapter_accuracy is 0.6667, but the mean"),
+    ("server_reply.adapter_correct.1", 1, "server_reply.adapter_correct[1]: input should be a"),
+    ("server_reply.baseline_texts", ..., "server_reply.baseline_texts is missing"),
+    ("train_sequences", ..., "train_sequences is missing"),
 ]
 WRONG_MATRIX = [
     ("mean_over_sequences.1", [0.5], "mean_over_sequences is not of 3 rows with 2 values"),
@@ -181,8 +244,9 @@ WRONG_MATRIX = [
 @pytest.mark.parametrize(
     ("content", "path", "value", "message"),
     [(train_file(), *case) for case in WRONG]
+    + [(pretraining_file(), *case) for case in WRONG_PRETRAINING]
     + [(continual_file(), *case) for case in WRONG_MATRIX],
-    ids=[f"{case[0]}-{i}" for i, case in enumerate(WRONG + WRONG_MATRIX)],
+    ids=[f"{case[0]}-{i}" for i, case in enumerate(WRONG + WRONG_PRETRAINING + WRONG_MATRIX)],
 )
 def test_mistakes(tmp_path: Path, content: Any, path: str, value: Any, message: str) -> None:
     """4"""
@@ -205,7 +269,7 @@ def test_mistakes(tmp_path: Path, content: Any, path: str, value: Any, message: 
         (b"[" * 10**6, "not JSON"),
         (b'{"articles": "\\ud800"}', "not JSON"),
         (b"[]", "no result file of the reference implementation"),
-        (b'{"data": []}', "neither 'articles' nor"),
+        (b'{"data": []}', "none of 'articles', 'server_reply', 'mean_over_sequences'"),
         (b"3", "no result file"),
     ],
 )

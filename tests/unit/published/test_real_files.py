@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,30 @@ from seal_core.domains.rows import rows_digest
 from seal_core.domains.squad import read_squad
 from seal_core.published.records import read_published
 from seal_core.types import TrainRow
-from tests.published_files import PUBLISHED
+from tests.published_files import PUBLISHED, RESULTS
 
 pytestmark = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published files are not here")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.rglob("*.json")), ids=lambda path: str(path.relative_to(RESULTS))
+)
+def test_every_file_is_read(path: Path) -> None:
+    """Scores equal the means that the file tells; answers are as many as it has."""
+    content, run = json.loads(path.read_text("utf-8")), read_published(path)
+    if run.kind in ("train", "heldout"):
+        completions = [c for article in content["articles"] for c in article["completions"]]
+        assert len(run.self_edits) == len(run.scores) == len(completions)
+        for score, completion in zip(run.scores, completions, strict=True):
+            assert score.reward == pytest.approx(completion["stats"]["adapter_mean"])
+        asked = sum(len(c["questions"]) for c in completions)
+        assert len(run.answers) == len(run.baseline) == asked
+        n_problems = content["n_articles"]
+        assert sum(s.kept for s in run.selections) == (n_problems if run.kind == "train" else 0)
+    elif run.kind == "pretraining":
+        assert len(run.answers) == len(run.baseline) == content["eval_questions"]
+    else:
+        assert {cell.n_sequences for cell in run.continual} == {content["n_sequences"]}
 
 
 def _completions(name: str) -> list[dict[str, Any]]:

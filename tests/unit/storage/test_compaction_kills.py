@@ -36,6 +36,7 @@ from tests.unit.storage.compacting import (
     settle,
     write,
 )
+from tests.waiting import HUNG
 
 pytestmark = pytest.mark.long
 
@@ -183,7 +184,7 @@ def test_sigkill_at_random_moments(folder: Store) -> None:
             started = context.Event()
             process = context.Process(target=_compact_for_ever, args=(str(folder.root), started))
             process.start()
-            assert started.wait(60)
+            assert started.wait(HUNG)
             time.sleep(rng.random())
             process.kill()
             process.join()

@@ -21,7 +21,15 @@ from storage.catalog import Catalog
 from storage.importing import import_run, is_imported
 from storage.runs import get_run, list_runs, register_run
 from storage.store import Store
-from tests.published_files import PUBLISHED, continual_file, eval_file, save, train_file
+from tests.published_files import (
+    PUBLISHED,
+    continual_file,
+    eval_file,
+    pretraining_file,
+    save,
+    statistics_file,
+    train_file,
+)
 
 real = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published files are not here")
 
@@ -123,6 +131,41 @@ def test_views_of_a_training_run(store: Store, put_file: Callable[..., dict[str,
         assert all(row["correct_before"] is False for row in changed)
         (noise,) = catalog.records("SELECT * FROM noise")
         assert (noise["n_self_edits"], noise["apparent_best"]) == (4, 0.625)
+        for name, _ in catalog.describe():
+            catalog.query(f"SELECT * FROM {name}")
+
+
+def test_views_of_statistics(store: Store, put_file: Callable[..., dict[str, int]]) -> None:
+    """3: rewards as of a file with answers; no noise, since no repeat is known."""
+    counts = put_file(statistics_file(), "x")
+    assert not counts.keys() & {"answers", "questions"} and counts["selections"] == 4
+    with Catalog(store) as catalog:
+        (rewards,) = catalog.records("SELECT * FROM rewards_by_round")
+        assert (rewards["n_self_edits"], rewards["n_kept"], rewards["mean_baseline"]) == (
+            4,
+            2,
+            0.25,
+        )
+        assert (rewards["mean_reward"], rewards["mean_best_reward"]) == (0.5, 0.625)
+        assert catalog.records("SELECT * FROM noise") == []
+        for name, _ in catalog.describe():
+            catalog.query(f"SELECT * FROM {name}")
+
+
+def test_views_of_pretraining(store: Store, put_file: Callable[..., dict[str, int]]) -> None:
+    """3"""
+    assert put_file(pretraining_file(), "x") == {"policies": 2, "answers": 6}
+    with Catalog(store) as catalog:
+        found = catalog.fetch(
+            "SELECT condition, round(accuracy, 4), n_problems, n_questions, standard_error "
+            "FROM heldout_by_condition ORDER BY accuracy"
+        )
+        assert found == [
+            ("no_adaptation", 0.3333, 1, 3, None),
+            ("continued_pretraining", 0.6667, 1, 3, None),
+        ]
+        lineage = catalog.fetch("SELECT depth, n_examples FROM policy_lineage ORDER BY depth")
+        assert lineage == [(0, None), (1, 10)]
         for name, _ in catalog.describe():
             catalog.query(f"SELECT * FROM {name}")
 

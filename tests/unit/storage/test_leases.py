@@ -12,20 +12,26 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import storage.leases
 from seal_core.errors import InputError
 from storage.files import Files, LocalFiles
 from storage.leases import Lease, run_lease
+from storage.object_files import ObjectFiles, Stamp
 from storage.roots import open_files
+from tests.waiting import eventually
 
 PATH = "_locks/run-demo.json"
+LENGTH = 3600
+"""Seconds of a lease, so many that none expires while a test works on it."""
 
 
 @pytest.fixture
@@ -38,40 +44,74 @@ def other_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("SEAL_CACHE", str(folder))
 
 
+def written_at(files: ObjectFiles) -> datetime:
+    return files._call("head_object", Key=files._prefixed(PATH))["LastModified"]
+
+
+def age(files: ObjectFiles) -> float:
+    stamp = files.stamp(PATH)
+    return -1.0 if stamp is None else stamp.age
+
+
 def lease(files: Any, owner: str) -> Lease:
     return Lease(files, PATH, {"owner": owner, "place": owner, "host": f"host-{owner}", "pid": 7})
 
 
-def test_refused_elsewhere(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Objects are that much older from now on."""
+    stamp = ObjectFiles.stamp
+
+    def aged(files: ObjectFiles, path: str) -> Stamp | None:
+        found = stamp(files, path)
+        return found and replace(found, age=found.age + seconds)
+
+    monkeypatch.setattr(ObjectFiles, "stamp", aged)
+
+
+def test_refused_elsewhere(
+    files: ObjectFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """1, 3"""
-    with run_lease(files, "demo", expiry=4) as held:
+    # Renewed many times a second.
+    monkeypatch.setattr(storage.leases, "_RENEWALS", LENGTH * 5)
+    with run_lease(files, "demo", expiry=LENGTH) as held:
         assert held is not None and json.loads(files.read(PATH))["pid"]
         other_machine(monkeypatch, tmp_path)
         with run_lease(files, "another"):
             pass
-        for _ in range(6):
-            time.sleep(1)
+        # Whoever looks for longer than a second sees that it was written anew meanwhile.
+        for _ in range(3):
+            written = written_at(files)
             with (
-                pytest.raises(InputError, match=r"'demo' is being executed on .*try again in \d s"),
-                run_lease(files, "demo", expiry=4),
+                pytest.raises(
+                    InputError, match=r"'demo' is being executed on .*try again in \d+ s"
+                ),
+                run_lease(files, "demo", expiry=LENGTH),
             ):
                 raise AssertionError("both hold the lease")
+            assert eventually(lambda: written_at(files) > written)  # noqa: B023
         assert not held.lost.is_set()
     assert not files.exists(PATH)
-    with run_lease(files, "demo", expiry=4):
+    with run_lease(files, "demo", expiry=LENGTH):
         pass
 
 
-def test_taken_over_when_expired(files: Files, tmp_path: Path) -> None:
+def test_age_grows(files: ObjectFiles) -> None:
+    """2"""
+    files.write(PATH, b"{}")
+    assert eventually(lambda: age(files) >= 1)
+
+
+def test_taken_over_when_expired(files: ObjectFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     """2, 6"""
     dead, heir = lease(files, "dead"), lease(files, "heir")
-    assert dead.acquire(3, "dead") is None
-    started = time.monotonic()
-    holder = heir.acquire(3, "heir")
-    assert holder is not None and holder["host"] == "host-dead" and 0 < holder["seconds_left"] <= 3
-    while heir.acquire(3, "heir") is not None:
-        time.sleep(0.2)
-    assert 1.5 < time.monotonic() - started < 10
+    assert dead.acquire(LENGTH, "dead") is None
+    holder = heir.acquire(LENGTH, "heir")
+    assert holder is not None and holder["host"] == "host-dead"
+    later(monkeypatch, LENGTH / 2)
+    assert 0 < heir.acquire(LENGTH, "heir")["seconds_left"] <= LENGTH / 2
+    later(monkeypatch, LENGTH / 2)
+    assert heir.acquire(LENGTH, "heir") is None
     dead.renew_every(0.01)  # It wakes up again.
     assert dead.lost.is_set()
     dead.release()
@@ -106,13 +146,14 @@ def test_one_of_many(files: Files) -> None:
     assert contest(files) == [files.read(PATH)]
 
 
-def test_a_damaged_lease_expires(files: Files) -> None:
+def test_a_damaged_lease_expires(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """2"""
     files.write(PATH, b"not JSON")
-    with pytest.raises(InputError, match="another machine"), run_lease(files, "demo", expiry=60):
+    held = pytest.raises(InputError, match="another machine")
+    with held, run_lease(files, "demo", expiry=LENGTH):
         raise AssertionError("the lease is not free")
-    time.sleep(2.1)
-    with run_lease(files, "demo", expiry=1):
+    later(monkeypatch, LENGTH)
+    with run_lease(files, "demo", expiry=LENGTH):
         pass
 
 

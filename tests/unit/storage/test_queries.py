@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from seal_core.rewards.stats import mean_interval
+from seal_core.rewards.intervals import mean_interval
 from seal_core.types import Answer
 from storage.catalog import Catalog
 from storage.store import Store

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seal_core.rewards.stats import reward_noise
+from seal_core.rewards.noise import reward_noise
 from seal_core.types import Answer, SelfEdit
 from storage.catalog import Catalog
 from storage.store import Store

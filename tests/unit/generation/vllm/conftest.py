@@ -14,6 +14,7 @@ from seal_core.generation.vllm import client as vllm_client
 from seal_core.generation.vllm.generator import VllmGenerator
 from seal_core.generation.vllm.options import VllmOptions
 from tests import scripted_vllm
+from tests.waiting import HUNG
 
 ROOT = Path(__file__).parents[4]
 ADAPTERS = "round=3 [a]* 'é' %20#?"
@@ -36,13 +37,13 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def open_vllm(script: Path, model_path: str, tmp_path: Path) -> Iterator[Opener]:
     opened: list[VllmGenerator] = []
 
-    def start(timeout: float | None = 60, **options: Any) -> VllmGenerator:
+    def start(timeout: float | None = HUNG, **options: Any) -> VllmGenerator:
         values = {
             "python": sys.executable,
             "adapter_folder": str(tmp_path / ADAPTERS),
             "max_rank": 16,
-            "start_timeout": 30.0,
-            "request_timeout": 5.0,
+            "start_timeout": HUNG,
+            "request_timeout": HUNG,
             **options,
         }
         generator = VllmGenerator(VllmOptions(model_path, **values), tmp_path / "log", timeout)

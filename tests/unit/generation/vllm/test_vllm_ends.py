@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from seal_core.engines import GenerateRequest
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[4]
 
@@ -48,11 +48,7 @@ def test_the_server_ends_with_a_killed_parent(script, model_path, tmp_path, guar
         child.kill()
     # Nobody is left to remove the folder if the guard is gone too.
     folder = tmp_path / ("none" if guard_too else "adapters")
-    deadline = time.monotonic() + 15
-    while (group_members(group) or list(folder.glob("*"))) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert group_members(group) == []
-    assert list(folder.glob("*")) == []
+    assert eventually(lambda: not group_members(group) and not list(folder.glob("*")))
 
 
 def test_the_server_ends_when_its_guard_is_killed(open_vllm, script) -> None:

@@ -1,107 +1,12 @@
-"""Statistics of a run: intervals over problems, paired differences, and the noise of rewards.
-
-The unit of every interval is the problem: questions about one passage, and repeats of one
-self-edit, are not independent of one another, so they are averaged first and n is the number of
-problems. Intervals are Student's t, which needs no seed; where all values are alike it has no
-width, and a bound by their range takes its place. numpy and the standard library only.
-"""
+"""The noise of rewards: how much of what the filter compares would differ on another training."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-_ALIKE = 1e-9
-"""Values that differ by less differ by rounding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over problems and its interval.
-
-    Attributes:
-        mean: None when there is no value.
-        se: Standard error, SD (n - 1) / sqrt(n); None where all values are alike.
-        low, high: Bounds of the interval; None below two problems.
-        n: Number of problems.
-    """
-
-    mean: float | None
-    se: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-
-def problem_means(values: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Mean per problem of (problem id, value) pairs, in the order of first appearance."""
-    grouped: dict[str, list[float]] = defaultdict(list)
-    for problem_id, value in values:
-        grouped[problem_id].append(value)
-    return {problem_id: math.fsum(found) / len(found) for problem_id, found in grouped.items()}
-
-
-def mean_interval(
-    values_P: Iterable[float], level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)
-) -> Estimate:
-    """Mean of one value per problem, with an interval of the given level.
-
-    Args:
-        bounds: Least and greatest value that a problem can have; the interval is cut to them.
-    """
-    values = np.asarray(list(values_P), dtype=float)
-    n = len(values)
-    if n == 0:
-        return Estimate(None, None, None, None, 0)
-    mean = float(values.mean())
-    if n == 1:
-        return Estimate(mean, None, None, None, 1)
-    if np.ptp(values) < _ALIKE:
-        # Where less than this share of all problems had that value, n of n would be rarer than
-        # 1 - level. The others may have any value.
-        share = (1.0 - level) ** (1.0 / n)
-        low, high = (share * mean + (1.0 - share) * bound for bound in bounds)
-        return Estimate(mean, None, low, high, n)
-    se = float(values.std(ddof=1)) / math.sqrt(n)
-    half = t_quantile(0.5 + level / 2, n - 1) * se
-    low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
-    return Estimate(mean, se, low, high, n)
-
-
-def paired_difference(
-    a: Mapping[str, float], b: Mapping[str, float], level: float = 0.95
-) -> Estimate:
-    """Mean of `a - b` over the problems that both have, with an interval.
-
-    Args:
-        a, b: One value in [0, 1] per problem id.
-    """
-    differences = (value - b[key] for key, value in a.items() if key in b)
-    return mean_interval(differences, level, bounds=(-1.0, 1.0))
-
-
-def t_quantile(p: float, df: int) -> float:
-    """Quantile of Student's t for p in [0.5, 1), by bisection; good to about 1e-6."""
-    low, high = 0.0, 1.0
-    while _t_cdf(high, df) < p:
-        high *= 2.0
-    for _ in range(60):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if _t_cdf(middle, df) < p else (low, middle)
-    return (low + high) / 2.0
-
-
-def _t_cdf(t: float, df: int) -> float:
-    """P(T <= t) for t >= 0: with t = sqrt(df) tan(u), the density is C cos(u)^(df - 1)."""
-    log_c = math.lgamma((df + 1) / 2) - math.lgamma(df / 2) - 0.5 * math.log(math.pi)
-    u, step = np.linspace(0.0, math.atan(t / math.sqrt(df)), 2001, retstep=True)
-    y = np.cos(u) ** (df - 1)
-    simpson = float(step) / 3.0 * (y[0] + y[-1] + 4.0 * y[1:-1:2].sum() + 2.0 * y[2:-1:2].sum())
-    return 0.5 + math.exp(log_c) * float(simpson)
 
 
 @dataclass(frozen=True, slots=True)
