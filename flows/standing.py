@@ -3,52 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from flows.expected import ExpectedStage, expected_evaluation, expected_stages
+from flows.seal import heldout_evaluation, restem
 from seal_core.config import Config
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import recorded_verdict
+from seal_core.types import Split
 from storage.importing import is_imported
 from storage.rows import RunRow
 from storage.runs import get_run
 from storage.status import StageStatus, in_flight, run_status, verdict_path
 from storage.store import Store
+from tasks.count import Count, CountedStage
 from tasks.engines_used import EngineUse, engines_used, mixtures
+from tasks.interpreter import declared
 from tasks.results import has_result
-from tasks.work import OUTPUTS
 
 
-@dataclass(frozen=True)
-class StageStanding:
-    """One stage of a run.
+@dataclass(frozen=True, kw_only=True)
+class StageStanding(StageStatus):
+    """One stage of a run; `done` are the shards that this run executed.
 
     Attributes:
         shards: In all; None if the run's config does not tell, as for imported results.
-        done: Shards that this run executed.
         cached: Shards taken over from another run.
-        failed: Shards whose every execution failed so far.
-        killed: Executions that were killed; their shards are done again, or left.
-        last_error: Of the shards that failed; None if none did.
     """
 
-    round_index: int
-    stage: str
-    label: str
-    shards: int | None
-    done: int
-    cached: int
-    failed: int
-    killed: int
-    left: int
-    units: int
-    errors: int
-    seconds: float
-    tokens: int
-    last_error: str | None
+    shards: int | None = None
+    cached: int = 0
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,11 +81,14 @@ def run_standing(store: Store, name: str) -> RunStanding:
     """
     row = get_run(store, name)
     begun = {(line.round_index, line.label): line for line in run_status(store, name)}
-    expected = _expected(store, row)
-    parts = {table: store.part_paths(table, name) for (table,) in OUTPUTS.values()}
-    stages = [_standing(store, name, item, begun, parts) for item in expected]
-    known = {(item.round_index, item.label) for item in expected}
-    stages += [_executed(line) for key, line in begun.items() if key not in known]
+    parts = {stage.table: store.part_paths(stage.table, name) for stage in declared().values()}
+    stages = []
+    for item in _counted(store, row):
+        nothing = StageStatus(item.round_index, item.stage, item.label)
+        line = begun.pop((item.round_index, item.label), nothing)
+        stages.append(_standing(store, name, item.shards, line, parts))
+    # What is left over are stages of which the config does not tell.
+    stages += [StageStanding(**asdict(line)) for line in begun.values()]
     return RunStanding(
         run=name,
         created_at=row.created_at,
@@ -110,65 +101,42 @@ def run_standing(store: Store, name: str) -> RunStanding:
     )
 
 
-def _expected(store: Store, row: RunRow) -> list[ExpectedStage]:
+def _counted(store: Store, row: RunRow) -> list[CountedStage]:
     if is_imported(row):
         return []
     recorded = json.loads(row.config_json)
-    plain = {k: v for k, v in recorded.items() if k in Config.model_fields}
     try:
-        config = Config.model_validate(plain)
+        config = Config.model_validate(
+            {k: v for k, v in recorded.items() if k in Config.model_fields}
+        )
     except ValidationError:
         return []
-    splits = [problem.split for _, problem in store.rows("problems", row.run)]
-    train, heldout = (-(-splits.count(s) // row.shard_size) for s in ("train", "heldout"))
-    if not splits:
+    problems = Counter(problem.split for _, problem in store.rows("problems", row.run))
+    if not problems:
         return []
+    count = Count({split: -(-problems[split] // row.shard_size) for split in get_args(Split)})
     if (measured := recorded.get("evaluates")) is not None:
-        return expected_evaluation(measured["round"], heldout)
-    return expected_stages(config, train, heldout)
+        heldout_evaluation(count, config, count.base_policy(), measured["round"])
+    else:
+        restem(count, config)
+    return count.stages
 
 
 def _standing(
-    store: Store,
-    run: str,
-    item: ExpectedStage,
-    begun: dict[tuple[int, str], StageStatus],
-    parts: dict[str, set[str]],
+    store: Store, run: str, shards: int, line: StageStatus, parts: dict[str, set[str]]
 ) -> StageStanding:
-    (table,) = OUTPUTS[item.stage]
-    slots = (f"{item.label}/{shard}" for shard in range(item.shards))
-    paths = {store.part_path(table, run, item.round_index, slot) for slot in slots}
-    line = begun.get((item.round_index, item.label))
+    table = declared()[line.stage].table
+    slots = (f"{line.label}/{shard}" for shard in range(shards))
+    paths = {store.part_path(table, run, line.round_index, slot) for slot in slots}
     found = paths & parts[table]
     # Only shards with errors can be left though their part is there.
-    present = sum(_counts(store, path) for path in found) if line and line.errors else len(found)
-    done = min(line.shards, present) if line else 0
-    return StageStanding(
-        round_index=item.round_index,
-        stage=item.stage,
-        label=item.label,
-        shards=item.shards,
-        done=done,
-        cached=present - done,
-        failed=line.failed if line else 0,
-        killed=line.killed if line else 0,
-        left=item.shards - present,
-        units=line.units if line else 0,
-        errors=line.errors if line else 0,
-        seconds=line.seconds if line else 0.0,
-        tokens=line.tokens if line else 0,
-        last_error=line.last_error if line else None,
-    )
+    present = sum(_counts(store, path) for path in found) if line.errors else len(found)
+    done = min(line.done, present)
+    given = {**asdict(line), "done": done}
+    return StageStanding(**given, shards=shards, cached=present - done, left=shards - present)
 
 
 def _counts(store: Store, path: str) -> bool:
     """Whether a part's shard is done: not if too many of its units failed."""
     key = store.identity_of(path)
     return bool(key) and has_result(store, key)
-
-
-def _executed(line: StageStatus) -> StageStanding:
-    """A stage of which the config does not tell."""
-    plain = asdict(line)
-    done = plain.pop("shards")
-    return StageStanding(**plain, shards=None, done=done, cached=0, left=0)

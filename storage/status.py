@@ -18,9 +18,9 @@ class StageStatus:
 
     Attributes:
         label: The stage as the user sees it.
-        shards: Shards that were executed to the end.
+        done: Shards that were executed to the end.
         failed: Shards whose every execution failed so far.
-        killed: Executions that were killed.
+        killed: Executions that were killed; their shards are done again, or left.
         units, errors: Rows, and rows with an error, of the last good execution of each shard.
         seconds, tokens: Spent by all executions, the failed ones too.
         last_error: Of the shards that failed, the last execution's; None if none did.
@@ -29,14 +29,14 @@ class StageStatus:
     round_index: int
     stage: str
     label: str
-    shards: int
-    failed: int
-    killed: int
-    units: int
-    errors: int
-    seconds: float
-    tokens: int
-    last_error: str | None
+    done: int = 0
+    failed: int = 0
+    killed: int = 0
+    units: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    last_error: str | None = None
 
 
 def run_status(store: Store, name: str) -> list[StageStatus]:
@@ -74,7 +74,7 @@ def _summary(round_index: int, stage: str, label: str, rows: Sequence[StageRow])
         round_index=round_index,
         stage=stage,
         label=label,
-        shards=len(done),
+        done=len(done),
         failed=len({row.identity for row in rows} - done.keys()),
         killed=sum(row.ended_at is None for row in rows),
         units=sum(row.n_units for row in done.values()),

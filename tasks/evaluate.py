@@ -2,64 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seal_core.engines import GenerateRequest, Generation
 from seal_core.fingerprint import make_id
+from seal_core.stages import Handle, Place
 from seal_core.types import IN_CONTEXT, Adapter, Answer, Problem, Question
+from tasks.basis import Basis, refs
 from tasks.chatting import chat_identity
-from tasks.context import RunContext, current
+from tasks.context import RunContext
 from tasks.policies import PolicyRef, adapter_stack, read_policy
-from tasks.retention import restore_weights
-from tasks.shards import Shard, read_problems
-from tasks.stage import run_stage, stage_task
-from tasks.work import ShardResult, StageOutput, Work
-
-VERSION = 4
+from tasks.shards import read_problems
+from tasks.work import Stage, StageOutput, Work
 
 
-def evaluate(
-    shards: Sequence[Shard],
-    policy: PolicyRef,
-    *,
-    condition: str,
-    round_index: int,
-    label: str,
-    adapters: Sequence[ShardResult] | None = None,
-) -> list[ShardResult]:
-    """Answers and grades; one `answers` part per shard.
-
-    Args:
-        adapters: Per shard, the adapters to answer with; None asks the policy itself.
-    """
+def evaluate_works(
+    basis: Basis, problems: Handle, policy: Handle, at: Place, adapters: Handle | None
+) -> list[Work]:
+    """Answers and grades with the adapters of each shard; None asks the policy itself."""
+    config = basis.config
     settings = {
-        **current().config.evaluate.model_dump(mode="json"),
-        "condition": condition,
-        "policy": policy.policy.policy_id,
-        "variant": current().config.rows.variant,
-        **chat_identity(current().config),
+        **config.evaluate.model_dump(mode="json"),
+        "condition": at.condition,
+        "variant": config.rows.variant,
+        **chat_identity(config),
     }
-    works = []
-    for i, shard in enumerate(shards):
-        inputs = {**shard.inputs, **policy.inputs}
-        if adapters is not None:
-            inputs["adapters"] = [adapters[i].ref("adapters")]
-        works.append(
-            Work.build(
-                "evaluate",
-                VERSION,
-                label=f"evaluate {label}",
-                shard=shard.index,
-                round_index=round_index,
-                settings=settings,
-                inputs=inputs,
-                model_digest=current().model_digest,
-            )
-        )
-    if adapters is not None:
-        restore_weights(works, adapters)
-    return run_stage(evaluate_shard, works)
+    inputs = {} if adapters is None else {"adapters": refs(adapters, "adapters")}
+    return basis.works(EVALUATE, at, settings, problems, policy, inputs)
 
 
 @dataclass(frozen=True)
@@ -85,7 +54,7 @@ def _evaluate(context: RunContext, work: Work) -> StageOutput:
     return StageOutput({"answers": answers}, n_tokens=sum(a.n_tokens or 0 for a in answers))
 
 
-evaluate_shard = stage_task("evaluate", _evaluate)
+EVALUATE = Stage("evaluate", version=4, table="answers", uses="answers", body=_evaluate)
 
 
 def _asks(context: RunContext, work: Work, problems: dict[str, Problem]) -> list[_Ask]:

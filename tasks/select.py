@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from seal_core.config import FilterSection
 from seal_core.rewards.selection import select
-from seal_core.types import TableRef
-from tasks.context import RunContext, current
-from tasks.stage import run_stage, stage_task
-from tasks.work import StageOutput, Work
-
-VERSION = 1
+from seal_core.stages import Handle, Place
+from tasks.basis import Basis, refs
+from tasks.context import RunContext
+from tasks.work import Stage, StageOutput, Work
 
 
-def filter_edits(scores: TableRef, *, round_index: int) -> TableRef:
-    """Keeps the best self-edits of a round by the configured rule; the `selections` part."""
-    work = Work.build(
-        "filter",
-        VERSION,
-        label=f"filter round_{round_index}",
-        shard=0,
-        round_index=round_index,
-        settings=current().config.filter.model_dump(mode="json"),
-        inputs={"scores": [scores]},
-    )
-    return run_stage(filter_shard, [work])[0].ref("selections")
+def filter_works(basis: Basis, scores: Handle, at: Place) -> list[Work]:
+    """Keeps the best self-edits of a round by the configured rule."""
+    settings = basis.config.filter.model_dump(mode="json")
+    return [basis.work(FILTER, at, settings, {"scores": refs(scores, "scores")})]
 
 
 def _filter(context: RunContext, work: Work) -> StageOutput:
@@ -32,4 +22,4 @@ def _filter(context: RunContext, work: Work) -> StageOutput:
     return StageOutput({"selections": select(scores, FilterSection(**work.settings))})
 
 
-filter_shard = stage_task("filter", _filter)
+FILTER = Stage("filter", version=1, table="selections", uses=None, body=_filter)

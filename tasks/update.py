@@ -8,67 +8,47 @@ from pathlib import Path
 
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
-from seal_core.types import Policy, SelfEdit, TableRef, TrainRow
+from seal_core.stages import Handle, Place
+from seal_core.types import Policy, Selection, SelfEdit, TrainRow
+from tasks.basis import Basis, refs
 from tasks.chatting import chat_identity
-from tasks.context import RunContext, current
+from tasks.context import RunContext
 from tasks.finetune import to_settings
 from tasks.lora import lora_settings
-from tasks.planning import is_pending
-from tasks.policies import PolicyRef, adapter_stack, read_policy
-from tasks.shards import Shard, read_problems
-from tasks.stage import run_stage, stage_task
-from tasks.work import ShardResult, StageOutput, Work
-
-VERSION = 4
+from tasks.policies import adapter_stack, read_policy
+from tasks.shards import read_problems
+from tasks.work import Stage, StageOutput, Work
 
 
-def update(
-    shards: Sequence[Shard],
-    policy: PolicyRef,
-    edits: Sequence[ShardResult],
-    selections: TableRef,
-    *,
-    round_index: int,
-) -> PolicyRef:
-    """The next policy, an adapter on the base that goes on from the current policy's.
+def update_works(
+    basis: Basis, problems: Handle, policy: Handle, edits: Handle, selected: Handle, at: Place
+) -> list[Work]:
+    """Trains the next policy, an adapter on the base that goes on from the current policy's.
 
     The self-edits that were kept bear identity, the rule that kept them does not: another rule
     that keeps the same ones trains nothing again.
     """
-    config = current().config
-    work = Work.build(
-        "update",
-        VERSION,
-        label=f"update round_{round_index}",
-        shard=0,
-        round_index=round_index,
-        settings={
-            "lora": lora_settings(config.update),
-            "prompt": config.sample.prompt,
-            "variant": config.rows.variant,
-            **chat_identity(config),
-            "policy": policy.policy.policy_id,
-            "seed": config.run.seed,
-            "kept": _kept(selections),
-        },
-        inputs={
-            "problems": [shard.problems for shard in shards],
-            "questions": [shard.questions for shard in shards],
-            "self_edits": [result.ref("self_edits") for result in edits],
-            **policy.inputs,
-            # In a plan it says what the kept self-edits wait for.
-            **({"selections": [selections]} if is_pending(selections) else {}),
-        },
-        model_digest=current().model_digest,
-    )
-    (result,) = run_stage(update_shard, [work])
-    return read_policy(current(), result.ref("policies"))
+    config = basis.config
+    settings = {
+        "lora": lora_settings(config.update),
+        "prompt": config.sample.prompt,
+        "variant": config.rows.variant,
+        **chat_identity(config),
+        "policy": basis.policy_id(policy),
+        "seed": config.run.seed,
+        "kept": basis.told(refs(selected, "selections")[0], _kept),
+    }
+    inputs = {
+        "problems": refs(problems, "problems"),
+        "questions": refs(problems, "questions"),
+        "self_edits": refs(edits, "self_edits"),
+        "policy": refs(policy, "policies"),
+    }
+    return [basis.work(UPDATE, at, settings, inputs)]
 
 
-def _kept(selections: TableRef) -> list[str]:
-    if is_pending(selections):
-        return [selections.sha256]
-    return [row.self_edit_id for row in current().store.read(selections) if row.kept]
+def _kept(selections: Sequence[Selection]) -> list[str]:
+    return [row.self_edit_id for row in selections if row.kept]
 
 
 def _update(context: RunContext, work: Work) -> StageOutput:
@@ -111,7 +91,7 @@ def _update(context: RunContext, work: Work) -> StageOutput:
     )
 
 
-update_shard = stage_task("update", _update)
+UPDATE = Stage("update", version=4, table="policies", uses="training", body=_update)
 
 
 def _examples(context: RunContext, work: Work) -> list[TrainRow]:

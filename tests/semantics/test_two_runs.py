@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import tasks.cache
-import tasks.stage
+import tasks.records
 from storage.store import Store
 from tasks.cache import CacheEntry
 from tasks.work import Work
@@ -40,7 +40,7 @@ def test_each_shard_is_executed_once(
         at_work.set()
         time.sleep(0.3)
 
-    monkeypatch.setattr(tasks.stage, "look_up", look_up)
+    monkeypatch.setattr(tasks.records, "look_up", look_up)
     engines = Scripted(slowly), Scripted(slowly)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(Runner(inputs, store), engines[0], "a")

@@ -68,5 +68,5 @@ def test_status(store: Store) -> None:
     for row in rows:
         put(store, "stages", [row])
     (line,) = run_status(store, "r")
-    assert (line.shards, line.failed, line.units, line.errors) == (1, 1, 4, 1)
+    assert (line.done, line.failed, line.units, line.errors) == (1, 1, 4, 1)
     assert (line.seconds, line.tokens, line.label) == (6.0, 300, "round_0")
