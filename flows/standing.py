@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -15,9 +16,9 @@ from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import recorded_verdict
 from seal_core.types import Split
 from storage.importing import is_imported
-from storage.rows import RunRow
+from storage.rows import RunRow, StageRow
 from storage.runs import get_run
-from storage.status import StageStatus, in_flight, run_status, verdict_path
+from storage.status import in_flight, verdict_path
 from storage.store import Store
 from tasks.count import Count, CountedStage
 from tasks.engines_used import EngineUse, engines_used, mixtures
@@ -25,18 +26,36 @@ from tasks.interpreter import declared
 from tasks.results import has_result
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageStanding(StageStatus):
-    """One stage of a run; `done` are the shards that this run executed.
+@dataclass(frozen=True)
+class StageStanding:
+    """One stage of a run.
 
     Attributes:
+        label: The stage as the user sees it.
         shards: In all; None if the run's config does not tell, as for imported results.
+        done: Shards that this run executed.
         cached: Shards taken over from another run.
+        failed: Shards whose every execution failed so far.
+        killed: Executions that were killed; their shards are done again, or left.
+        units, errors: Rows, and rows with an error, of the last good execution of each shard.
+        seconds, tokens: Spent by all executions, the failed ones too.
+        last_error: Of the shards that failed, the last execution's; None if none did.
     """
 
-    shards: int | None = None
-    cached: int = 0
-    left: int = 0
+    round_index: int
+    stage: str
+    label: str
+    shards: int | None
+    done: int
+    cached: int
+    failed: int
+    killed: int
+    left: int
+    units: int
+    errors: int
+    seconds: float
+    tokens: int
+    last_error: str | None
 
 
 @dataclass(frozen=True)
@@ -80,15 +99,16 @@ def run_standing(store: Store, name: str) -> RunStanding:
         InputError: there is no such run.
     """
     row = get_run(store, name)
-    begun = {(line.round_index, line.label): line for line in run_status(store, name)}
+    begun: dict[CountedStage, list[StageRow]] = {}
+    for index, done in sorted(store.rows("stages", name), key=lambda item: item[1].started_at):
+        begun.setdefault(CountedStage(done.stage, done.label, index, 0), []).append(done)
     parts = {stage.table: store.part_paths(stage.table, name) for stage in declared().values()}
     stages = []
     for item in _counted(store, row):
-        nothing = StageStatus(item.round_index, item.stage, item.label)
-        line = begun.pop((item.round_index, item.label), nothing)
-        stages.append(_standing(store, name, item.shards, line, parts))
+        rows = begun.pop(replace(item, shards=0), [])
+        stages.append(_standing(item, rows, _present(store, name, item, rows, parts)))
     # What is left over are stages of which the config does not tell.
-    stages += [StageStanding(**asdict(line)) for line in begun.values()]
+    stages += [_standing(item, rows, None) for item, rows in begun.items()]
     return RunStanding(
         run=name,
         created_at=row.created_at,
@@ -105,10 +125,9 @@ def _counted(store: Store, row: RunRow) -> list[CountedStage]:
     if is_imported(row):
         return []
     recorded = json.loads(row.config_json)
+    plain = {k: v for k, v in recorded.items() if k in Config.model_fields}
     try:
-        config = Config.model_validate(
-            {k: v for k, v in recorded.items() if k in Config.model_fields}
-        )
+        config = Config.model_validate(plain)
     except ValidationError:
         return []
     problems = Counter(problem.split for _, problem in store.rows("problems", row.run))
@@ -122,21 +141,42 @@ def _counted(store: Store, row: RunRow) -> list[CountedStage]:
     return count.stages
 
 
-def _standing(
-    store: Store, run: str, shards: int, line: StageStatus, parts: dict[str, set[str]]
-) -> StageStanding:
-    table = declared()[line.stage].table
-    slots = (f"{line.label}/{shard}" for shard in range(shards))
-    paths = {store.part_path(table, run, line.round_index, slot) for slot in slots}
-    found = paths & parts[table]
-    # Only shards with errors can be left though their part is there.
-    present = sum(_counts(store, path) for path in found) if line.errors else len(found)
-    done = min(line.done, present)
-    given = {**asdict(line), "done": done}
-    return StageStanding(**given, shards=shards, cached=present - done, left=shards - present)
+def _present(
+    store: Store,
+    run: str,
+    item: CountedStage,
+    rows: Sequence[StageRow],
+    parts: dict[str, set[str]],
+) -> int:
+    """Shards that are done, by this run or another."""
+    table = declared()[item.stage].table
+    slots = (f"{item.label}/{shard}" for shard in range(item.shards))
+    found = parts[table] & {store.part_path(table, run, item.round_index, slot) for slot in slots}
+    # Only shards with errors can be left though their part is there: too many units failed.
+    if not any(row.n_errors for row in rows):
+        return len(found)
+    keys = (store.identity_of(path) for path in found)
+    return sum(bool(key) and has_result(store, key) for key in keys)
 
 
-def _counts(store: Store, path: str) -> bool:
-    """Whether a part's shard is done: not if too many of its units failed."""
-    key = store.identity_of(path)
-    return bool(key) and has_result(store, key)
+def _standing(item: CountedStage, rows: Sequence[StageRow], present: int | None) -> StageStanding:
+    """`present` is None for a stage of which the config does not tell."""
+    good = {row.identity: row for row in rows if row.error is None}
+    errors = [row.error for row in rows if row.identity not in good and row.ended_at is not None]
+    done = len(good) if present is None else min(len(good), present)
+    return StageStanding(
+        round_index=item.round_index,
+        stage=item.stage,
+        label=item.label,
+        shards=None if present is None else item.shards,
+        done=done,
+        cached=0 if present is None else present - done,
+        failed=len({row.identity for row in rows} - good.keys()),
+        killed=sum(row.ended_at is None for row in rows),
+        left=0 if present is None else item.shards - present,
+        units=sum(row.n_units for row in good.values()),
+        errors=sum(row.n_errors for row in good.values()),
+        seconds=sum(row.seconds or 0.0 for row in rows),
+        tokens=sum(row.n_tokens for row in rows),
+        last_error=errors[-1] if errors else None,
+    )

@@ -56,20 +56,23 @@ class Plan(Builder):
         super().__init__(checked, shard_size)
         self._store, self._compare = store, compare
         self._awaited: set[str] = set()
+        self._unwritten: dict[str, Sequence[Any]] = {}
         self.damaged = 0
         self.stages: list[PlannedStage] = []
 
     def _put(self, table: str, rows: Sequence[Any], slot: str) -> TableRef:
         run = self._checked.name
-        return self._store.write_part(
+        ref = self._store.write_part(
             table, rows, run=run, round_index=CONTROL_ROUND, slot=slot, write=False
         )
+        self._unwritten[ref.path] = rows
+        return ref
 
     def _told(self, ref: TableRef, tell: Callable[[list[Any]], Any]) -> Any:
-        if not _is_pending(ref):
-            return tell(self._store.read(ref))
-        self._awaited.add(ref.path)
-        return ref.content
+        if _is_pending(ref):
+            self._awaited.add(ref.path)
+            return ref.content
+        return tell(list(self._unwritten.get(ref.path) or self._store.read(ref)))
 
     def _stage(
         self, stage: Stage, at: Place, shards: int, works: Works, weights: Handle | None = None
