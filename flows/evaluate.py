@@ -8,21 +8,18 @@ from dataclasses import replace
 from prefect import flow
 
 from flows.artifacts import reported
-from flows.expected import evaluation_shards
 from flows.loading import load_config, with_store
 from flows.results import held_out_results, number, span
-from flows.seal import heldout_round
+from flows.seal import heldout_evaluation
 from flows.worker import watch_worker
-from seal_core.types import CONTROL_ROUND, NO_ADAPTATION, TableRef
+from seal_core.types import TableRef
 from storage.catalog import Catalog
 from storage.policies import find_policy
 from storage.store import Store
 from tasks.context import Progress
-from tasks.evaluate import evaluate
+from tasks.count import Count
 from tasks.opening import OpenEngines, engine_processes, open_run
-from tasks.policies import adopt_policy, base_policy
 from tasks.preflight import Measured, Preflight, preflight
-from tasks.retention import retain_adapters
 
 
 @flow(name="seal-evaluate", log_prints=True)
@@ -72,17 +69,11 @@ def measure(
         round_index: The round that made it; it is measured as the policy of the next one.
     """
     with open_run(checked, progress, open_engines) as run:
-        progress.expect(evaluation_shards(len(run.heldout)))
-        policy = adopt_policy(ref, round_index)
-        baseline = evaluate(
-            run.heldout,
-            base_policy(),
-            condition=NO_ADAPTATION,
-            round_index=CONTROL_ROUND,
-            label="baseline",
-        )
-        heldout_round(run, policy, baseline, round_index + 1)
-        retain_adapters(round_index + 1)
+        count = Count(run.splits)
+        heldout_evaluation(count, checked.config, count.base_policy(), round_index + 1)
+        progress.expect(count.by_stage)
+        policy = run.adopt_policy(ref, round_index)
+        heldout_evaluation(run, checked.config, policy, round_index + 1)
 
 
 def print_accuracy(store: Store, run: str, policy_id: str) -> None:

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.loading import load_config
 from flows.results import held_out_results, print_results
-from flows.seal import seal
+from flows.seal_flow import seal
 from flows.terminal import table_console
 from seal_core.errors import EngineError, SealError
 from storage.catalog import Catalog

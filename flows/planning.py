@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from flows.progress import PlainProgress
 from flows.seal import restem
 from seal_core.config import Config, LoraSection
+from seal_core.errors import InputError
+from storage.importing import is_imported
+from storage.rows import RunRow
+from storage.runs import config_changes, get_run, list_runs
+from storage.store import Store
 from tasks.lora import all_targets
-from tasks.plan import open_plan
-from tasks.planning import PlannedStage
+from tasks.model_trial import remembered_verdict
+from tasks.plan import Plan, PlannedStage
 from tasks.preflight import Preflight
 
 
@@ -48,26 +55,49 @@ class RunPlan:
 
 
 def plan_run(checked: Preflight, fork: str | None = None) -> RunPlan:
-    """Walks through the run's stages; reads the store and changes nothing in it.
+    """Plans all stages of a run; reads the store and changes nothing in it.
 
     Raises:
-        InputError: there is no run to fork.
+        InputError: there is no run to fork, or the name is that of an imported run.
     """
-    with open_plan(checked, PlainProgress(Console(quiet=True)), fork) as plan:
-        restem(plan.run)
-        planner = plan.planner
-        verdict = plan.verdict
+    with _store_to_read(checked.config.execution.store) as store:
+        checked = checked.digested(store)
+        own, earlier = _earlier_runs(store, checked.name, fork)
+        if own is not None and is_imported(own):
+            raise InputError(f"run {own.run!r} was imported from a file: choose another --name")
+        size = earlier[0].shard_size if own or fork else checked.config.execution.shard_size
+        plan = Plan(store, checked, size, [row.run for row in earlier])
+        restem(plan, checked.config)
+        verdict = remembered_verdict(checked, store)
         return RunPlan(
             run=checked.name,
-            compared=plan.compared,
-            refused=plan.refused,
-            damaged=planner.damaged,
-            stages=planner.stages,
+            compared=earlier[0].run if earlier else None,
+            refused=config_changes(own, checked.identity()) if own else [],
+            damaged=plan.damaged,
+            stages=plan.stages,
             model=checked.config.model.path,
             model_verdict=None if verdict is None else str(verdict),
             model_refused=None if verdict is None else verdict.refused,
             model_check=_model_check(checked.config),
         )
+
+
+def _earlier_runs(store: Store, name: str, fork: str | None) -> tuple[RunRow | None, list[RunRow]]:
+    """The run of this name, and the runs to compare with: itself, its parent, the latest."""
+    rows = list_runs(store)
+    own = next((row for row in rows if row.run == name), None)
+    parent = get_run(store, fork) if fork is not None else None
+    return own, [row for row in (own, parent, *rows[-1:]) if row is not None]
+
+
+@contextmanager
+def _store_to_read(root: str) -> Iterator[Store]:
+    """The store, or an empty one where there is none yet."""
+    if not Store.is_new(root):
+        yield Store.open(root, create=False)
+        return
+    with tempfile.TemporaryDirectory(prefix="seal-plan-") as folder:
+        yield Store.open(folder)
 
 
 def _model_check(config: Config) -> str:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from flows.expected import ExpectedStage, expected_evaluation, expected_stages
+from flows.seal import heldout_evaluation, restem
 from seal_core.config import Config
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import recorded_verdict
+from seal_core.types import Split
 from storage.importing import is_imported
-from storage.rows import RunRow
+from storage.rows import RunRow, StageRow
 from storage.runs import get_run
-from storage.status import StageStatus, in_flight, run_status, verdict_path
+from storage.status import in_flight, verdict_path
 from storage.store import Store
+from tasks.count import Count, CountedStage
 from tasks.engines_used import EngineUse, engines_used, mixtures
+from tasks.interpreter import declared
 from tasks.results import has_result
-from tasks.work import OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,15 @@ class StageStanding:
     """One stage of a run.
 
     Attributes:
+        label: The stage as the user sees it.
         shards: In all; None if the run's config does not tell, as for imported results.
         done: Shards that this run executed.
         cached: Shards taken over from another run.
         failed: Shards whose every execution failed so far.
         killed: Executions that were killed; their shards are done again, or left.
-        last_error: Of the shards that failed; None if none did.
+        units, errors: Rows, and rows with an error, of the last good execution of each shard.
+        seconds, tokens: Spent by all executions, the failed ones too.
+        last_error: Of the shards that failed, the last execution's; None if none did.
     """
 
     round_index: int
@@ -92,12 +99,16 @@ def run_standing(store: Store, name: str) -> RunStanding:
         InputError: there is no such run.
     """
     row = get_run(store, name)
-    begun = {(line.round_index, line.label): line for line in run_status(store, name)}
-    expected = _expected(store, row)
-    parts = {table: store.part_paths(table, name) for (table,) in OUTPUTS.values()}
-    stages = [_standing(store, name, item, begun, parts) for item in expected]
-    known = {(item.round_index, item.label) for item in expected}
-    stages += [_executed(line) for key, line in begun.items() if key not in known]
+    begun: dict[CountedStage, list[StageRow]] = {}
+    for index, done in sorted(store.rows("stages", name), key=lambda item: item[1].started_at):
+        begun.setdefault(CountedStage(done.stage, done.label, index, 0), []).append(done)
+    parts = {stage.table: store.part_paths(stage.table, name) for stage in declared().values()}
+    stages = []
+    for item in _counted(store, row):
+        rows = begun.pop(replace(item, shards=0), [])
+        stages.append(_standing(item, rows, _present(store, name, item, rows, parts)))
+    # What is left over are stages of which the config does not tell.
+    stages += [_standing(item, rows, None) for item, rows in begun.items()]
     return RunStanding(
         run=name,
         created_at=row.created_at,
@@ -110,7 +121,7 @@ def run_standing(store: Store, name: str) -> RunStanding:
     )
 
 
-def _expected(store: Store, row: RunRow) -> list[ExpectedStage]:
+def _counted(store: Store, row: RunRow) -> list[CountedStage]:
     if is_imported(row):
         return []
     recorded = json.loads(row.config_json)
@@ -119,56 +130,53 @@ def _expected(store: Store, row: RunRow) -> list[ExpectedStage]:
         config = Config.model_validate(plain)
     except ValidationError:
         return []
-    splits = [problem.split for _, problem in store.rows("problems", row.run)]
-    train, heldout = (-(-splits.count(s) // row.shard_size) for s in ("train", "heldout"))
-    if not splits:
+    problems = Counter(problem.split for _, problem in store.rows("problems", row.run))
+    if not problems:
         return []
+    count = Count({split: -(-problems[split] // row.shard_size) for split in get_args(Split)})
     if (measured := recorded.get("evaluates")) is not None:
-        return expected_evaluation(measured["round"], heldout)
-    return expected_stages(config, train, heldout)
+        heldout_evaluation(count, config, count.base_policy(), measured["round"])
+    else:
+        restem(count, config)
+    return count.stages
 
 
-def _standing(
+def _present(
     store: Store,
     run: str,
-    item: ExpectedStage,
-    begun: dict[tuple[int, str], StageStatus],
+    item: CountedStage,
+    rows: Sequence[StageRow],
     parts: dict[str, set[str]],
-) -> StageStanding:
-    (table,) = OUTPUTS[item.stage]
+) -> int:
+    """Shards that are done, by this run or another."""
+    table = declared()[item.stage].table
     slots = (f"{item.label}/{shard}" for shard in range(item.shards))
-    paths = {store.part_path(table, run, item.round_index, slot) for slot in slots}
-    line = begun.get((item.round_index, item.label))
-    found = paths & parts[table]
-    # Only shards with errors can be left though their part is there.
-    present = sum(_counts(store, path) for path in found) if line and line.errors else len(found)
-    done = min(line.shards, present) if line else 0
+    found = parts[table] & {store.part_path(table, run, item.round_index, slot) for slot in slots}
+    # Only shards with errors can be left though their part is there: too many units failed.
+    if not any(row.n_errors for row in rows):
+        return len(found)
+    keys = (store.identity_of(path) for path in found)
+    return sum(bool(key) and has_result(store, key) for key in keys)
+
+
+def _standing(item: CountedStage, rows: Sequence[StageRow], present: int | None) -> StageStanding:
+    """`present` is None for a stage of which the config does not tell."""
+    good = {row.identity: row for row in rows if row.error is None}
+    errors = [row.error for row in rows if row.identity not in good and row.ended_at is not None]
+    done = len(good) if present is None else min(len(good), present)
     return StageStanding(
         round_index=item.round_index,
         stage=item.stage,
         label=item.label,
-        shards=item.shards,
+        shards=None if present is None else item.shards,
         done=done,
-        cached=present - done,
-        failed=line.failed if line else 0,
-        killed=line.killed if line else 0,
-        left=item.shards - present,
-        units=line.units if line else 0,
-        errors=line.errors if line else 0,
-        seconds=line.seconds if line else 0.0,
-        tokens=line.tokens if line else 0,
-        last_error=line.last_error if line else None,
+        cached=0 if present is None else present - done,
+        failed=len({row.identity for row in rows} - good.keys()),
+        killed=sum(row.ended_at is None for row in rows),
+        left=0 if present is None else item.shards - present,
+        units=sum(row.n_units for row in good.values()),
+        errors=sum(row.n_errors for row in good.values()),
+        seconds=sum(row.seconds or 0.0 for row in rows),
+        tokens=sum(row.n_tokens for row in rows),
+        last_error=errors[-1] if errors else None,
     )
-
-
-def _counts(store: Store, path: str) -> bool:
-    """Whether a part's shard is done: not if too many of its units failed."""
-    key = store.identity_of(path)
-    return bool(key) and has_result(store, key)
-
-
-def _executed(line: StageStatus) -> StageStanding:
-    """A stage of which the config does not tell."""
-    plain = asdict(line)
-    done = plain.pop("shards")
-    return StageStanding(**plain, shards=None, done=done, cached=0, left=0)

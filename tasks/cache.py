@@ -1,8 +1,6 @@
-"""Looks a shard up in the result records before Prefect does, and checks what it finds.
+"""Looks a shard up in the result records, and verifies every part and adapter of the result.
 
-Prefect serves a cached result without a look at the files it points to. So each record is read
-here first, and every ref in it is verified: existence, digest, row count. Only then is Prefect
-allowed to serve it; otherwise the shard is run again with `refresh_cache`.
+Verified are existence, digest and row count. `tasks.records` gives Prefect what is whole.
 """
 
 from __future__ import annotations
@@ -78,11 +76,10 @@ def _locate(
 
 def _orphan(store: Store, work: Work, run: str) -> str | None:
     """Parts without a record: it was deleted, or a kill came between the two."""
-    for table in work.outputs:
-        path = store.part_path(table, run, work.round_index, work.slot)
-        identity = store.identity_of(path)
-        if identity == work.key:
-            return f"{result_record(work.key)}: the record is missing beside {path}"
-        if identity is None and store.files.exists(path):
-            return f"{path}: the part is damaged"
+    path = store.part_path(work.table, run, work.round_index, work.slot)
+    identity = store.identity_of(path)
+    if identity == work.key:
+        return f"{result_record(work.key)}: the record is missing beside {path}"
+    if identity is None and store.files.exists(path):
+        return f"{path}: the part is damaged"
     return None

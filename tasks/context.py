@@ -8,17 +8,16 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.engines import Generator, LoraSettings, TrainedAdapter, Trainer
-from seal_core.errors import StageError, StoreError
+from seal_core.errors import StageError
 from seal_core.models.model_digest import ModelFiles
-from seal_core.types import TableRef, TrainRow
+from seal_core.types import TrainRow
 from storage.leases import Lease
 from storage.store import Store
-from tasks.planning import Planner
 
 
 class Progress(Protocol):
@@ -70,12 +69,12 @@ class RunContext:
         precision: Of the model, in all that it does.
         engine_version: Of the library that answers.
         resumed: Whether the run was there before, so that what is missing was lost.
-        planner: Set if nothing is to be run; see `tasks.planning`.
         stopping: Set when the run ends, for whatever reason.
         after_engines: Closed when the engines have ended.
         scratch: Folder of this machine for what is on its way into the store; None is any.
         lease: The run's, among machines; None in a folder.
-        holds_gpu: Whether the run has its slot of the server's limit; see `tasks.gpu`.
+        wants_gpu, holds_gpu: Set when a task needs the run's slot of the server's limit, and when
+            the run has it; see `tasks.gpu`.
         model_noted: Whether the user was told how the model is used; see `tasks.model_note`.
         model_files: The model's files, which may not change while the run works.
     """
@@ -93,11 +92,11 @@ class RunContext:
     engine_version: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
     resumed: bool = False
-    planner: Planner | None = None
     after_engines: ExitStack = field(default_factory=ExitStack)
     scratch: Path | None = None
     lease: Lease | None = None
-    holds_gpu: bool = False
+    wants_gpu: threading.Event = field(default_factory=threading.Event)
+    holds_gpu: threading.Event = field(default_factory=threading.Event)
     model_noted: bool = False
     model_files: ModelFiles | None = None
 
@@ -112,26 +111,6 @@ class RunContext:
                 f"the store was out of reach for so long that another machine has taken run "
                 f"{self.name!r} over; it goes on there"
             )
-
-    def put_part(self, table: str, rows: Sequence[Any], *, round_index: int, slot: str) -> TableRef:
-        """A part of what the run is given, not makes; in a plan only its ref."""
-        part = {"run": self.name, "round_index": round_index, "slot": slot}
-        ref = self.store.write_part(table, rows, **part, write=False)
-        problem = self.store.verify(ref)
-        if problem and self.planner is None:
-            if self.resumed and not self._is_older(ref):
-                self.progress.note(f"{problem}; written again")
-            self.store.write_part(table, rows, **part)
-        return ref
-
-    def _is_older(self, ref: TableRef) -> bool:
-        """Whether another version of the code wrote the same rows in other bytes."""
-        if self.store.is_of_this_version(ref.path):
-            return False
-        try:
-            return self.store.read_ref(ref.table, ref.path).content == ref.content
-        except StoreError:
-            return False
 
 
 _current: ContextVar[RunContext | None] = ContextVar("seal_run", default=None)

@@ -6,17 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Literal
 
 from seal_core.errors import StoreError
-from storage.rows import ANSWERING, StageRow
+from storage.rows import StageRow
 from storage.store import Store
+from tasks.interpreter import declared
 from tasks.preflight import Preflight
 from tasks.results import read_result
-from tasks.work import OUTPUTS, ShardResult
-
-Purpose = Literal["answers", "training"]
-_TRAINING = ("finetune", "update")
+from tasks.work import Purpose, ShardResult
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def engines_used(store: Store, run: str) -> list[EngineUse]:
     """By purpose, the engines of a run's shards, the one with most shards first."""
     counts: Counter[EngineUse] = Counter()
     for row in _executions(store, run):
-        purpose: Purpose = "answers" if row.stage in ANSWERING else "training"
+        purpose = declared()[row.stage].uses or "answers"
         counts[EngineUse(purpose, row.engine, row.engine_version, row.precision)] += 1
     found = [
         EngineUse(use.purpose, use.engine, use.version, use.precision, n)
@@ -80,16 +77,16 @@ def tell_change(store: Store, checked: Preflight, note: Callable[[str], None]) -
 def _executions(store: Store, run: str) -> Iterator[StageRow]:
     """The last good execution of each shard that a model worked on, taken-over ones too."""
     own: dict[str, StageRow] = {}
+    stages = {name: stage for name, stage in declared().items() if stage.uses}
     rows = sorted(store.rows("stages", run), key=lambda item: item[1].started_at)
     for round_index, row in rows:
-        if row.error is None and row.stage in (*ANSWERING, *_TRAINING):
-            (table,) = OUTPUTS[row.stage]
-            own[store.part_path(table, run, round_index, f"{row.label}/{row.shard}")] = row
+        if row.error is None and row.stage in stages:
+            slot = f"{row.label}/{row.shard}"
+            own[store.part_path(stages[row.stage].table, run, round_index, slot)] = row
     yield from own.values()
-    for stage in (*ANSWERING, *_TRAINING):
-        (table,) = OUTPUTS[stage]
-        for path in sorted(store.part_paths(table, run) - own.keys()):
-            if (row := _made(store, path)) is not None and row.stage == stage:
+    for stage in stages.values():
+        for path in sorted(store.part_paths(stage.table, run) - own.keys()):
+            if (row := _made(store, path)) is not None and row.stage == stage.name:
                 yield row
 
 

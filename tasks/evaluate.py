@@ -9,61 +9,31 @@ from seal_core.chosen import make_reward
 from seal_core.engines import GenerateRequest, Generation, Scored, ScoreRequest
 from seal_core.fingerprint import make_id
 from seal_core.rewards.reward import REFERENCE_LOGPROBS
+from seal_core.stages import Handle, Place
 from seal_core.types import IN_CONTEXT, Adapter, Answer, Problem, Question
+from tasks.basis import Basis, refs
 from tasks.chatting import domain_identity
-from tasks.context import RunContext, current
+from tasks.context import RunContext
 from tasks.policies import PolicyRef, adapter_stack, read_policy
-from tasks.retention import restore_weights
-from tasks.shards import Shard, read_problems
-from tasks.stage import run_stage, stage_task
-from tasks.work import ShardResult, StageOutput, Work
-
-VERSION = 5
+from tasks.shards import read_problems
+from tasks.work import Stage, StageOutput, Work
 
 
-def evaluate(
-    shards: Sequence[Shard],
-    policy: PolicyRef,
-    *,
-    condition: str,
-    round_index: int,
-    label: str,
-    adapters: Sequence[ShardResult] | None = None,
-) -> list[ShardResult]:
-    """Answers and grades; one `answers` part per shard.
-
-    Args:
-        adapters: Per shard, the adapters to answer with; None asks the policy itself.
-    """
-    evidence = sorted(make_reward(current().config).evidence)
+def evaluate_works(
+    basis: Basis, problems: Handle, policy: Handle, at: Place, adapters: Handle | None
+) -> list[Work]:
+    """Answers and grades with the adapters of each shard; None asks the policy itself."""
+    config = basis.config
+    evidence = sorted(make_reward(config).evidence)
     settings = {
-        **current().config.evaluate.model_dump(mode="json"),
+        **config.evaluate.model_dump(mode="json"),
         **({"evidence": evidence} if evidence else {}),
-        "condition": condition,
-        "policy": policy.policy.policy_id,
-        "variant": current().config.rows.variant,
-        **domain_identity(current().config),
+        "condition": at.condition,
+        "variant": config.rows.variant,
+        **domain_identity(config),
     }
-    works = []
-    for i, shard in enumerate(shards):
-        inputs = {**shard.inputs, **policy.inputs}
-        if adapters is not None:
-            inputs["adapters"] = [adapters[i].ref("adapters")]
-        works.append(
-            Work.build(
-                "evaluate",
-                VERSION,
-                label=f"evaluate {label}",
-                shard=shard.index,
-                round_index=round_index,
-                settings=settings,
-                inputs=inputs,
-                model_digest=current().model_digest,
-            )
-        )
-    if adapters is not None:
-        restore_weights(works, adapters)
-    return run_stage(evaluate_shard, works)
+    inputs = {} if adapters is None else {"adapters": refs(adapters, "adapters")}
+    return basis.works(EVALUATE, at, settings, problems, policy, inputs)
 
 
 @dataclass(frozen=True)
@@ -96,7 +66,7 @@ def _evaluate(context: RunContext, work: Work) -> StageOutput:
     return StageOutput({"answers": answers}, n_tokens=sum(a.n_tokens or 0 for a in answers))
 
 
-evaluate_shard = stage_task("evaluate", _evaluate)
+EVALUATE = Stage("evaluate", version=5, table="answers", uses="answers", body=_evaluate)
 
 
 def _asks(context: RunContext, work: Work, problems: dict[str, Problem]) -> list[_Ask]:

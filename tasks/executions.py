@@ -17,11 +17,11 @@ import prefect.runtime.task_run as task_run
 from seal_core.errors import StoreError
 from seal_core.fingerprint import canonical_json
 from storage.executions import STOPPED, begin_execution, end_execution, keep_execution
-from storage.rows import ANSWERING, StageRow
+from storage.rows import StageRow
 from storage.store import Store
 from tasks.context import RunContext
 from tasks.results import read_result
-from tasks.work import MadeBy, ShardResult, StageOutput, Work
+from tasks.work import MadeBy, ShardResult, Stage, StageOutput, Work
 
 _RECORDED_VERSIONS = ("seal-pipeline", "torch", "transformers", "peft", "trl", "prefect")
 
@@ -35,7 +35,7 @@ class Execution:
 
 
 @contextmanager
-def recorded(context: RunContext, work: Work) -> Iterator[Execution]:
+def recorded(context: RunContext, stage: Stage, work: Work) -> Iterator[Execution]:
     """Writes one row of the `stages` table when the block ends, also when it ends in an error.
 
     While it runs there is a note of it, from which the next start of the run learns that it was
@@ -43,7 +43,7 @@ def recorded(context: RunContext, work: Work) -> Iterator[Execution]:
     """
     _keep_superseded(context.store, work.key)
     execution, clock = Execution(), time.perf_counter()
-    begun = _begun(context, work)
+    begun = _begun(context, stage, work)
     note = begin_execution(context.store, context.name, work.round_index, begun)
     error: str | None = None
     try:
@@ -72,7 +72,7 @@ def _keep_superseded(store: Store, key: str) -> None:
         keep_execution(store, made.run, made.round_index, StageRow(**made.row))
 
 
-def _begun(context: RunContext, work: Work) -> StageRow:
+def _begun(context: RunContext, stage: Stage, work: Work) -> StageRow:
     """The row as it is known before the work."""
     return StageRow(
         stage=work.stage,
@@ -91,16 +91,16 @@ def _begun(context: RunContext, work: Work) -> StageRow:
         attempt=task_run.run_count or 1,
         versions=canonical_json(_versions()),
         error=None,
-        **_engine(context, work),
+        **_engine(context, stage),
     )
 
 
-def _engine(context: RunContext, work: Work) -> dict[str, str]:
+def _engine(context: RunContext, stage: Stage) -> dict[str, str]:
     """What computed with the model; nothing for stages that do without one."""
-    if work.identity["model"] is None:
+    if stage.uses is None:
         return {}
     kind, used = "transformers", version("transformers")
-    if work.stage in ANSWERING:
+    if stage.uses == "answers":
         kind, used = context.config.engine.kind, context.engine_version
     return {"engine": kind, "engine_version": used, "precision": context.precision}
 

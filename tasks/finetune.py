@@ -13,35 +13,33 @@ from seal_core.domains.rows import rows_digest
 from seal_core.engines import LoraSettings, TrainedAdapter, TrainJob
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
+from seal_core.stages import Handle, Place
 from seal_core.types import Adapter, Problem, SelfEdit, TableRef
+from tasks.basis import Basis, refs
 from tasks.chatting import domain_identity
-from tasks.context import RunContext, current
+from tasks.context import RunContext
 from tasks.lora import finetune_settings
-from tasks.policies import PolicyRef, adapter_stack, read_policy
-from tasks.shards import Shard, read_problems
-from tasks.stage import run_stage, stage_task
-from tasks.work import ShardResult, StageOutput, Work
-
-VERSION = 4
+from tasks.policies import adapter_stack, read_policy
+from tasks.shards import read_problems
+from tasks.work import Stage, StageOutput, Work
 
 
-def finetune(
-    shards: Sequence[Shard],
-    policy: PolicyRef,
-    edits: Sequence[ShardResult],
-    *,
-    label: str,
-    round_index: int,
+def finetune_works(
+    basis: Basis,
+    problems: Handle,
+    policy: Handle,
+    edits: Handle,
+    at: Place,
     repeats: int,
-    matched: Sequence[tuple[ShardResult, ShardResult]] | None = None,
-) -> list[ShardResult]:
-    """Trains the adapters of every self-edit; one `adapters` part per shard.
+    match: tuple[Handle, Handle] | None,
+) -> list[Work]:
+    """Trains the adapters of every self-edit.
 
     Args:
-        matched: For the matched control, per shard: the adapters of the passage alone, and
-            those of the self-edits to match. See `matched_steps`.
+        match: For the matched control, the adapters of the passage alone, and those of the
+            self-edits to match. See `matched_steps`.
     """
-    config = current().config
+    config = basis.config
     settings = {
         "lora": finetune_settings(config.finetune),
         "rows": config.rows.model_dump(mode="json"),
@@ -49,27 +47,11 @@ def finetune(
         "repeats": repeats,
         "unusable": config.finetune.unusable,
         "seed": config.run.seed,
-        "policy": policy.policy.policy_id,
     }
-    works = []
-    for i, (shard, result) in enumerate(zip(shards, edits, strict=True)):
-        inputs = {**shard.inputs, **policy.inputs, "self_edits": [result.ref("self_edits")]}
-        if matched is not None:
-            inputs["single"] = [matched[i][0].ref("adapters")]
-            inputs["target"] = [matched[i][1].ref("adapters")]
-        works.append(
-            Work.build(
-                "finetune",
-                VERSION,
-                label=f"finetune {label}",
-                shard=shard.index,
-                round_index=round_index,
-                settings=settings,
-                inputs=inputs,
-                model_digest=current().model_digest,
-            )
-        )
-    return run_stage(finetune_shard, works)
+    inputs = {"self_edits": refs(edits, "self_edits")}
+    if match is not None:
+        inputs["single"], inputs["target"] = (refs(adapters, "adapters") for adapters in match)
+    return basis.works(FINETUNE, at, settings, problems, policy, inputs)
 
 
 def _finetune(context: RunContext, work: Work) -> StageOutput:
@@ -105,7 +87,7 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
     return StageOutput({"adapters": rows}, n_tokens=sum(row.n_tokens or 0 for row in rows))
 
 
-finetune_shard = stage_task("finetune", _finetune)
+FINETUNE = Stage("finetune", version=4, table="adapters", uses="training", body=_finetune)
 
 
 def _job(

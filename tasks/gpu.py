@@ -9,11 +9,13 @@ holds up nobody.
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 from prefect.concurrency.sync import concurrency
 
 from seal_core.config import Config
+from seal_core.errors import StageError
 from tasks.context import RunContext
 
 LIMIT_VARIABLE = "SEAL_GPU_LIMIT"
@@ -21,6 +23,33 @@ LIMIT_VARIABLE = "SEAL_GPU_LIMIT"
 
 LEASE_SECONDS = 120.0
 _ASK_SECONDS = 10.0
+_TURN_SECONDS = 0.1
+
+
+def await_gpu(context: RunContext) -> None:
+    """Waits, in a task's thread, until the run has its slot, if its engines work on a GPU.
+
+    The flow's thread takes the slot, see `hold_gpu_if_wanted`: it outlives the task, and a slot
+    that is lost ends the thread that took it.
+
+    Raises:
+        StageError: the run ended meanwhile.
+    """
+    if not uses_gpu(context.config):
+        return
+    context.wants_gpu.set()
+    while not context.holds_gpu.wait(_TURN_SECONDS):
+        if context.stopping.is_set():
+            raise StageError("the run ended while it waited for the GPU")
+
+
+def hold_gpu_if_wanted(context: RunContext, ended: threading.Event) -> None:
+    """Waits, in the flow's thread, for the end of a task; takes the slot if one asks for it."""
+    waits = uses_gpu(context.config)
+    while not ended.wait(_TURN_SECONDS if waits else None):
+        if context.wants_gpu.is_set():
+            hold_gpu(context)
+            waits = False
 
 
 def hold_gpu(context: RunContext) -> None:
@@ -28,11 +57,11 @@ def hold_gpu(context: RunContext) -> None:
 
     The run is ended if the server takes the slot back while it works.
     """
-    if context.holds_gpu or not uses_gpu(context.config):
+    if context.holds_gpu.is_set() or not uses_gpu(context.config):
         return
     name = os.environ.get(LIMIT_VARIABLE) or "gpu"
     waiting = False
-    while not context.holds_gpu:
+    while not context.holds_gpu.is_set():
         # In short turns, so that a signal ends the wait.
         slot = concurrency(
             name,
@@ -42,7 +71,7 @@ def hold_gpu(context: RunContext) -> None:
         )
         try:
             context.after_engines.enter_context(slot)
-            context.holds_gpu = True
+            context.holds_gpu.set()
         except TimeoutError:
             if not waiting:
                 context.progress.note(f"waiting for the GPU: the limit {name!r} is taken")

@@ -25,18 +25,9 @@ from tasks.lora import all_targets
 from tasks.model_trial import try_model
 from tasks.preflight import Preflight
 from tasks.proving import ProvenGenerator
+from tasks.run import Run
 from tasks.scratch import run_scratch
 from tasks.serving import server_share, serving
-from tasks.shards import Shard, store_left_out, store_shards
-
-
-@dataclass(frozen=True)
-class OpenRun:
-    """A run ready to work: the context is current, the problems are stored."""
-
-    context: RunContext
-    train: list[Shard]
-    heldout: list[Shard]
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ def open_run(
     progress: Progress,
     open_engines: OpenEngines = engine_processes,
     fork: str | None = None,
-) -> Iterator[OpenRun]:
+) -> Iterator[Run]:
     """Opens the run's engines, registers it, and makes it current for the tasks inside.
 
     A model that is refused leaves the name of a new run free, for the next try with another one.
@@ -132,8 +123,9 @@ def open_run(
             tell_change(store, checked, progress.note)
         try:
             with use(context):
-                store_left_out(checked.problems.left_out)
-                yield cut_shards(context, checked, row.shard_size)
+                run = Run(context, checked, row.shard_size)
+                run.keep_left_out()
+                yield run
         finally:
             context.stopping.set()
         for line in mixtures(engines_used(store, checked.name)):
@@ -157,15 +149,6 @@ def _settle(store: Store, run: str, progress: Progress) -> bool:
     check_history(store, run, progress.note)
     remove_leftovers(store, run)
     return bool(store.files.glob(f"stages/run={run}/round=*/part-*.parquet"))
-
-
-def cut_shards(context: RunContext, checked: Preflight, shard_size: int) -> OpenRun:
-    """The current run's problems in shards, stored."""
-    train, heldout = (
-        store_shards(group, shard_size)
-        for group in (checked.problems.train, checked.problems.heldout)
-    )
-    return OpenRun(context, train, heldout)
 
 
 def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:

@@ -2,77 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from seal_core.domains.base import Domain
 from seal_core.engines import GenerateRequest, Generation
 from seal_core.fingerprint import derive_seed, make_id
+from seal_core.stages import Handle, Place
 from seal_core.types import Problem, SelfEdit
+from tasks.basis import Basis
 from tasks.chatting import domain_identity
-from tasks.context import RunContext, current
+from tasks.context import RunContext
 from tasks.policies import PolicyRef, adapter_stack, read_policy
-from tasks.shards import Shard, read_problems
-from tasks.stage import run_stage, stage_task
-from tasks.work import ShardResult, StageOutput, Work
+from tasks.shards import read_problems
+from tasks.work import Stage, StageOutput, Work
 
-VERSION = 3
 CONTROL_PROMPT = "none"
 """Prompt id of the rows that stand for "train on the passage alone"."""
 
 
-def sample(
-    shards: Sequence[Shard],
-    policy: PolicyRef,
-    *,
-    condition: str,
-    round_index: int,
-    per_problem: int,
-    label: str | None = None,
-) -> list[ShardResult]:
-    """Samples `per_problem` self-edits for each problem; one `self_edits` part per shard."""
-    config = current().config
+def sample_works(
+    basis: Basis, problems: Handle, policy: Handle, at: Place, per_problem: int
+) -> list[Work]:
+    """Samples `per_problem` self-edits for each problem."""
+    config = basis.config
     settings = {
         **config.sample.model_dump(mode="json", exclude={"edits_per_problem"}),
         "per_problem": per_problem,
-        "condition": condition,
+        "condition": at.condition,
         "variant": config.rows.variant,
         **domain_identity(config),
         "seed": config.run.seed,
     }
-    return _run(shards, policy, settings, label or condition, round_index)
+    return basis.works(SAMPLE, at, settings, problems, policy)
 
 
-def control_edits(
-    shards: Sequence[Shard],
-    policy: PolicyRef,
-    *,
-    condition: str,
-    round_index: int,
-    label: str | None = None,
-) -> list[ShardResult]:
+def passage_works(basis: Basis, problems: Handle, policy: Handle, at: Place) -> list[Work]:
     """Empty self-edits, whose training rows are the passage alone; nothing is sampled."""
-    settings = {"prompt": CONTROL_PROMPT, "condition": condition, "per_problem": 1}
-    return _run(shards, policy, settings, label or condition, round_index)
-
-
-def _run(
-    shards: Sequence[Shard], policy: PolicyRef, settings: dict, label: str, round_index: int
-) -> list[ShardResult]:
-    works = [
-        Work.build(
-            "sample",
-            VERSION,
-            label=f"sample {label}",
-            shard=shard.index,
-            round_index=round_index,
-            settings={**settings, "policy": policy.policy.policy_id},
-            inputs={**shard.inputs, **policy.inputs},
-            model_digest=current().model_digest,
-        )
-        for shard in shards
-    ]
-    return run_stage(sample_shard, works)
+    settings = {"prompt": CONTROL_PROMPT, "condition": at.condition, "per_problem": 1}
+    return basis.works(SAMPLE, at, settings, problems, policy)
 
 
 def _sample(context: RunContext, work: Work) -> StageOutput:
@@ -95,7 +62,7 @@ def _sample(context: RunContext, work: Work) -> StageOutput:
     return StageOutput({"self_edits": edits}, n_tokens=sum(edit.n_tokens or 0 for edit in edits))
 
 
-sample_shard = stage_task("sample", _sample)
+SAMPLE = Stage("sample", version=3, table="self_edits", uses="answers", body=_sample)
 
 
 def _blank_edit(problem: Problem, policy: PolicyRef, settings: dict, index: int) -> SelfEdit:

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from seal_core.chosen import make_reward
 from seal_core.rewards.aggregate import score_self_edits
-from seal_core.types import TableRef
-from tasks.context import RunContext, current
-from tasks.stage import run_stage, stage_task
-from tasks.work import ShardResult, StageOutput, Work
-
-VERSION = 2
+from seal_core.stages import Handle, Place
+from tasks.basis import Basis, refs
+from tasks.context import RunContext
+from tasks.work import Stage, StageOutput, Work
 
 
-def score(
-    edits: Sequence[ShardResult],
-    answers: Sequence[ShardResult],
-    baseline: Sequence[ShardResult],
-    *,
-    label: str,
-    round_index: int,
-) -> TableRef:
-    """Scores all self-edits of a round at once; the `scores` part."""
-    work = Work.build(
-        "score",
-        VERSION,
-        label=f"score {label}",
-        shard=0,
-        round_index=round_index,
-        settings={
-            "grader": current().config.evaluate.grader,
-            "reward": current().config.reward.model_dump(mode="json"),
-        },
-        inputs={
-            "self_edits": [result.ref("self_edits") for result in edits],
-            "answers": [result.ref("answers") for result in answers],
-            "baseline": [result.ref("answers") for result in baseline],
-        },
-    )
-    return run_stage(score_shard, [work])[0].ref("scores")
+def score_works(
+    basis: Basis, edits: Handle, answers: Handle, baseline: Handle, at: Place
+) -> list[Work]:
+    """Scores all self-edits of a round at once."""
+    inputs = {
+        "self_edits": refs(edits, "self_edits"),
+        "answers": refs(answers, "answers"),
+        "baseline": refs(baseline, "answers"),
+    }
+    config = basis.config
+    settings = {
+        "grader": config.evaluate.grader,
+        "reward": config.reward.model_dump(mode="json"),
+    }
+    return [basis.work(SCORE, at, settings, inputs)]
 
 
 def _score(context: RunContext, work: Work) -> StageOutput:
@@ -53,4 +38,4 @@ def _score(context: RunContext, work: Work) -> StageOutput:
     return StageOutput({"scores": scores})
 
 
-score_shard = stage_task("score", _score)
+SCORE = Stage("score", version=2, table="scores", uses=None, body=_score)

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from seal_core.chosen import make_selection
-from seal_core.types import TableRef
-from tasks.context import RunContext, current
-from tasks.stage import run_stage, stage_task
-from tasks.work import StageOutput, Work
-
-VERSION = 2
+from seal_core.stages import Handle, Place
+from tasks.basis import Basis, refs
+from tasks.context import RunContext
+from tasks.work import Stage, StageOutput, Work
 
 
-def filter_edits(scores: TableRef, *, round_index: int) -> TableRef:
-    """Keeps the best self-edits of a round by the configured rule; the `selections` part."""
-    work = Work.build(
-        "filter",
-        VERSION,
-        label=f"filter round_{round_index}",
-        shard=0,
-        round_index=round_index,
-        settings=current().config.selection.model_dump(mode="json"),
-        inputs={"scores": [scores]},
-    )
-    return run_stage(filter_shard, [work])[0].ref("selections")
+def filter_works(basis: Basis, scores: Handle, at: Place) -> list[Work]:
+    """Keeps the best self-edits of a round by the configured rule."""
+    settings = basis.config.selection.model_dump(mode="json")
+    return [basis.work(FILTER, at, settings, {"scores": refs(scores, "scores")})]
 
 
 def _filter(context: RunContext, work: Work) -> StageOutput:
@@ -31,4 +21,4 @@ def _filter(context: RunContext, work: Work) -> StageOutput:
     return StageOutput({"selections": make_selection(context.config).select(scores)})
 
 
-filter_shard = stage_task("filter", _filter)
+FILTER = Stage("filter", version=2, table="selections", uses=None, body=_filter)

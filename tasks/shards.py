@@ -1,55 +1,12 @@
-"""Cuts problems into shards and stores them; every later stage follows these boundaries."""
+"""Reads the problems of a shard."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from seal_core.types import CONTROL_ROUND, LeftOut, Problem, Question, TableRef
-from storage.rows import QuestionRow, problem_rows, question_rows
+from seal_core.types import Problem, Question, TableRef
+from storage.rows import QuestionRow
 from storage.store import Store
-from tasks.context import current
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A group of problems of one split, and the parts that hold them."""
-
-    index: int
-    problems: TableRef
-    questions: TableRef
-
-    @property
-    def inputs(self) -> dict[str, list[TableRef]]:
-        """The refs by role, as every stage takes them."""
-        return {"problems": [self.problems], "questions": [self.questions]}
-
-
-def store_shards(problems: Sequence[Problem], shard_size: int) -> list[Shard]:
-    """Writes problems of one split in groups of `shard_size`; equal problems give equal parts."""
-    groups = [problems[i : i + shard_size] for i in range(0, len(problems), shard_size)]
-    return [_store_shard(i, group) for i, group in enumerate(groups)]
-
-
-def _store_shard(index: int, problems: Sequence[Problem]) -> Shard:
-    slot = f"{problems[0].split}/{index}"
-
-    def put(table: str, rows: Sequence[object]) -> TableRef:
-        return current().put_part(table, rows, round_index=CONTROL_ROUND, slot=slot)
-
-    return Shard(
-        index,
-        put("problems", problem_rows(problems)),
-        put("questions", question_rows(problems)),
-    )
-
-
-def store_left_out(items: Sequence[LeftOut]) -> None:
-    """Writes what the source has beside the run's problems; no stage reads it."""
-    context = current()
-    # The source may have lost rows since, where no problem of the run was.
-    if items or context.store.part_paths("left_out", context.name):
-        context.put_part("left_out", items, round_index=CONTROL_ROUND, slot="left out")
 
 
 def read_problems(

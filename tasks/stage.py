@@ -1,119 +1,105 @@
-"""Turns a stage's body into a cached Prefect task, and runs it over the shards of a stage."""
+"""Runs the shards of a stage as Prefect tasks; Prefect's cache decides which are executed."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 from prefect import Task, task
+from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
+from prefect.transactions import IsolationLevel
 
 from seal_core.errors import EngineError, InputError, SealError, StageError, what_next
-from tasks.cache import CacheEntry, look_up, restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded
-from tasks.gpu import hold_gpu
-from tasks.model_note import note_model
-from tasks.records import ShardRecords
+from tasks.gpu import await_gpu, hold_gpu_if_wanted
+from tasks.records import ShardLock, ShardRecords
 from tasks.results import forget_result, write_result
-from tasks.work import ShardResult, StageOutput, Work
-
-_ENGINE_STAGES = frozenset({"sample", "finetune", "evaluate", "update"})
-_LOCK_SECONDS = 1.0
-
-Body = Callable[[RunContext, Work], StageOutput]
+from tasks.work import ShardResult, Stage, StageOutput, Work
 
 
-def stage_task(name: str, body: Body) -> Task[..., dict[str, Any]]:
-    """A Prefect task that runs `body` on one shard and persists what it returns.
+class Shards(NamedTuple):
+    """What became of a stage's shards.
 
-    The cache key is the digest of the shard's identity; the result is JSON and holds refs only.
+    Attributes:
+        results: In the order of the works; their parts are in the run's own partition.
+        cached: How many Prefect's cache had.
     """
 
-    def run_shard(work: dict[str, Any]) -> dict[str, Any]:
-        return _execute(body, Work.from_json(work)).to_json()
+    results: tuple[ShardResult, ...]
+    cached: int
 
-    run_shard.__doc__ = body.__doc__
+
+def run_shards(context: RunContext, stage: Stage, works: Sequence[Work]) -> Shards:
+    """Runs all shards of a stage; those in the cache are verified, not repeated.
+
+    Raises:
+        StageError: a shard failed, or too many units did. What is done stays done.
+    """
+    # Keeps every engine busy without a thread for each of ten thousand shards.
+    window = 2 * context.config.execution.workers
+    flight: deque[tuple[Work, PrefectFuture[Any]]] = deque()
+    ended = []
+    for work in works:
+        if len(flight) == window:
+            ended.append(_result(context, *flight.popleft()))
+        flight.append((work, _submit(context, stage, work)))
+    ended.extend(_result(context, *item) for item in flight)
+    results = tuple(result for result, _ in ended)
+    _check_errors(context, works, results)
+    return Shards(results, sum(cached for _, cached in ended))
+
+
+@cache
+def _task_of(stage: Stage) -> Task[..., dict[str, Any]]:
+    """A Prefect task that runs a stage's body on one shard, and returns refs as plain JSON."""
+
+    def run_shard(work: dict[str, Any]) -> dict[str, Any]:
+        return _execute(stage, Work.from_json(work)).to_json()
+
+    run_shard.__doc__ = stage.body.__doc__
     return task(
-        name=name,
-        cache_key_fn=_cache_key,
+        name=stage.name,
         persist_result=True,
         result_serializer="json",
+        cache_result_in_memory=False,
         retry_condition_fn=_engine_died,
         retry_delay_seconds=[1, 5, 20],
     )(run_shard)
 
 
-def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[ShardResult]:
-    """Runs all shards of a stage, in their order; cached ones are verified, not repeated.
-
-    Raises:
-        StageError: a shard failed, or too many units did. What is done stays done.
-    """
-    context = current()
-    entries = [look_up(context.store, work, context.name) for work in works]
-    if context.planner is not None:
-        return context.planner.plan(context.store, works, entries)
-    _announce(context, works, entries)
-    if stage.name in _ENGINE_STAGES and any(entry.result is None for entry in entries):
-        hold_gpu(context)
-    results = _run_in_window(context, stage, works, entries)
-    note_model(context)
-    _check_errors(context, works, results)
-    hits = sum(entry.result is not None for entry in entries)
-    context.progress.finish(works[0].label if works else stage.name, hits, len(works))
-    return results
-
-
-def _run_in_window(
-    context: RunContext,
-    stage: Task[..., dict[str, Any]],
-    works: Sequence[Work],
-    entries: Sequence[CacheEntry],
-) -> list[ShardResult]:
-    """Keeps every engine busy without a thread for each of ten thousand shards."""
-    window = 2 * context.config.execution.workers
-    flight: deque[tuple[Work, CacheEntry, PrefectFuture[Any]]] = deque()
-    results = []
-    for work, entry in zip(works, entries, strict=True):
-        if len(flight) == window:
-            results.append(_result(context, *flight.popleft()))
-        flight.append((work, entry, _submit(context, stage, work, entry)))
-    results.extend(_result(context, *item) for item in flight)
-    return results
-
-
-def _announce(context: RunContext, works: Sequence[Work], entries: Sequence[CacheEntry]) -> None:
-    if works:
-        context.progress.stage(works[0].stage, works[0].label, len(works))
-    for work, entry in zip(works, entries, strict=True):
-        damage = entry.damage
-        if entry.result is not None:
-            damage = damage or restore_history(context.store, entry.result, context.name)
-        if damage:
-            context.progress.note(f"{work.label} shard {work.shard}: {damage}; rebuilding")
-
-
-def _submit(
-    context: RunContext, stage: Task[..., dict[str, Any]], work: Work, entry: CacheEntry
-) -> PrefectFuture[Any]:
-    configured = stage.with_options(
+def _submit(context: RunContext, stage: Stage, work: Work) -> PrefectFuture[Any]:
+    miss = partial(await_gpu, context) if stage.uses else lambda: None
+    refresh = PREFECT_TASKS_REFRESH_CACHE.value()
+    lock = ShardLock(context, work, refresh=refresh, miss=miss)
+    policy = CacheKeyFnPolicy(
+        cache_key_fn=_cache_key, lock_manager=lock, isolation_level=IsolationLevel.SERIALIZABLE
+    )
+    configured = _task_of(stage).with_options(
         task_run_name=f"{work.label} {work.shard}",
-        refresh_cache=entry.result is None,
+        cache_policy=policy,
+        refresh_cache=refresh,
         retries=context.config.execution.shard_retries,
     )
     # Not an option: that takes blocks of the server alone, and the store knows no server.
-    configured.result_storage = ShardRecords.of(context.store)
+    configured.result_storage = ShardRecords.under(lock)
     return configured.submit(work.to_json())
 
 
 def _result(
-    context: RunContext, work: Work, entry: CacheEntry, future: PrefectFuture[Any]
-) -> ShardResult:
+    context: RunContext, work: Work, future: PrefectFuture[Any]
+) -> tuple[ShardResult, bool]:
+    """A shard's result, and whether it was cached."""
+    ended = threading.Event()
+    future.add_done_callback(lambda _: ended.set())
+    hold_gpu_if_wanted(context, ended)
     try:
         plain = future.result()
     except InputError:
@@ -122,11 +108,11 @@ def _result(
         message = f"{work.label}, shard {work.shard}: {error}{what_next(error)}"
         raise StageError(message) from error
     context.progress.advance()
-    result = entry.result or ShardResult.from_json(plain)
+    result = ShardResult.from_json(plain)
     adopted = (
         context.store.adopt(ref, context.name, work.round_index, work.slot) for ref in result.refs
     )
-    return replace(result, refs=tuple(adopted), work=work)
+    return replace(result, refs=tuple(adopted)), future.state.name == "Cached"
 
 
 def _check_errors(
@@ -164,39 +150,25 @@ def _engine_died(_task: Any, _run: Any, state: Any) -> bool:
     return False
 
 
-def _execute(body: Body, work: Work) -> ShardResult:
-    """Runs a body under the shard's lock, so that two equal runs do each shard once.
+def _execute(stage: Stage, work: Work) -> ShardResult:
+    """Runs a body; Prefect holds the shard's lock.
 
     The record of the result is written under that lock too: whoever waits for it finds the result.
     """
     context = current()
     context.check_lease()
-    with _shard_lock(context, work.key):
-        done = look_up(context.store, work, context.name).result
-        if done is not None:
-            return done
-        with recorded(context, work) as execution:
-            execution.output = body(context, work)
-            _check_model(context, work)
-            execution.result = _persist(context, work, execution.output)
-        write_result(context.store, work.key, execution.result.to_json())
-        return execution.result
+    with recorded(context, stage, work) as execution:
+        execution.output = stage.body(context, work)
+        _check_model(context, work)
+        execution.result = _persist(context, work, execution.output)
+    write_result(context.store, work.key, execution.result.to_json())
+    return execution.result
 
 
 def _check_model(context: RunContext, work: Work) -> None:
     """Nothing is stored as another model's."""
     if work.identity["model"] is not None and context.model_files is not None:
         context.model_files.check()
-
-
-@contextmanager
-def _shard_lock(context: RunContext, key: str) -> Iterator[None]:
-    """Waits for as long as another run works on the shard, but not beyond the end of this run."""
-    with ExitStack() as stack:
-        while not stack.enter_context(context.store.try_lock(f"shard-{key}", _LOCK_SECONDS)):
-            if context.stopping.is_set():
-                raise StageError("the run ended while another one worked on this shard")
-        yield
 
 
 def _persist(context: RunContext, work: Work, output: StageOutput) -> ShardResult:

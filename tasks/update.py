@@ -13,76 +13,68 @@ from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.outer_loops import OuterLoop
 from seal_core.proofs import check_weights
-from seal_core.types import Policy, Problem, SelfEdit, TableRef, TrainRow
+from seal_core.stages import Handle, Place
+from seal_core.types import Policy, Problem, Score, Selection, SelfEdit, TrainRow
+from tasks.basis import Basis, refs
 from tasks.chatting import domain_identity
-from tasks.context import RunContext, current
+from tasks.context import RunContext
 from tasks.finetune import to_settings
 from tasks.lora import lora_settings
-from tasks.planning import is_pending
 from tasks.policies import PolicyRef, adapter_stack, read_policy
-from tasks.shards import Shard, read_problems
-from tasks.stage import run_stage, stage_task
-from tasks.work import ShardResult, StageOutput, Work
-
-VERSION = 5
+from tasks.shards import read_problems
+from tasks.work import Stage, StageOutput, Work
 
 
-def update(
-    shards: Sequence[Shard],
-    policy: PolicyRef,
-    edits: Sequence[ShardResult],
-    scores: TableRef,
-    selections: TableRef,
-    *,
-    round_index: int,
-) -> PolicyRef:
-    """The next policy, an adapter on the base; what it starts from, the outer loop says.
+def update_works(
+    basis: Basis,
+    problems: Handle,
+    policy: Handle,
+    edits: Handle,
+    scores: Handle,
+    selected: Handle,
+    at: Place,
+) -> list[Work]:
+    """Trains the next policy, an adapter on the base; what it starts from, the outer loop says.
 
     The self-edits that it learns from and their weights bear identity, the rule that chose them
     does not: another rule that chooses the same ones trains nothing again.
     """
-    config = current().config
+    config = basis.config
     loop = make_outer_loop(config)
-    work = Work.build(
-        "update",
-        VERSION,
-        label=f"update round_{round_index}",
-        shard=0,
-        round_index=round_index,
-        settings={
-            "lora": lora_settings(config.update),
-            "prompt": config.sample.prompt,
-            "variant": config.rows.variant,
-            **domain_identity(config),
-            "policy": policy.policy.policy_id,
-            "seed": config.run.seed,
-            "start": loop.start,
-            "kept": _kept(loop, edits, scores, selections),
-        },
-        inputs={
-            "problems": [shard.problems for shard in shards],
-            "questions": [shard.questions for shard in shards],
-            "self_edits": [result.ref("self_edits") for result in edits],
-            **policy.inputs,
-            # In a plan it says what the kept self-edits wait for.
-            **({"selections": [selections]} if is_pending(selections) else {}),
-        },
-        model_digest=current().model_digest,
-    )
-    (result,) = run_stage(update_shard, [work])
-    return read_policy(current(), result.ref("policies"))
+
+    def kept(selections: list[Selection]) -> list[Any]:
+        written = [basis.told(ref, list) for ref in refs(edits, "self_edits")]
+        rewarded = basis.told(refs(scores, "scores")[0], list)
+        return _weighted(loop, [row for rows in written for row in rows], rewarded, selections)
+
+    settings = {
+        "lora": lora_settings(config.update),
+        "prompt": config.sample.prompt,
+        "variant": config.rows.variant,
+        **domain_identity(config),
+        "policy": basis.policy_id(policy),
+        "seed": config.run.seed,
+        "start": loop.start,
+        "kept": basis.told(refs(selected, "selections")[0], kept),
+    }
+    inputs = {
+        "problems": refs(problems, "problems"),
+        "questions": refs(problems, "questions"),
+        "self_edits": refs(edits, "self_edits"),
+        "policy": refs(policy, "policies"),
+    }
+    return [basis.work(UPDATE, at, settings, inputs)]
 
 
-def _kept(
-    loop: OuterLoop, edits: Sequence[ShardResult], scores: TableRef, selections: TableRef
+def _weighted(
+    loop: OuterLoop,
+    edits: Sequence[SelfEdit],
+    scores: Sequence[Score],
+    selections: Sequence[Selection],
 ) -> list[Any]:
     """Ids of the self-edits that the policy learns from; with weights where these are not 1."""
-    if is_pending(selections):
-        return [selections.sha256]
-    store = current().store
-    rows = [row for result in edits for row in store.read(result.ref("self_edits"))]
-    weights = dict(loop.weights(rows, store.read(scores), store.read(selections)))
-    check_weights("the outer loop", weights, {row.self_edit_id for row in rows})
+    weights = dict(loop.weights(edits, scores, selections))
+    check_weights("the outer loop", weights, {edit.self_edit_id for edit in edits})
     if all(weight == 1.0 for weight in weights.values()):
         return list(weights)
     return [[item, weight] for item, weight in weights.items()]
@@ -130,7 +122,7 @@ def _update(context: RunContext, work: Work) -> StageOutput:
     )
 
 
-update_shard = stage_task("update", _update)
+UPDATE = Stage("update", version=5, table="policies", uses="training", body=_update)
 
 
 def _examples(context: RunContext, work: Work) -> list[TrainRow]:

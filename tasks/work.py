@@ -1,25 +1,52 @@
-"""What is handed to a stage's task for one shard, and what comes back: small JSON values."""
+"""Stages as they are declared, what is handed to one for a shard, and what comes back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from seal_core.fingerprint import digest
+from seal_core.stages import Place
 from seal_core.types import TableRef
+from tasks.context import RunContext
 
 Inputs = Mapping[str, Sequence[TableRef]]
 
-OUTPUTS = {
-    "sample": ("self_edits",),
-    "finetune": ("adapters",),
-    "evaluate": ("answers",),
-    "score": ("scores",),
-    "filter": ("selections",),
-    "update": ("policies",),
-}
-"""Tables that a stage writes, one part a shard, the main table first."""
+Purpose = Literal["answers", "training"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The one declaration of a stage; `tasks.interpreter.declared` lists them.
+
+    Attributes:
+        version: Raise it when the body makes other rows of the same identity.
+        table: The rows that it makes go there, one part a shard.
+        uses: What it asks the engines for; None if it does without the model.
+        body: Makes the rows of one shard.
+
+    Raises:
+        ValueError: another stage has this name.
+    """
+
+    name: str
+    version: int
+    table: str
+    uses: Purpose | None
+    body: Callable[[RunContext, Work], StageOutput]
+
+    _declared: ClassVar[dict[str, Stage]] = {}
+
+    def __post_init__(self) -> None:
+        if self.name in self._declared:
+            raise ValueError(f"there is a stage {self.name!r} already")
+        self._declared[self.name] = self
+
+    @classmethod
+    def all(cls) -> dict[str, Stage]:
+        """Stages of the modules that were imported, by name."""
+        return dict(cls._declared)
 
 
 @dataclass(frozen=True)
@@ -28,6 +55,7 @@ class Work:
 
     Attributes:
         stage: Name of the stage.
+        table: That it writes.
         label: What a person sees, e.g. `finetune train round_1`.
         shard: 0-based index of the shard within the stage.
         round_index: Partition of the rows, see `seal_core.types`.
@@ -36,6 +64,7 @@ class Work:
     """
 
     stage: str
+    table: str
     label: str
     shard: int
     round_index: int
@@ -45,27 +74,26 @@ class Work:
     @classmethod
     def build(
         cls,
-        stage: str,
-        version: int,
-        *,
-        label: str,
+        stage: Stage,
+        at: Place,
         shard: int,
-        round_index: int,
+        *,
         settings: Mapping[str, Any],
         inputs: Inputs,
-        model_digest: str | None = None,
+        model_digest: str,
     ) -> Work:
         """Puts the identity together: stage, version, settings, input digests, model."""
         refs = {role: list(group) for role, group in inputs.items()}
         identity = {
-            "stage": stage,
-            "version": version,
-            "round": round_index,
+            "stage": stage.name,
+            "version": stage.version,
+            "round": at.round_index,
             "settings": dict(settings),
             "inputs": {role: [ref.content for ref in group] for role, group in refs.items()},
-            "model": model_digest,
+            "model": model_digest if stage.uses else None,
         }
-        return cls(stage, label, shard, round_index, identity, refs)
+        label = f"{stage.name} {at.label}"
+        return cls(stage.name, stage.table, label, shard, at.round_index, identity, refs)
 
     @property
     def key(self) -> str:
@@ -76,11 +104,6 @@ class Work:
     def slot(self) -> str:
         """Place of the shard's parts within run and round; see `Store.write_part`."""
         return f"{self.label}/{self.shard}"
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Tables that the shard has a part of."""
-        return OUTPUTS[self.stage]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -116,9 +139,8 @@ class ShardResult:
         refs: One part per table that the stage writes.
         n_units: Rows of the stage's main table; `n_errors` of them carry an error.
         key: Digest of `identity`.
-        identity: Of the work; what a later plan compares with, see `tasks.planning`.
-        execution: None if it never ran, as in a plan.
-        work: The work itself, for whoever has to have it done again; in no record.
+        identity: Of the work; what a later plan compares with, see `tasks.plan`.
+        execution: None if it never ran, as in a plan, or was given and not made.
     """
 
     refs: tuple[TableRef, ...]
@@ -127,11 +149,10 @@ class ShardResult:
     key: str = ""
     identity: dict[str, Any] = field(default_factory=dict)
     execution: MadeBy | None = None
-    work: Work | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, for Prefect's result record."""
-        return {name: value for name, value in asdict(self).items() if name != "work"}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> ShardResult:

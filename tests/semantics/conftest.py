@@ -14,7 +14,7 @@ from rich.console import Console
 from flows.loading import load_config
 from flows.planning import RunPlan, plan_run
 from flows.progress import PlainProgress
-from flows.seal import run_rounds
+from flows.seal_flow import run_rounds
 from seal_core.config import Config
 from tasks.preflight import preflight
 from tests.models import save_qwen2

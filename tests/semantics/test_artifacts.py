@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 
 import flows.artifacts
 from flows.artifacts import artifact_key, reported
-from flows.seal import run_rounds
+from flows.seal_flow import run_rounds
 from seal_core.errors import EngineError, StoreError
 from tasks.preflight import preflight
 from tests.semantics.conftest import Runner

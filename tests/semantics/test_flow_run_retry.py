@@ -18,7 +18,7 @@ from rich.console import Console
 
 from flows.loading import load_config
 from flows.progress import PlainProgress
-from flows.seal import run_rounds
+from flows.seal_flow import run_rounds
 from seal_core.errors import EngineError
 from storage.catalog import Catalog
 from storage.naming import part_path

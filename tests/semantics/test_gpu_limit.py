@@ -29,7 +29,7 @@ from rich.console import Console
 
 from flows.loading import load_config
 from flows.progress import PlainProgress
-from flows.seal import run_rounds
+from flows.seal_flow import run_rounds
 from seal_core.config import Config
 from tasks.gpu import uses_gpu
 from tasks.preflight import preflight

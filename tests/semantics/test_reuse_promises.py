@@ -24,11 +24,12 @@ import pytest
 import storage.executions
 import storage.parts
 import storage.store
-from flows.expected import expected_stages
+from flows.seal import restem
 from seal_core.errors import InputError
 from storage.pruning import prune_adapters
 from storage.runs import list_runs
 from storage.store import Store
+from tasks.count import Count
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (
     N_HELDOUT,
@@ -60,10 +61,10 @@ def test_a_plan_is_what_then_happens(run: Runner, store: Path) -> None:
     plan = run.plan()
     assert not store.exists()
     assert plan.compared is None
-    config = run.config({})
-    expected = expected_stages(config, N_TRAIN // 2, N_HELDOUT // 2)
+    count = Count({"train": N_TRAIN // 2, "heldout": N_HELDOUT // 2})
+    restem(count, run.config({}))
     assert [(s.stage, s.label, s.round_index, s.shards) for s in plan.stages] == [
-        (s.stage, s.label, s.round_index, s.shards) for s in expected
+        (s.stage, s.label, s.round_index, s.shards) for s in count.stages
     ]
     assert all(stage.cached == 0 for stage in plan.stages)
     assert plan.stages[0].reasons == ("not done yet",)

@@ -28,15 +28,16 @@ from typing import Any
 
 import pytest
 
-from flows.expected import expected_shards
 from flows.loading import load_config
 from flows.results import held_out_results
+from flows.seal import restem
 from flows.standing import run_standing
 from seal_core.errors import EngineError, InputError, StageError
 from storage.catalog import Catalog
 from storage.files import LocalFiles
 from storage.records import read_record, write_record
 from storage.store import Store
+from tasks.count import Count
 from tests.semantics.runs import N_HELDOUT, N_TRAIN, ROOT, K, ask, method_tables, snapshot
 from tests.semantics.scripted import Scripted
 
@@ -77,7 +78,9 @@ def test_tables_hold_exactly_the_rows_of_the_config(run: Any, store: Path) -> No
         report = held_out_results(catalog, "a")
     stages = dict(ask(store, "SELECT stage, count(*) FROM stages GROUP BY stage"))
     config = load_config(ROOT / "configs/squad.toml", ["run.rounds=1"])
-    assert stages == expected_shards(config, N_TRAIN // 2, N_HELDOUT // 2)
+    count = Count({"train": N_TRAIN // 2, "heldout": N_HELDOUT // 2})
+    restem(count, config)
+    assert stages == count.by_stage
     names = [row.condition for row in report.conditions]
     assert names == [
         "no_adaptation",

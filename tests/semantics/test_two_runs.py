@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import tasks.cache
-import tasks.stage
+import tasks.records
 from storage.store import Store
 from tasks.cache import CacheEntry
 from tasks.work import Work
@@ -42,7 +42,7 @@ def test_each_shard_is_executed_once(
         at_work.set()
         assert both_at_it.wait(HUNG)
 
-    monkeypatch.setattr(tasks.stage, "look_up", look_up)
+    monkeypatch.setattr(tasks.records, "look_up", look_up)
     engines = Scripted(slowly), Scripted()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(Runner(inputs, store), engines[0], "a")

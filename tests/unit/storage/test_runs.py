@@ -1,4 +1,4 @@
-"""Runs and their status: a name stands for one config; time spent counts failures too."""
+"""Runs: a name stands for one config."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import InputError
-from seal_core.fingerprint import digest
 from storage.runs import get_run, list_runs, register_run
-from storage.status import run_status
 from storage.store import Store
-from tests.unit.storage.rows import STAGE, many, put
 
 CONFIG = {"run": {"name": "x", "seed": 0}, "finetune": {"lr": 0.001}, "execution": {"workers": 1}}
 
@@ -50,23 +47,5 @@ def test_files_with_other_names_are_no_runs(store: Store) -> None:
 
 def test_unknown_run(store: Store) -> None:
     register_run(store, "demo", CONFIG, 5)
-    for call in (get_run, run_status):
-        with pytest.raises(InputError, match="it has: demo"):
-            call(store, "demi")
-
-
-def test_status(store: Store) -> None:
-    register_run(store, "r", CONFIG, 5)
-    rows = many(
-        STAGE,
-        [
-            {"error": "died", "n_units": 0, "n_errors": 0},
-            {"started_at": "2026-01-01T00:00:09.000+00:00"},
-            {"identity": digest(2), "error": "died", "n_units": 0, "n_errors": 0},
-        ],
-    )
-    for row in rows:
-        put(store, "stages", [row])
-    (line,) = run_status(store, "r")
-    assert (line.shards, line.failed, line.units, line.errors) == (1, 1, 4, 1)
-    assert (line.seconds, line.tokens, line.label) == (6.0, 300, "round_0")
+    with pytest.raises(InputError, match="it has: demo"):
+        get_run(store, "demi")

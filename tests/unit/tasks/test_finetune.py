@@ -12,10 +12,11 @@ from seal_core.config import Config
 from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.domains.rows import build_rows, rows_digest
 from seal_core.errors import StageError
+from seal_core.stages import Place
 from seal_core.types import Problem
 from storage.store import Store
 from tasks.context import RunContext
-from tasks.finetune import _finetune, matched_steps
+from tasks.finetune import FINETUNE, _finetune, matched_steps
 from tasks.lora import all_targets, finetune_settings
 from tasks.work import Work
 from tests.semantics.scripted import Scripted
@@ -38,11 +39,9 @@ def test_the_digest_of_the_rows_is_that_of_what_was_trained_on(tmp_path: Path) -
         )
     ]
     work = Work.build(
-        "finetune",
-        2,
-        label="finetune",
-        shard=0,
-        round_index=0,
+        FINETUNE,
+        Place("round_0", "round_0", 0),
+        0,
         settings={
             "lora": finetune_settings(config.finetune),
             "rows": config.rows.model_dump(mode="json"),
@@ -54,6 +53,7 @@ def test_the_digest_of_the_rows_is_that_of_what_was_trained_on(tmp_path: Path) -
             "policy": [put(store, "policies", [POLICY], -1)],
             "self_edits": [put(store, "self_edits", edits)],
         },
+        model_digest="",
     )
     engine = Scripted(fails="Broken")
     domain = KnowledgeDomain.from_config(config)
