@@ -99,11 +99,11 @@ def test_an_error_in_any_stage(
 ) -> None:
     """1"""
     error = ValueError(f"a mistake in {stage}")
-    score, select = tasks.score.score_self_edits, tasks.select.select
+    score, select = tasks.score.score_self_edits, tasks.select.make_selection
     if stage == "score":
         monkeypatch.setattr(tasks.score, "score_self_edits", fail_once(error, score))
     if stage == "filter":
-        monkeypatch.setattr(tasks.select, "select", fail_once(error, select))
+        monkeypatch.setattr(tasks.select, "make_selection", fail_once(error, select))
     broken = failing_engine(stage, error)
     with pytest.raises(ValueError, match=f"a mistake in {stage}"):
         run(broken)
