@@ -14,8 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from seal_core.errors import InputError
-from storage.announcements import read_stable, stable
+from seal_core.errors import InputError, StoreError
 from storage.queries import list_queries
 from storage.sources import open_source
 from storage.statements import check_statement
@@ -39,7 +38,7 @@ class Catalog:
     """The views of one store. Parts that are written later are seen by the next query."""
 
     def __init__(self, store: Store) -> None:
-        self._files = store.files
+        self._store = store
         self._queries = list_queries()
         self._filled: dict[str, str] = {}
         self._needs = _needs({query.name: query.sql for query in self._queries})
@@ -100,17 +99,22 @@ class Catalog:
 
         Raises:
             InputError: as `query`.
-            StoreError: the tables were compacted meanwhile; what was read may be wrong.
+            StoreError: the tables were compacted meanwhile.
         """
+        found: dict[str, list[str]] = {}
+        tables: set[str] = set()
         try:
             text = check_statement(self._planner, sql, {})
             tables = _mentioned(text, self._needs)
-            with stable(self._files, tables) as hidden, self._connection.cursor() as cursor:
-                self._source.refresh()
-                self._fill_views(tables, hidden)
+            found = self._live(tables)
+            self._fill_views(found)
+            with self._connection.cursor() as cursor:
                 # Not `execute`, which would make the whole result first.
                 yield cursor.sql(text).to_arrow_reader(_BATCH)
         except (duckdb.Error, pa.ArrowException) as error:
+            if self._live(tables) != found:
+                root = self._store.root
+                raise StoreError(f"{root}: the store was compacted meanwhile: ask again") from error
             raise InputError(f"SQL: {self._described(error)}") from error
 
     def fetch(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
@@ -151,12 +155,11 @@ class Catalog:
             text = check_statement(self._planner, sql, parameters)
             tables = _mentioned(text, self._needs)
 
-            def answer(hidden: frozenset[str]) -> pa.Table:
-                self._source.refresh()
-                self._fill_views(tables, hidden)
+            def answer(found: dict[str, list[str]]) -> pa.Table:
+                self._fill_views(found)
                 return self._answer(text, parameters)
 
-            return read_stable(self._files, tables, answer)
+            return self._store.read_live(lambda: self._live(tables), answer)
         except duckdb.Error as error:
             self._source.refresh()  # A link in the store explains more than DuckDB's refusal.
             raise InputError(f"SQL: {self._described(error)}") from error
@@ -174,19 +177,18 @@ class Catalog:
             raise InputError("SQL: the statement has no result")
         return arrow
 
-    def _fill_views(self, tables: set[str], hidden: frozenset[str]) -> None:
-        """DuckDB refuses a glob without a match, so a view reads files from the first part on.
+    def _live(self, tables: set[str]) -> dict[str, list[str]]:
+        """The files of each table that count."""
+        self._source.refresh()
+        listing = self._source.listing
+        return {name: self._store.manifests.live(name, listing=listing) for name in sorted(tables)}
 
-        Args:
-            hidden: Paths to leave out, while a compact file takes their place.
-        """
-        for name in tables:
-            pattern = f"{name}/run=*/round=*/part-*.parquet"
-            if name not in self._filled and not self._source.has_parts(pattern):
-                continue
-            left_out = [self._source.name(p) for p in sorted(hidden) if p.startswith(f"{name}/")]
-            scan = _scan(self._source.name(pattern), left_out)
-            sql = f"FROM ({_empty(TABLES[name])}) UNION ALL BY NAME {scan}"
+    def _fill_views(self, found: dict[str, list[str]]) -> None:
+        for name, paths in found.items():
+            sql = _empty(TABLES[name])
+            if paths:  # DuckDB refuses to read no files.
+                files = [self._source.name(path) for path in paths]
+                sql = f"FROM ({sql}) UNION ALL BY NAME {_scan(files)}"
             if self._filled.get(name) != sql:
                 self._connection.execute(_view(name, sql))
                 self._filled[name] = sql
@@ -215,12 +217,11 @@ def _mentioned(sql: str, needs: dict[str, set[str]]) -> set[str]:
     return set().union(*(needs[word] for word in words if word in needs))
 
 
-def _scan(pattern: str, left_out: list[str]) -> str:
+def _scan(files: list[str]) -> str:
     kinds = ", ".join(f"'{column}': {kind}" for column, kind in PARTITIONS.items())
-    but = f" WHERE filename NOT IN ({', '.join(map(_quote, left_out))})" if left_out else ""
     return (
-        f"SELECT * FROM read_parquet({_quote(pattern)}, hive_partitioning = true, "
-        f"hive_types = {{{kinds}}}, union_by_name = true){but}"
+        f"SELECT * FROM read_parquet([{', '.join(map(_quote, files))}], hive_partitioning = true, "
+        f"hive_types = {{{kinds}}}, union_by_name = true)"
     )
 
 

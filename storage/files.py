@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeGuard
@@ -57,6 +57,14 @@ class Files(Protocol):
         """
         ...
 
+    def swap(self, path: str, data: bytes, version: str) -> bool:
+        """Replaces a file whole if it is the one of this version; False if it is not.
+
+        Args:
+            version: Of `versions`; empty if there is to be no file so far.
+        """
+        ...
+
     def link(self, source: str, target: str) -> None:
         """Makes `target` the same file as `source`, or a copy where links are not possible.
 
@@ -69,8 +77,16 @@ class Files(Protocol):
         """Paths of files that match, sorted. `*` stays within one level, and matches dots."""
         ...
 
+    def versions(self, pattern: str) -> dict[str, str]:
+        """Paths of files that match, each with what changes when the file does."""
+        ...
+
     def delete(self, path: str) -> None:
         """Removes a file; nothing to do if it is not there."""
+        ...
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        """As `delete`, of many."""
         ...
 
 
@@ -112,6 +128,13 @@ class LocalFiles:
                 return self._create_without_links(path, data)
         return True
 
+    def swap(self, path: str, data: bytes, version: str) -> bool:
+        """See `Files`; the caller keeps other processes from doing it at the same time."""
+        if self.versions(path).get(path, "") != version:
+            return False
+        self.write(path, data)
+        return True
+
     def link(self, source: str, target: str) -> None:
         """See `Files`."""
         try:
@@ -126,9 +149,23 @@ class LocalFiles:
         found = (path for path in self.root.glob(pattern) if path.is_file())
         return sorted(path.relative_to(self.root).as_posix() for path in found)
 
+    def versions(self, pattern: str) -> dict[str, str]:
+        """See `Files`."""
+        found = {}
+        for path in self.glob(pattern):
+            with suppress(FileNotFoundError):
+                state = self.local(path).stat()
+                found[path] = f"{state.st_ino} {state.st_size} {state.st_mtime_ns}"
+        return found
+
     def delete(self, path: str) -> None:
         """See `Files`."""
         self.local(path).unlink(missing_ok=True)
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        """See `Files`."""
+        for path in paths:
+            self.delete(path)
 
     def _create_without_links(self, path: str, data: bytes) -> bool:
         try:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from storage.files import in_folder
 from storage.naming import (
-    COMPACT_RECORDS,
-    COMPACTING,
-    EXECUTION_RECORDS,
+    MANIFESTS,
     RESULT_RECORDS,
     RUN_RECORDS,
     RUNNING_RECORDS,
@@ -33,9 +31,8 @@ def remove_leftovers(store: Store, run: str) -> int:
     if not in_folder(store.files):
         return 0
     root, old = Path(store.files.root), time.time() - _OLD_SECONDS
-    own = (f"*/run={check_run(run)}/round=*", f"{COMPACT_RECORDS}/{run}/*/*")
-    own += tuple(f"{records}/{run}" for records in (RUNNING_RECORDS, EXECUTION_RECORDS))
-    shared = (FOLDER, RESULT_RECORDS, RUN_RECORDS, COMPACTING)
+    own = (f"*/run={check_run(run)}/round=*", f"{RUNNING_RECORDS}/{run}")
+    shared = (FOLDER, RESULT_RECORDS, RUN_RECORDS, MANIFESTS)
     folders = [path for pattern in own for path in root.glob(pattern)]
     folders += [root / name for name in shared]
     found = [path for folder in folders for path in folder.glob(".*.tmp")]

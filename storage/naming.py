@@ -13,9 +13,7 @@ from storage.tables import TABLES
 
 RESULT_RECORDS = "_results"
 RUNNING_RECORDS = "_running"
-EXECUTION_RECORDS = "_executions"
-COMPACT_RECORDS = "_compact"
-COMPACTING = "_compacting"
+MANIFESTS = "_manifests"
 DAMAGED = "_damaged"
 """Where damaged files go that nothing can rebuild."""
 
@@ -23,12 +21,8 @@ _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _IDENTITY = re.compile(r"[0-9a-f]{16,64}")
 _PARTITION = rf"(?P<table>{'|'.join(TABLES)})/run=(?P<run>{_RUN.pattern})/round=(?P<round>-1|\d+)/"
 _PART = re.compile(_PARTITION + r"part-[0-9a-f]{16}\.parquet")
-# Named like parts, so that whoever lists parts sees compact files too.
+# Named like parts, so that whoever lists parts sees compacted files too.
 _COMPACT = re.compile(_PARTITION + r"part-compact-(?P<name>[0-9a-f]{16})\.parquet")
-_ANNOUNCEMENT = re.compile(
-    rf"{COMPACTING}/(?P<table>{'|'.join(TABLES)}),(?P<run>{_RUN.pattern}),(?P<round>-1|\d+),"
-    r"(?P<name>[0-9a-f]{16})"
-)
 
 
 @dataclass(frozen=True, order=True)
@@ -49,13 +43,8 @@ class Partition:
         """For messages: `answers of round 0`."""
         return f"{self.table} of round {self.round_index:d}"
 
-    @property
-    def records(self) -> str:
-        """Where the records of its compact files are."""
-        return f"{COMPACT_RECORDS}/{self.run}/{self.table}/{self.round_index:d}"
-
     def compact_path(self, sha256: str) -> str:
-        """Path of a compact file, which is named by its content."""
+        """Path of a compacted file, which is named by its content."""
         return f"{self.folder}/part-compact-{sha256[:16]}.parquet"
 
 
@@ -128,9 +117,9 @@ def running_record(run: str, name: str) -> str:
     return f"{RUNNING_RECORDS}/{check_run(run)}/{name[:16]}.json"
 
 
-def execution_record(running: str) -> str:
-    """Path of the copy of an execution's row, from that of the record while it ran."""
-    return f"{EXECUTION_RECORDS}/{running.removeprefix(f'{RUNNING_RECORDS}/')}"
+def manifest_record(run: str) -> str:
+    """Path of a run's manifest."""
+    return f"{MANIFESTS}/{check_run(run)}.json"
 
 
 def check_ref(ref: TableRef) -> None:
@@ -145,7 +134,7 @@ def check_ref(ref: TableRef) -> None:
 
 
 def partition_of(path: str) -> Partition:
-    """The partition that a part, or a compact file, is in.
+    """The partition that a part, or a compacted file, is in.
 
     Raises:
         StoreError: the path is of neither.
@@ -156,17 +145,14 @@ def partition_of(path: str) -> Partition:
     return Partition(match["table"], match["run"], int(match["round"]))
 
 
-def announced(path: str) -> tuple[Partition, str] | None:
-    """Partition and name of the compact file that a path in `_compacting` announces."""
-    match = _ANNOUNCEMENT.fullmatch(path)
-    if match is None:
-        return None
-    return Partition(match["table"], match["run"], int(match["round"])), match["name"]
-
-
 def is_compact(path: str) -> bool:
-    """Whether a path is that of a compact file, which holds the rows of many parts."""
+    """Whether a path is that of a compacted file, which holds the rows of many parts."""
     return _COMPACT.fullmatch(path) is not None
+
+
+def run_of(path: str) -> str:
+    """The run in whose partition a file of a table is, whatever its name."""
+    return path.split("/")[1].removeprefix("run=")
 
 
 def round_of(path: str) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,7 +97,9 @@ class ObjectFiles:
         return self._put_if(path, data, mode="create")
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
-        """Replaces the object if it still is the one of this version; False if it is not."""
+        """See `Files`."""
+        if not version:
+            return self.create(path, data)
         return self._put_if(path, data, IfMatch=version)
 
     def link(self, source: str, target: str) -> None:
@@ -108,10 +111,19 @@ class ObjectFiles:
         """See `Files`."""
         return [entry.path for entry in self.entries(pattern)]
 
+    def versions(self, pattern: str) -> dict[str, str]:
+        """See `Files`."""
+        return {entry.path: entry.version for entry in self.entries(pattern)}
+
     def delete(self, path: str) -> None:
         """See `Files`."""
         with self._explained():
             self._client.rm_file(self._key(path))
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        """See `Files`."""
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            list(pool.map(self.delete, paths))
 
     def entries(self, pattern: str) -> list[Entry]:
         """Objects that match, by path."""

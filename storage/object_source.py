@@ -40,6 +40,7 @@ class ObjectSource:
     def refresh(self) -> None:
         """Called before each query: listings are made anew."""
         self._system.listings.clear()
+        self._system.known.clear()
 
     def name(self, path: str) -> str:
         """What DuckDB calls a path of the store, which may have `*`."""
@@ -49,9 +50,10 @@ class ObjectSource:
         """A message of DuckDB's, with files named as the user knows them."""
         return text
 
-    def has_parts(self, pattern: str) -> bool:
-        """Whether any part matches."""
-        return bool(self._system.entries(pattern))
+    def listing(self, pattern: str) -> list[str]:
+        """Paths of the parts that match, as of now."""
+        self._system.listings.pop(pattern, None)
+        return [entry.path for entry in self._system.entries(pattern)]
 
 
 class _Parts(AbstractFileSystem):
@@ -68,20 +70,22 @@ class _Parts(AbstractFileSystem):
         super().__init__()
         self.listings: dict[str, list[Entry]] = {}
         self._files = files
-        self._known: dict[str, Entry] = {}
+        self.known: dict[str, Entry] = {}
         self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
     def entries(self, pattern: str) -> list[Entry]:
         """Objects that match, listed once per query; the small ones are then at hand."""
         if pattern not in self.listings:
             found = self._files.entries(pattern)
-            self._known.update((entry.path, entry) for entry in found)
+            self.known.update((entry.path, entry) for entry in found)
             self._fetch(found)
             self.listings[pattern] = found
         return self.listings[pattern]
 
     def glob(self, path: str, maxdepth: int | None = None, **_: Any) -> list[str]:
-        return [entry.path for entry in self.entries(self._inside(path))]
+        # Views name files, which were listed just before.
+        inside = self._inside(path)
+        return [inside] if inside in self.known else [e.path for e in self.entries(inside)]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         entry = self._entry(path)
@@ -110,11 +114,11 @@ class _Parts(AbstractFileSystem):
 
     def _entry(self, path: str) -> Entry:
         inside = self._inside(path)
-        if inside not in self._known:
+        if inside not in self.known:
             self.entries(inside)
-        if inside not in self._known:
+        if inside not in self.known:
             raise FileNotFoundError(f"{inside}: there is no such part")
-        return self._known[inside]
+        return self.known[inside]
 
     def _inside(self, path: str) -> str:
         inside = path.removeprefix(_SCHEME)

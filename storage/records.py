@@ -12,12 +12,12 @@ from storage.files import Files
 
 def write_record(files: Files, path: str, value: Any) -> None:
     """Replaces a record whole; `value` must be plain JSON data without NaN."""
-    files.write(path, _encode(value))
+    files.write(path, encode_record(value))
 
 
 def create_record(files: Files, path: str, value: Any) -> bool:
     """Writes a record unless there is one; of several writers at once, one gets True."""
-    return files.create(path, _encode(value))
+    return files.create(path, encode_record(value))
 
 
 def read_record(files: Files, path: str) -> Any:
@@ -38,7 +38,7 @@ def decode_record(data: bytes, path: str) -> Any:
     """
     try:
         value = json.loads(data)["value"]
-        whole = _encode(value) == data
+        whole = encode_record(value) == data
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: the record is unreadable ({type(error).__name__})") from error
     if not whole:
@@ -46,7 +46,8 @@ def decode_record(data: bytes, path: str) -> Any:
     return value
 
 
-def _encode(value: Any) -> bytes:
+def encode_record(value: Any) -> bytes:
+    """The bytes of a record; `value` must be plain JSON data without NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     return f'{{"sha256":"{sha256}","value":{text}}}\n'.encode()

@@ -78,7 +78,7 @@ def register_run(
             )
             if problem:
                 note(f"{problem}, and so is the table's row; the run starts from its config")
-                store.set_aside(run_record(name))
+                store.quarantine(run_record(name))
             if create_record(store.files, run_record(name), _record(store, row)):
                 _write_row(store, row)
                 return row

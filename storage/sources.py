@@ -11,7 +11,7 @@ import duckdb
 
 from seal_core.errors import InputError
 from seal_core.places import check_plain
-from storage.files import Files, in_objects
+from storage.files import Files, LocalFiles, in_folder, in_objects
 from storage.object_source import ObjectSource
 from storage.tables import TABLES
 
@@ -35,8 +35,8 @@ class Source(Protocol):
         """A message of DuckDB's, with files named as the user knows them."""
         ...
 
-    def has_parts(self, pattern: str) -> bool:
-        """Whether any part matches."""
+    def listing(self, pattern: str) -> list[str]:
+        """Paths of the store's files that match, as of now."""
         ...
 
 
@@ -52,10 +52,10 @@ class FolderSource:
         InputError: The alias has such characters too.
     """
 
-    def __init__(self, root: Path, alias: Path) -> None:
+    def __init__(self, files: LocalFiles, alias: Path) -> None:
         check_plain(alias)
-        alias.symlink_to(root, target_is_directory=True)
-        self._root, self._alias = root, alias
+        alias.symlink_to(files.root, target_is_directory=True)
+        self._files, self._root, self._alias = files, files.root, alias
 
     def attach(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
         """See `Source`."""
@@ -82,14 +82,17 @@ class FolderSource:
         """See `Source`."""
         return text.replace(f"{self._alias}/", f"{self._root}/")
 
-    def has_parts(self, pattern: str) -> bool:
+    def listing(self, pattern: str) -> list[str]:
         """See `Source`."""
-        return next(self._root.glob(pattern), None) is not None
+        return self._files.glob(pattern)
 
 
 def open_source(files: Files, alias: Path) -> Source:
     """The source for a store's files; see `FolderSource` for the alias."""
-    return ObjectSource(files) if in_objects(files) else FolderSource(Path(files.root), alias)
+    if in_objects(files):
+        return ObjectSource(files)
+    assert in_folder(files)
+    return FolderSource(files, alias)
 
 
 def _links(folder: Path) -> Iterator[str]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.naming import RUNNING_RECORDS, check_run
+from storage.history import executions
+from storage.naming import check_run
 from storage.rows import StageRow
 from storage.runs import get_run
 from storage.store import Store
@@ -47,7 +48,7 @@ def run_status(store: Store, name: str) -> list[StageStatus]:
     """
     get_run(store, name)
     groups: dict[tuple[int, str, str], list[StageRow]] = {}
-    for round_index, row in sorted(store.rows("stages", name), key=lambda item: item[1].started_at):
+    for round_index, row in sorted(executions(store, name), key=lambda item: item[1].started_at):
         groups.setdefault((round_index, row.stage, row.label), []).append(row)
     return [_summary(*key, rows) for key, rows in groups.items()]
 
@@ -60,11 +61,6 @@ def verdict_folder(state_root: Path) -> Path:
 def verdict_path(store: Store, name: str) -> Path:
     """Where it is recorded which verdict on its model a run had last."""
     return store.log_root / check_run(name) / "model.json"
-
-
-def in_flight(store: Store, name: str) -> int:
-    """Executions that run now, or were killed and not yet settled by a resumed run."""
-    return len(store.files.glob(f"{RUNNING_RECORDS}/{check_run(name)}/*.json"))
 
 
 def _summary(round_index: int, stage: str, label: str, rows: Sequence[StageRow]) -> StageStatus:

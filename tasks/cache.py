@@ -7,12 +7,14 @@ allowed to serve it; otherwise the shard is run again with `refresh_cache`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
-from storage.executions import restore_execution
+from storage.history import restore_executions
 from storage.naming import result_record
+from storage.rows import StageRow
 from storage.store import Store
 from tasks.results import ForgottenResult, read_result
 from tasks.work import ShardResult, Work
@@ -54,12 +56,13 @@ def look_up(store: Store, work: Work, run: str) -> CacheEntry:
     return CacheEntry(replace(result, refs=refs), damage)
 
 
-def restore_history(store: Store, result: ShardResult, run: str) -> str | None:
-    """Mends the row of the execution that made a cached result; says so if it was damaged."""
-    made = result.execution
-    if made is None or made.run != run:
-        return None
-    return restore_execution(store, made.ref, run, made.round_index, made.row)
+def restore_history(store: Store, results: Sequence[ShardResult], run: str) -> Iterator[str]:
+    """Appends lost rows of executions that made a stage's cached results; says so."""
+    made = [result.execution for result in results if result.execution]
+    for index in sorted({item.round_index for item in made if item.run == run}):
+        own = [item.row for item in made if (item.run, item.round_index) == (run, index)]
+        if said := restore_executions(store, run, index, [StageRow(**row) for row in own]):
+            yield said
 
 
 def _locate(

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Literal
 
 from seal_core.errors import StoreError
+from storage.history import executions
 from storage.rows import ANSWERING, StageRow
 from storage.store import Store
 from tasks.preflight import Preflight
@@ -80,7 +81,7 @@ def tell_change(store: Store, checked: Preflight, note: Callable[[str], None]) -
 def _executions(store: Store, run: str) -> Iterator[StageRow]:
     """The last good execution of each shard that a model worked on, taken-over ones too."""
     own: dict[str, StageRow] = {}
-    rows = sorted(store.rows("stages", run), key=lambda item: item[1].started_at)
+    rows = sorted(executions(store, run), key=lambda item: item[1].started_at)
     for round_index, row in rows:
         if row.error is None and row.stage in (*ANSWERING, *_TRAINING):
             (table,) = OUTPUTS[row.stage]

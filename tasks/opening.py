@@ -10,8 +10,8 @@ from functools import partial
 from seal_core.engines import Generator
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
-from storage.compact_settle import settle_compaction
-from storage.executions import check_history, settle_killed
+from storage.compaction import recover
+from storage.history import append_executions, recover_executions
 from storage.leftovers import remove_leftovers
 from storage.rows import RunRow
 from storage.status import verdict_folder, verdict_path
@@ -85,8 +85,8 @@ def open_run(
     """Opens the run's engines, registers it, and makes it current for the tasks inside.
 
     A model that is refused leaves the name of a new run free, for the next try with another one.
-    What earlier executions of the run left is settled first: those that were killed get their row,
-    damaged history is set aside.
+    What earlier executions of the run left is recovered first: those that were killed get their
+    row, damaged history is quarantined.
 
     Raises:
         InputError: the store is not writable, or the name belongs to another config, or the run
@@ -119,7 +119,7 @@ def open_run(
             lease=lease,
         )
         row = _claim(named, context, engines)
-        context.resumed = _settle(store, checked.name, progress)
+        context.resumed = _recover(store, checked.name, progress)
         if config.engine.servers:
             progress.note(
                 f"this run's precision is {checked.precision}; its servers cannot be asked for "
@@ -132,6 +132,7 @@ def open_run(
                 yield cut_shards(context, checked, row.shard_size)
         finally:
             context.stopping.set()
+            append_executions(store, checked.name)
         for line in mixtures(engines_used(store, checked.name)):
             progress.note(line)
 
@@ -145,12 +146,11 @@ def _claim(named: Named, context: RunContext, engines: Engines) -> RunRow:
     return named.register(context.progress.note)
 
 
-def _settle(store: Store, run: str, progress: Progress) -> bool:
-    """Settles what earlier executions left; whether there were any."""
-    if n_killed := settle_killed(store, run):
+def _recover(store: Store, run: str, progress: Progress) -> bool:
+    """Recovers what earlier executions left; whether there were any."""
+    recover(store, run, progress.note)
+    if n_killed := recover_executions(store, run, progress.note):
         progress.note(f"{n_killed} shards were in flight when the run was ended; they run again")
-    settle_compaction(store, run, progress.note)
-    check_history(store, run, progress.note)
     remove_leftovers(store, run)
     return bool(store.files.glob(f"stages/run={run}/round=*/part-*.parquet"))
 

@@ -13,6 +13,7 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 
 from seal_core.errors import EngineError, InputError, SealError, StageError, what_next
+from storage.history import append_executions
 from tasks.cache import CacheEntry, look_up, restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded
@@ -61,7 +62,10 @@ def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[S
     _announce(context, works, entries)
     if stage.name in _ENGINE_STAGES and any(entry.result is None for entry in entries):
         hold_gpu(context)
-    results = _run_in_window(context, stage, works, entries)
+    try:
+        results = _run_in_window(context, stage, works, entries)
+    finally:
+        append_executions(context.store, context.name)
     note_model(context)
     _check_errors(context, works, results)
     hits = sum(entry.result is not None for entry in entries)
@@ -91,11 +95,11 @@ def _announce(context: RunContext, works: Sequence[Work], entries: Sequence[Cach
     if works:
         context.progress.stage(works[0].stage, works[0].label, len(works))
     for work, entry in zip(works, entries, strict=True):
-        damage = entry.damage
-        if entry.result is not None:
-            damage = damage or restore_history(context.store, entry.result, context.name)
-        if damage:
+        if damage := entry.damage:
             context.progress.note(f"{work.label} shard {work.shard}: {damage}; rebuilding")
+    cached = [entry.result for entry in entries if entry.result is not None]
+    for said in restore_history(context.store, cached, context.name):
+        context.progress.note(said)
 
 
 def _submit(

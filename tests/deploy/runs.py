@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from seal_core.errors import InputError
+from storage.history import executions
 from storage.rows import StageRow
 from storage.store import Store
 from tests.deploy.site import Site, wait_for
@@ -46,7 +47,7 @@ class Case:
     def executions(self) -> list[StageRow]:
         """Executions of shards so far, in the order of their start."""
         try:
-            rows = Store.open(str(self.store), create=False).rows("stages", self.name)
+            rows = executions(Store.open(str(self.store), create=False), self.name)
         except InputError:
             return []
         return sorted((row for _, row in rows), key=lambda row: row.started_at)

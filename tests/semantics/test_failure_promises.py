@@ -23,8 +23,8 @@ import storage.leases
 import tasks.score
 import tasks.select
 from seal_core.errors import EngineError, StageError
-from storage.executions import STOPPED
 from storage.files import LocalFiles
+from storage.history import STOPPED
 from storage.leases import Lease
 from storage.status import run_status
 from storage.store import Store

@@ -8,7 +8,7 @@ from typing import Any
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
 from storage.catalog import Catalog
-from storage.compact_settle import settle_compaction
+from storage.compaction import recover
 from storage.runs import register_run
 from storage.store import Store
 from storage.tables import TABLES
@@ -62,7 +62,7 @@ def files_of(store: Store) -> set[str]:
 
 def settle(store: Store) -> None:
     said: list[str] = []
-    settle_compaction(store, RUN, said.append)
+    recover(store, RUN, said.append)
     assert said == []
 
 
