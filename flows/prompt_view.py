@@ -19,8 +19,8 @@ from seal_core.fingerprint import digest
 from seal_core.models.model_digest import digest_model
 from seal_core.models.model_place import find_model
 from seal_core.types import Problem, Question, TrainRow
-from storage.catalog import Catalog
-from storage.formats import visible
+from storage.sql.catalog import Catalog
+from storage.sql.formats import visible
 from storage.store import Store
 from tasks.chatting import chat_settings
 from tasks.preflight import model_memory

@@ -13,8 +13,8 @@ from seal_core.config import RowsSection
 from seal_core.domains.rows import build_rows, rows_digest
 from seal_core.errors import InputError
 from seal_core.types import Problem
-from storage.catalog import Catalog
-from storage.formats import visible
+from storage.sql.catalog import Catalog
+from storage.sql.formats import visible
 
 _BREAKS = "\n\t"
 _KINDS = {

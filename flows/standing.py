@@ -12,12 +12,12 @@ from flows.expected import ExpectedStage, expected_evaluation, expected_stages
 from seal_core.config import Config
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import recorded_verdict
-from storage.history import in_flight
-from storage.importing import is_imported
-from storage.rows import RunRow
-from storage.runs import get_run
-from storage.status import StageStatus, run_status, verdict_path
+from storage.runs.history import in_flight
+from storage.runs.importing import is_imported
+from storage.runs.registry import get_run
+from storage.runs.status import StageStatus, run_status, verdict_path
 from storage.store import Store
+from storage.tables.store_rows import RunRow
 from tasks.engines_used import EngineUse, engines_used, mixtures
 from tasks.results import has_result
 from tasks.work import OUTPUTS

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from flows.checks import Check
 from seal_core.errors import SealError
-from storage.files import in_objects
-from storage.object_health import conditional_writes
-from storage.roots import local_state_root, open_files
+from storage.files.base import in_objects
+from storage.files.object_health import conditional_writes
+from storage.files.roots import local_state_root, open_files
 
 _LOW_DISK_BYTES = 2 * 2**30
 

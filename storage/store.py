@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from seal_core.types import TableRef
-from storage import weights
-from storage.files import Files, in_objects
-from storage.locks import Locks
-from storage.marker import open_marker
-from storage.roots import local_state_root, open_files
-from storage.row_files import RowFiles
+from storage.files.base import Files, in_objects
+from storage.files.locks import Locks
+from storage.files.marker import open_marker
+from storage.files.roots import local_state_root, open_files
+from storage.tables.row_files import RowFiles
+from storage.weights import adapters as weights
 
 MARKER = "store.json"
 FORMAT = 3
@@ -70,17 +70,17 @@ class Store(RowFiles):
         return problem
 
     def put_adapter(self, folder: Path) -> tuple[str, str]:
-        """See `storage.weights.put_adapter`."""
+        """See `storage.weights.adapters.put_adapter`."""
         uri, sha256 = weights.put_adapter(self.files, folder)
         self.files.delete(weights.pruned_mark(uri))
         return uri, sha256
 
     def adapter_folder(self, uri: str) -> Path:
-        """See `storage.weights.adapter_folder`."""
+        """See `storage.weights.adapters.adapter_folder`."""
         return weights.adapter_folder(self.files, uri)
 
     def verify_adapter(self, uri: str, sha256: str) -> str | None:
-        """None if an adapter is whole, or was removed on purpose; see `storage.pruning`."""
+        """None if an adapter is whole, or was removed on purpose; see `storage.runs.pruning`."""
         problem = weights.verify_adapter(self.files, uri, sha256)
         if problem and not self.files.exists(uri) and self.files.exists(weights.pruned_mark(uri)):
             return None
@@ -93,7 +93,7 @@ class Store(RowFiles):
     def lock(
         self, name: str, timeout: float = -1, busy: str | None = None
     ) -> AbstractContextManager[None]:
-        """Holds a lock between processes of this machine; see `storage.locks`."""
+        """Holds a lock between processes of this machine; see `storage.files.locks`."""
         return self._locks.lock(name, timeout, busy)
 
     def try_lock(self, name: str, timeout: float) -> AbstractContextManager[bool]:

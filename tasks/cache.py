@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
-from storage.history import restore_executions
-from storage.naming import result_record
-from storage.rows import StageRow
+from storage.runs.history import restore_executions
 from storage.store import Store
+from storage.tables.paths import result_record
+from storage.tables.store_rows import StageRow
 from tasks.results import ForgottenResult, read_result
 from tasks.work import ShardResult, Work
 

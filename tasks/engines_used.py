@@ -9,9 +9,9 @@ from importlib.metadata import version
 from typing import Literal
 
 from seal_core.errors import StoreError
-from storage.history import executions
-from storage.rows import ANSWERING, StageRow
+from storage.runs.history import executions
 from storage.store import Store
+from storage.tables.store_rows import ANSWERING, StageRow
 from tasks.preflight import Preflight
 from tasks.results import read_result
 from tasks.work import OUTPUTS, ShardResult

@@ -15,8 +15,8 @@ from importlib.metadata import version
 import prefect.runtime.task_run as task_run
 
 from seal_core.fingerprint import canonical_json
-from storage.history import STOPPED, begin_execution, end_execution
-from storage.rows import ANSWERING, StageRow
+from storage.runs.history import STOPPED, begin_execution, end_execution
+from storage.tables.store_rows import ANSWERING, StageRow
 from tasks.context import RunContext
 from tasks.work import MadeBy, ShardResult, StageOutput, Work
 

@@ -10,12 +10,12 @@ from functools import partial
 from seal_core.engines import Generator
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
-from storage.compaction import recover
-from storage.history import append_executions, recover_executions
-from storage.leftovers import remove_leftovers
-from storage.rows import RunRow
-from storage.status import verdict_folder, verdict_path
+from storage.runs.compaction import recover
+from storage.runs.history import append_executions, recover_executions
+from storage.runs.leftovers import remove_leftovers
+from storage.runs.status import verdict_folder, verdict_path
 from storage.store import Store
+from storage.tables.store_rows import RunRow
 from tasks.chatting import chat_settings
 from tasks.claiming import Named, check_name, hold
 from tasks.context import PolicyTrainer, Progress, RunContext, use

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 from seal_core.errors import InputError
 from seal_core.probe.verdict import Verdict
-from storage.importing import is_imported
-from storage.rows import RunRow
-from storage.runs import config_changes, get_run, list_runs
+from storage.runs.importing import is_imported
+from storage.runs.registry import config_changes, get_run, list_runs
 from storage.store import Store
+from storage.tables.store_rows import RunRow
 from tasks.context import Progress, RunContext, use
 from tasks.model_trial import remembered_verdict
 from tasks.opening import OpenRun, cut_shards

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from storage.pruning import has_pruned, prune_adapters, unprune
+from storage.runs.pruning import has_pruned, prune_adapters, unprune
 from tasks.cache import look_up
 from tasks.context import current
 from tasks.finetune import finetune_shard

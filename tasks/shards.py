@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seal_core.types import CONTROL_ROUND, Problem, Question, TableRef
-from storage.rows import QuestionRow, problem_rows, question_rows
 from storage.store import Store
+from storage.tables.store_rows import QuestionRow, problem_rows, question_rows
 from tasks.context import current
 
 

@@ -13,7 +13,7 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 
 from seal_core.errors import EngineError, InputError, SealError, StageError, what_next
-from storage.history import append_executions
+from storage.runs.history import append_executions
 from tasks.cache import CacheEntry, look_up, restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded

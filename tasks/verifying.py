@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from seal_core.errors import StoreError
-from storage.history import execution_problem, missing_executions, note_problems
-from storage.naming import RESULT_RECORDS, partition_of
-from storage.rows import StageRow
-from storage.runs import run_problem
+from storage.runs.history import execution_problem, missing_executions, note_problems
+from storage.runs.registry import run_problem
 from storage.store import Store
-from storage.tables import TABLES
+from storage.tables.paths import RESULT_RECORDS, partition_of
+from storage.tables.schema import TABLES
+from storage.tables.store_rows import StageRow
 from tasks.results import ForgottenResult, read_result
 from tasks.work import ShardResult
 

@@ -11,8 +11,8 @@ import typer
 
 from flows.commands.options import STORE, StoreOption
 from seal_core.errors import InputError
-from storage.catalog import Catalog
-from storage.formats import FORMATS, render, replacing, write_parquet, write_text
+from storage.sql.catalog import Catalog
+from storage.sql.formats import FORMATS, render, replacing, write_parquet, write_text
 from storage.store import Store
 
 MAX_TABLE_ROWS = 10_000

@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 from seal_core.errors import InputError
-from storage.history import executions
-from storage.rows import StageRow
+from storage.runs.history import executions
 from storage.store import Store
+from storage.tables.store_rows import StageRow
 from tests.deploy.site import Site, wait_for
 
 SMALL = [

@@ -21,8 +21,8 @@ import pytest
 from flows.results import held_out_results
 from flows.standing import run_standing
 from seal_core.errors import EngineError, StageError
-from storage.catalog import Catalog
-from storage.compaction import compact
+from storage.runs.compaction import compact
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import N_TRAIN, K, ask

@@ -21,9 +21,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from storage.files import LocalFiles
-from storage.history import KILLED, begin_execution
-from storage.records import read_record, write_record
+from storage.files.json_records import read_record, write_record
+from storage.files.local import LocalFiles
+from storage.runs.history import KILLED, begin_execution
 from storage.store import Store
 from tasks.results import read_result
 from tasks.work import ShardResult

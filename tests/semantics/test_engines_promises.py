@@ -30,10 +30,10 @@ from seal_core.engines import GenerateRequest
 from seal_core.errors import InputError, StageError
 from seal_core.fingerprint import canonical_json, digest
 from storage import parts, tables
-from storage.naming import run_record
-from storage.records import read_record, write_record
-from storage.rows import StageRow
+from storage.files.json_records import read_record, write_record
 from storage.store import Store
+from storage.tables.paths import run_record
+from storage.tables.store_rows import StageRow
 from tasks import preflight
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ROOT, ask

@@ -18,8 +18,8 @@ import pytest
 
 from flows.standing import run_standing
 from seal_core.errors import EngineError, StageError
-from storage.history import KILLED, begin_execution, recover_executions
-from storage.records import write_record
+from storage.files.json_records import write_record
+from storage.runs.history import KILLED, begin_execution, recover_executions
 from storage.store import Store
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (

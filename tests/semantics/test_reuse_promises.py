@@ -22,12 +22,12 @@ from typing import Any
 import pytest
 
 import storage.executions
-import storage.parts
 import storage.store
+import storage.tables.encoding
 from flows.expected import expected_stages
 from seal_core.errors import InputError
-from storage.pruning import prune_adapters
-from storage.runs import list_runs
+from storage.runs.pruning import prune_adapters
+from storage.runs.registry import list_runs
 from storage.store import Store
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (
@@ -139,9 +139,9 @@ def test_another_version_takes_over_what_is_done(
 ) -> None:
     """5"""
     rows = tables(store)
-    monkeypatch.setattr(storage.parts, "CODE_VERSION", "another")
+    monkeypatch.setattr(storage.tables.encoding, "CODE_VERSION", "another")
     monkeypatch.setattr(storage.store, "CODE_VERSION", "another")
-    monkeypatch.setattr(storage.parts, "COMPRESSION", "snappy")
+    monkeypatch.setattr(storage.tables.encoding, "COMPRESSION", "snappy")
     assert all(stage.cached == stage.shards for stage in done.plan().stages)
     again = done()
     assert (again.generated, again.trained, again.updates) == ([], [], 0)

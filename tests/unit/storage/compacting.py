@@ -7,12 +7,12 @@ from typing import Any
 
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
-from storage.catalog import Catalog
-from storage.compaction import recover
-from storage.runs import register_run
+from storage.runs.compaction import recover
+from storage.runs.registry import register_run
+from storage.sql.catalog import Catalog
 from storage.store import Store
-from storage.tables import TABLES
-from tests.unit.storage.rows import ANSWER, QUESTION, STAGE, many
+from storage.tables.schema import TABLES
+from tests.unit.storage.tables.store_rows import ANSWER, QUESTION, STAGE, many
 
 N_PARTS = 5
 RUN = "r"

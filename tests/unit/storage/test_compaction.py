@@ -17,19 +17,18 @@ import pytest
 
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
-from storage import compaction
-from storage.catalog import Catalog
-from storage.compaction import compact, recover
-from storage.history import (
+from storage.runs.compaction import compact, recover
+from storage.runs.history import (
     begin_execution,
     end_execution,
     recover_executions,
     restore_executions,
 )
-from storage.parts import encode, part_metadata, sha256_of
-from storage.runs import register_run
+from storage.runs.registry import compaction, register_run
+from storage.sql.catalog import Catalog
 from storage.store import Store
-from storage.tables import TABLES
+from storage.tables.encoding import encode, part_metadata, sha256_of
+from storage.tables.schema import TABLES
 from tests.unit.storage.compacting import (
     N_PARTS,
     RUN,
@@ -42,7 +41,7 @@ from tests.unit.storage.compacting import (
     sql_of,
     write,
 )
-from tests.unit.storage.rows import EDIT, SCORE, STAGE
+from tests.unit.storage.tables.store_rows import EDIT, SCORE, STAGE
 
 
 @pytest.fixture(params=["folder", "bucket"])

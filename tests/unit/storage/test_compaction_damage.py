@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import StoreError
-from storage.catalog import Catalog
-from storage.compaction import compact, recover
-from storage.records import read_record, write_record
+from storage.files.json_records import read_record, write_record
+from storage.runs.compaction import compact, recover
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.unit.storage.compacting import (
     N_PARTS,

@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from seal_core.errors import StoreError
-from storage.catalog import Catalog
-from storage.compaction import compact
-from storage.files import Files
+from storage.files.base import Files
+from storage.runs.compaction import compact
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.unit.storage.compacting import (
     N_PARTS,
@@ -62,7 +62,7 @@ class Dying:
 
     def __init__(self, files: Files, n: int) -> None:
         self._files, self._left = files, n
-        self.root, self.is_local = files.root, files.is_local
+        self.root = files.root
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._files, name)

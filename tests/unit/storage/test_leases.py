@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 
 from seal_core.errors import InputError
-from storage.files import Files, LocalFiles
-from storage.leases import Lease, run_lease
-from storage.roots import open_files
+from storage.files.base import Files
+from storage.files.local import LocalFiles
+from storage.files.roots import open_files
+from storage.runs.leases import Lease, run_lease
 
 PATH = "_locks/run-demo.json"
 

@@ -20,10 +20,10 @@ import pytest
 
 from seal_core.errors import StoreConnectionError, StoreError
 from storage import object_weights, weights
-from storage.object_weights import adapter_cache
 from storage.store import Store
+from storage.weights.object_adapters import adapter_cache
 from tests.s3_server import S3Server
-from tests.unit.storage.rows import ADAPTER, put
+from tests.unit.storage.tables.store_rows import ADAPTER, put
 from tests.unit.storage.test_weights import adapter
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"

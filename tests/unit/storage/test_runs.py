@@ -9,10 +9,10 @@ import pytest
 
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
-from storage.runs import get_run, list_runs, register_run
-from storage.status import run_status
+from storage.runs.registry import get_run, list_runs, register_run
+from storage.runs.status import run_status
 from storage.store import Store
-from tests.unit.storage.rows import STAGE, many, put
+from tests.unit.storage.tables.store_rows import STAGE, many, put
 
 CONFIG = {"run": {"name": "x", "seed": 0}, "finetune": {"lr": 0.001}, "execution": {"workers": 1}}
 
