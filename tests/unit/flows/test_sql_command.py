@@ -11,7 +11,7 @@ import pytest
 from flows.commands.sql import MAX_TABLE_ROWS, sql
 from seal_core.errors import InputError
 from storage.store import Store
-from tests.unit.storage.tables.store_rows import SCORE, many, put
+from tests.unit.storage.rows import SCORE, many, put
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
+from storage.runs import compaction, register_run
 from storage.runs.compaction import compact, recover
 from storage.runs.history import (
     begin_execution,
@@ -24,7 +25,6 @@ from storage.runs.history import (
     recover_executions,
     restore_executions,
 )
-from storage.runs.registry import compaction, register_run
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from storage.tables.encoding import encode, part_metadata, sha256_of
@@ -41,7 +41,7 @@ from tests.unit.storage.compacting import (
     sql_of,
     write,
 )
-from tests.unit.storage.tables.store_rows import EDIT, SCORE, STAGE
+from tests.unit.storage.rows import EDIT, SCORE, STAGE
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -12,7 +12,7 @@ from seal_core.fingerprint import digest
 from storage.runs.registry import get_run, list_runs, register_run
 from storage.runs.status import run_status
 from storage.store import Store
-from tests.unit.storage.tables.store_rows import STAGE, many, put
+from tests.unit.storage.rows import STAGE, many, put
 
 CONFIG = {"run": {"name": "x", "seed": 0}, "finetune": {"lr": 0.001}, "execution": {"workers": 1}}
 
