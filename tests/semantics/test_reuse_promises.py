@@ -21,9 +21,8 @@ from typing import Any
 
 import pytest
 
-import storage.executions
-import storage.store
 import storage.tables.encoding
+import storage.tables.row_files
 from flows.expected import expected_stages
 from seal_core.errors import InputError
 from storage.runs.pruning import prune_adapters
@@ -140,7 +139,7 @@ def test_another_version_takes_over_what_is_done(
     """5"""
     rows = tables(store)
     monkeypatch.setattr(storage.tables.encoding, "CODE_VERSION", "another")
-    monkeypatch.setattr(storage.store, "CODE_VERSION", "another")
+    monkeypatch.setattr(storage.tables.row_files, "CODE_VERSION", "another")
     monkeypatch.setattr(storage.tables.encoding, "COMPRESSION", "snappy")
     assert all(stage.cached == stage.shards for stage in done.plan().stages)
     again = done()
