@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from flows.formats import visible
 from seal_core.config import Config
 from seal_core.domains.base import Domain, PromptText
 from seal_core.domains.knowledge import KnowledgeDomain
@@ -20,7 +21,6 @@ from seal_core.models.model_digest import digest_model
 from seal_core.models.model_place import find_model
 from seal_core.types import Problem, Question, TrainRow
 from storage.sql.catalog import Catalog
-from storage.sql.formats import visible
 from storage.store import Store
 from tasks.chatting import chat_settings
 from tasks.preflight import model_memory

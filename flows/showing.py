@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from flows.formats import visible
 from seal_core.config import RowsSection
 from seal_core.domains.rows import build_rows, rows_digest
 from seal_core.errors import InputError
 from seal_core.types import Problem
 from storage.sql.catalog import Catalog
-from storage.sql.formats import visible
 
 _BREAKS = "\n\t"
 _KINDS = {

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+from seal_core.config_changes import config_changes
 from seal_core.errors import InputError
 from seal_core.probe.verdict import Verdict
 from storage.runs.importing import is_imported
-from storage.runs.registry import config_changes, get_run, list_runs
+from storage.runs.registry import get_run, list_runs
 from storage.store import Store
 from storage.tables.store_rows import RunRow
 from tasks.context import Progress, RunContext, use
@@ -71,7 +73,9 @@ def open_plan(
             yield OpenPlan(
                 run=cut_shards(context, checked, size),
                 planner=cast(Planner, context.planner),
-                refused=config_changes(own, checked.identity()) if own else [],
+                refused=config_changes(json.loads(own.config_json), checked.identity())
+                if own
+                else [],
                 compared=earlier[0].run if earlier else None,
                 verdict=remembered_verdict(checked, store),
             )

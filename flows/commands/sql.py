@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import STORE, StoreOption
+from flows.formats import FORMATS, render, replacing, write_parquet, write_text
 from seal_core.errors import InputError
 from storage.sql.catalog import Catalog
-from storage.sql.formats import FORMATS, render, replacing, write_parquet, write_text
 from storage.store import Store
 
 MAX_TABLE_ROWS = 10_000

@@ -10,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import seal_core
+from seal_core.config_changes import check_unchanged, config_identity
 from seal_core.errors import InputError, StoreError
 from seal_core.fingerprint import canonical_json, digest
-from seal_core.models.model_digest import differences
 from seal_core.types import CONTROL_ROUND, TableRef
 from storage.files.json_records import create_record, read_record, write_record
 from storage.store import Store
 from storage.tables.paths import RUN_RECORDS, check_run, is_run, run_record
 from storage.tables.store_rows import RunRow
-
-_MISSING = object()
-_DTYPE = "model.dtype"
-_PRECISION = "contents.precision"
-_MODEL = "contents.model"
 
 
 def find_run(
@@ -70,7 +65,7 @@ def register_run(
             row = RunRow(
                 run=name,
                 config_json=canonical_json(config),
-                identity=digest(_identity(config)),
+                identity=digest(config_identity(config)),
                 created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 seal_version=seal_core.__version__,
                 shard_size=parent.shard_size if parent else shard_size,
@@ -118,33 +113,8 @@ def run_problem(store: Store, name: str) -> str | None:
     return problem or store.verify(TableRef(**read_record(store.files, run_record(name))["part"]))
 
 
-def config_changes(found: RunRow, config: Mapping[str, Any]) -> list[str]:
-    """Settings in which a config differs from a run's, as `key: old -> new`; or files."""
-    recorded = json.loads(found.config_json)
-    old = _leaves(_identity(recorded))
-    new = _leaves(json.loads(canonical_json(_identity(config))))
-    if _precision(old) == _precision(new):  # Whoever chose it.
-        old = {key: old[key] for key in old if key not in (_DTYPE, _PRECISION)}
-        new = {key: new[key] for key in new if key not in (_DTYPE, _PRECISION)}
-    keys = [
-        k for k in sorted(old.keys() | new.keys()) if old.get(k, _MISSING) != new.get(k, _MISSING)
-    ]
-    # Other problems, if another setting is the reason, are not worth a word; the digest of the
-    # model as it is used changes with its precision.
-    settings = [key for key in keys if not key.startswith("contents.")]
-    settings = settings or [key for key in keys if key == _PRECISION]
-    files = differences(_model_files(recorded), _model_files(config))
-    return [
-        f"files of the model: {files}"
-        if key == _MODEL and files and _model_files(recorded)
-        else f"{key}: {_show(old.get(key, _MISSING))} -> {_show(new.get(key, _MISSING))}"
-        for key in settings or keys
-    ]
-
-
 def _check_same(found: RunRow, config: Mapping[str, Any], parent_run: str | None) -> None:
-    if changes := config_changes(found, config):
-        raise InputError(_refusal(found, changes))
+    check_unchanged(found.run, json.loads(found.config_json), config)
     if parent_run is not None and found.parent_run != parent_run:
         raise InputError(
             f"run {found.run!r} exists and is no fork of {parent_run!r}: give the fork another "
@@ -174,7 +144,9 @@ def _find(store: Store, name: str) -> tuple[RunRow | None, str | None]:
 
 def _is_whole(row: RunRow, name: str) -> bool:
     try:
-        return row.run == name and row.identity == digest(_identity(json.loads(row.config_json)))
+        return row.run == name and row.identity == digest(
+            config_identity(json.loads(row.config_json))
+        )
     except (ValueError, AttributeError):
         return False
 
@@ -200,64 +172,3 @@ def _mend(store: Store, row: RunRow, problem: str | None, note: Callable[[str], 
         note(f"{problem}; written again from its record")
         if _write_row(store, row) != part:  # Another version of the code writes other bytes.
             write_record(store.files, path, _record(store, row))
-
-
-def _identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {key: value for key, value in config.items() if key not in ("execution", "engine")}
-    if isinstance(plain.get("run"), Mapping):
-        plain["run"] = {key: value for key, value in plain["run"].items() if key != "name"}
-    if isinstance(plain.get("contents"), Mapping):
-        # They only tell which file made the difference in the digest of the model.
-        plain["contents"] = {k: v for k, v in plain["contents"].items() if k != "model_files"}
-    return plain
-
-
-def _model_files(config: Mapping[str, Any]) -> dict[str, str]:
-    """Digests of the model's files; empty in a record of a version that did not keep them."""
-    return config.get("contents", {}).get("model_files", {})
-
-
-def _precision(leaves: Mapping[str, Any]) -> Any:
-    """What the model is used in; `auto` where that was not recorded."""
-    return leaves.get(_PRECISION, leaves.get(_DTYPE))
-
-
-def _refusal(found: RunRow, changes: list[str]) -> str:
-    if "import" in json.loads(found.config_json):
-        return f"run {found.run!r} was imported from a file: choose another --name"
-    if changes[0].startswith(_PRECISION):
-        return _other_precision(found)
-    return (
-        f"run {found.run!r} exists with another config ({'; '.join(changes)}): "
-        f"undo the change, give this one another --name, or fork it with --name NEW "
-        f"--fork {found.run}, which repeats only what the change concerns"
-    )
-
-
-def _other_precision(found: RunRow) -> str:
-    """`model.dtype` is `auto` as it was, and stands for something else here."""
-    recorded = _leaves(json.loads(found.config_json)).get(_PRECISION)
-    if recorded is None:
-        return (
-            f"run {found.run!r} is of a version of seal that did not record in which precision "
-            "model.dtype = 'auto' used the model, so going on could mix two: start anew with "
-            "another --name"
-        )
-    return (
-        f"run {found.run!r} uses its model in {recorded}, and model.dtype = 'auto' is another "
-        "precision here (float32 on a CPU, the checkpoint's own on a GPU): go on with --name NEW "
-        f"--fork {found.run} --set model.dtype={recorded}"
-    )
-
-
-def _leaves(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, item in value.items():
-        found.update(_leaves(item, f"{prefix}.{key}" if prefix else key))
-    return found
-
-
-def _show(value: Any) -> str:
-    return "(not set)" if value is _MISSING else json.dumps(value)

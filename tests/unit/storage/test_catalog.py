@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from flows.formats import render, replacing, write_parquet
 from seal_core.errors import InputError, StoreError
 from storage.sql.catalog import Catalog, QueryResult
-from storage.sql.formats import render, replacing, write_parquet
 from storage.store import Store
 from storage.tables.schema import TABLES
 from tests.unit.storage.rows import EDIT, QUESTION, SCORE, many, put
