@@ -18,8 +18,9 @@ from seal_core.errors import InputError, StoreError
 from storage.sql.queries import list_queries
 from storage.sql.sources import open_source
 from storage.sql.statements import check_statement
+from storage.sql.views import quote, table_view, view
 from storage.store import Store
-from storage.tables.schema import PARTITIONS, TABLES, Table
+from storage.tables.schema import TABLES
 
 _MEMORY = "1GiB"
 _BATCH = 10_000
@@ -130,16 +131,16 @@ class Catalog:
         # No Python variable of the caller may be read as a table.
         connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
         for table in TABLES.values():
-            connection.execute(_view(table.name, _empty(table)))
+            connection.execute(table_view(table, []))
         for query in self._queries:
-            connection.execute(_view(query.name, query.sql))
-        allowed = ", ".join(map(_quote, self._source.attach(connection)))
+            connection.execute(view(query.name, query.sql))
+        allowed = ", ".join(map(quote, self._source.attach(connection)))
         for setting in (
             *settings,
             "TimeZone = 'UTC'",
             # More than that is spilled to disk.
             f"memory_limit = '{_MEMORY}'",
-            f"temp_directory = {_quote(str(self._spill))}",
+            f"temp_directory = {quote(str(self._spill))}",
             "allow_persistent_secrets = false",
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
@@ -185,12 +186,9 @@ class Catalog:
 
     def _fill_views(self, found: dict[str, list[str]]) -> None:
         for name, paths in found.items():
-            sql = _empty(TABLES[name])
-            if paths:  # DuckDB refuses to read no files.
-                files = [self._source.name(path) for path in paths]
-                sql = f"FROM ({sql}) UNION ALL BY NAME {_scan(files)}"
+            sql = table_view(TABLES[name], [self._source.name(path) for path in paths])
             if self._filled.get(name) != sql:
-                self._connection.execute(_view(name, sql))
+                self._connection.execute(sql)
                 self._filled[name] = sql
 
 
@@ -215,28 +213,6 @@ def _mentioned(sql: str, needs: dict[str, set[str]]) -> set[str]:
         # These functions take names or SQL as text, put together in any way.
         return set(TABLES)
     return set().union(*(needs[word] for word in words if word in needs))
-
-
-def _scan(files: list[str]) -> str:
-    kinds = ", ".join(f"'{column}': {kind}" for column, kind in PARTITIONS.items())
-    return (
-        f"SELECT * FROM read_parquet([{', '.join(map(_quote, files))}], hive_partitioning = true, "
-        f"hive_types = {{{kinds}}}, union_by_name = true)"
-    )
-
-
-def _empty(table: Table) -> str:
-    columns = PARTITIONS | {c.name: c.sql for c in table.columns if c.name not in PARTITIONS}
-    cells = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
-    return f"SELECT {cells} WHERE false"
-
-
-def _view(name: str, sql: str) -> str:
-    return f'CREATE OR REPLACE VIEW "{name}" AS {sql}'
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _if_damaged(error: Exception) -> str:

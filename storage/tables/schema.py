@@ -182,9 +182,15 @@ _HEAD = f"""# Tables
 
 Generated from `storage/tables/schema.py`: run `python -m storage.tables.schema > docs/tables.md`.
 
-A part is `<store>/<table>/run=<name>/round=<k>/part-<name>.parquet`; `seal compact` makes one file
-of many, `part-compact-<name>.parquet`. Besides its own columns, every table has the partition
-columns:
+A file is `<store>/<table>/run=<name>/round=<k>/part-<name>.parquet`; `seal compact` makes one
+of many, `part-compact-<name>.parquet`. Any reader of Parquet opens them, after a compaction that was
+not killed by a plain glob over the folder:
+
+    duckdb.sql("FROM read_parquet('seal-store/scores/*/*/*.parquet', hive_partitioning=true)")
+    polars.read_parquet("seal-store/scores/*/*/*.parquet", hive_partitioning=True)
+    pandas.read_parquet("seal-store/scores")
+
+Besides its own columns, every table has the partition columns:
 
 | column | type | meaning |
 | --- | --- | --- |
