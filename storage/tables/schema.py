@@ -183,8 +183,8 @@ _HEAD = f"""# Tables
 Generated from `storage/tables/schema.py`: run `python -m storage.tables.schema > docs/tables.md`.
 
 A file is `<store>/<table>/run=<name>/round=<k>/part-<name>.parquet`; `seal compact` makes one
-of many, `part-compact-<name>.parquet`. Any reader of Parquet opens them, after a compaction that was
-not killed by a plain glob over the folder:
+of many, `part-compact-<name>.parquet`. Any reader of Parquet opens them, by a plain glob over the
+folder unless a compaction is under way or was killed:
 
     duckdb.sql("FROM read_parquet('seal-store/scores/*/*/*.parquet', hive_partitioning=true)")
     polars.read_parquet("seal-store/scores/*/*/*.parquet", hive_partitioning=True)
