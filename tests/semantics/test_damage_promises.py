@@ -73,10 +73,10 @@ def check_mended(done: Runner, store: Path, kinds: Mapping[str, str]) -> None:
     before, rows = files_of(store), tables(store)
     victims: list[str] = []
     for place in kinds:
-        paths = [path for path in before if path.startswith(place)]
-        names = [Path(victim).name.encode() for victim in victims if victim.startswith("stages/")]
-        texts = {path: (store / path).read_bytes() for path in paths}
-        victims.append(next(p for p, text in texts.items() if not any(n in text for n in names)))
+        history = [store / victim for victim in victims if victim.startswith("stages/")]
+        shards = {key for part in history for key, _ in rows_in(part)}
+        paths = (path for path in before if path.startswith(place))
+        victims.append(next(path for path in paths if Path(path).stem not in shards))
     for victim, kind in zip(victims, kinds.values(), strict=True):
         damage(store / victim, kind)
     again = done()
@@ -142,8 +142,7 @@ def test_rows_of_executions_are_written_again(done: Runner, store: Path, kind: s
     superseded = {key for key in before if key[1] not in remade} - {killed}
     assert len(superseded) == 1
     for part in sorted(store.glob("stages/run=a/round=*/part-*.parquet")):
-        keys = set(zip(*(pq.read_table(part)[c].to_pylist() for c in COLUMNS), strict=True))
-        alone = keys & (superseded | {killed})
+        alone = rows_in(part) & (superseded | {killed})
         damage(part, kind)
         again = done()
         assert (again.generated, again.trained, again.updates) == ([], [], 0)
@@ -155,7 +154,10 @@ def test_rows_of_executions_are_written_again(done: Runner, store: Path, kind: s
     assert done.notes == [] and before.isdisjoint(superseded | {killed})
 
 
-COLUMNS = ("identity", "started_at")
+def rows_in(part: Path) -> set[tuple[str, str]]:
+    """Shard and start of each execution in a file of `stages`."""
+    rows = pq.ParquetFile(part).read(["identity", "started_at"])
+    return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
 
 
 def executed(store: Path) -> set[tuple[Any, ...]]:
