@@ -11,7 +11,7 @@ from seal_core.engines import Generator
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
 from storage.runs.compaction import recover
-from storage.runs.history import append_executions, recover_executions
+from storage.runs.history import appending_executions, recover_executions
 from storage.runs.leftovers import remove_leftovers
 from storage.runs.status import verdict_folder, verdict_path
 from storage.store import Store
@@ -128,11 +128,10 @@ def open_run(
         if context.resumed:
             tell_change(store, checked, progress.note)
         try:
-            with use(context):
+            with appending_executions(store, checked.name), use(context):
                 yield cut_shards(context, checked, row.shard_size)
         finally:
             context.stopping.set()
-            append_executions(store, checked.name)
         for line in mixtures(engines_used(store, checked.name)):
             progress.note(line)
 

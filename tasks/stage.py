@@ -13,7 +13,7 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 
 from seal_core.errors import EngineError, InputError, SealError, StageError, what_next
-from storage.runs.history import append_executions
+from storage.runs.history import appending_executions
 from tasks.cache import CacheEntry, look_up, restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded
@@ -62,10 +62,8 @@ def run_stage(stage: Task[..., dict[str, Any]], works: Sequence[Work]) -> list[S
     _announce(context, works, entries)
     if stage.name in _ENGINE_STAGES and any(entry.result is None for entry in entries):
         hold_gpu(context)
-    try:
+    with appending_executions(context.store, context.name):
         results = _run_in_window(context, stage, works, entries)
-    finally:
-        append_executions(context.store, context.name)
     note_model(context)
     _check_errors(context, works, results)
     hits = sum(entry.result is not None for entry in entries)

@@ -7,9 +7,10 @@ the rows of all such notes, and then deletes them. What a kill left is appended 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 
-from seal_core.errors import StoreError
+from seal_core.errors import SealError, StoreError
 from seal_core.fingerprint import digest
 from storage.files.json_records import read_record, write_record
 from storage.store import Store
@@ -50,6 +51,19 @@ def append_executions(store: Store, run: str) -> None:
         # A kill after an append may have left some of its notes.
         _append(store, run, round_index, missing_executions(store, run, round_index, rows))
     store.files.delete_many(sorted(ended))
+
+
+@contextmanager
+def appending_executions(store: Store, run: str) -> Iterator[None]:
+    """Appends the executions of the block, also if it ends in an error."""
+    try:
+        yield
+    except BaseException:
+        # The error is what matters; what cannot be appended now is by the run's next start.
+        with suppress(OSError, SealError):
+            append_executions(store, run)
+        raise
+    append_executions(store, run)
 
 
 def recover_executions(store: Store, run: str, note: Callable[[str], None]) -> int:
