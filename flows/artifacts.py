@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 from flows.progress import PlainProgress, StageDone, open_progress
 from flows.results import Results, held_out_results, number, span
 from seal_core.errors import SealError
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
 
 

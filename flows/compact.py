@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.commands.options import STORE
 from flows.worker import watch_worker
-from storage.compaction import compact
+from storage.runs.compaction import compact
 from storage.store import Store
 
 

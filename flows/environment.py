@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from storage.roots import local_state_root
+from storage.files.roots import local_state_root
 
 _SERVERS = {"PREFECT_API_URL", "PREFECT_PROFILE"}
 _PLACES = _SERVERS | {

@@ -13,8 +13,8 @@ from flows.results import held_out_results, number, span
 from flows.seal import heldout_evaluation
 from flows.worker import watch_worker
 from seal_core.types import TableRef
-from storage.catalog import Catalog
-from storage.policies import find_policy
+from storage.runs.policy_lookup import find_policy
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tasks.context import Progress
 from tasks.count import Count

@@ -15,7 +15,7 @@ from flows.results import held_out_results, print_results
 from flows.seal_flow import seal
 from flows.terminal import table_console
 from seal_core.errors import EngineError, SealError
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
 
 

@@ -17,8 +17,8 @@ from seal_core.generation.vllm.checks import check_server
 from seal_core.generation.vllm.options import PINNED, find_vllm
 from seal_core.minilm import weights_path
 from seal_core.probe.verdict_files import remembered_verdicts
-from storage.roots import local_state_root
-from storage.status import verdict_folder
+from storage.files.roots import local_state_root
+from storage.runs.status import verdict_folder
 
 _DISTRIBUTION = "seal-pipeline"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ from rich.table import Table
 
 from flows.seal import restem
 from seal_core.config import Config, LoraSection
+from seal_core.config_changes import config_changes
 from seal_core.errors import InputError
-from storage.importing import is_imported
-from storage.rows import RunRow
-from storage.runs import config_changes, get_run, list_runs
+from storage.runs.importing import is_imported
+from storage.runs.registry import get_run, list_runs
 from storage.store import Store
+from storage.tables.store_rows import RunRow
 from tasks.lora import all_targets
 from tasks.model_trial import remembered_verdict
 from tasks.plan import Plan, PlannedStage
@@ -72,7 +74,7 @@ def plan_run(checked: Preflight, fork: str | None = None) -> RunPlan:
         return RunPlan(
             run=checked.name,
             compared=earlier[0].run if earlier else None,
-            refused=config_changes(own, checked.identity()) if own else [],
+            refused=config_changes(json.loads(own.config_json), checked.identity()) if own else [],
             damaged=plan.damaged,
             stages=plan.stages,
             model=checked.config.model.path,

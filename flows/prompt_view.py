@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from flows.formats import visible
 from flows.recorded import read_recorded, recorded_config
 from seal_core.chosen import make_domain
 from seal_core.config import Config
@@ -18,8 +19,7 @@ from seal_core.fingerprint import digest
 from seal_core.models.model_digest import digest_model
 from seal_core.models.model_place import find_model
 from seal_core.types import Problem, Question, TrainRow
-from storage.catalog import Catalog
-from storage.formats import visible
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tasks.chatting import chat_settings
 from tasks.preflight import model_memory

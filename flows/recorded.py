@@ -11,7 +11,7 @@ from seal_core.chosen import make_domain
 from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.errors import InputError
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 
 
 def read_recorded(catalog: Catalog, run: str) -> dict[str, Any]:

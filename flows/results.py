@@ -12,7 +12,7 @@ from rich.table import Table
 from seal_core.errors import InputError
 from seal_core.rewards.intervals import Estimate, mean_interval, paired_difference
 from seal_core.types import IN_CONTEXT, INPUT_ONLY, INPUT_ONLY_MATCHED, NO_ADAPTATION
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 
 _ACCURACY = """
 SELECT condition, problem_id, avg(correct::DOUBLE) AS accuracy, count(*) FILTER (error IS NOT NULL)

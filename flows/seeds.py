@@ -19,7 +19,7 @@ from flows.terminal import table_console
 from seal_core.errors import InputError
 from seal_core.rewards.intervals import Estimate, mean_interval
 from seal_core.types import INPUT_ONLY_MATCHED
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
 
 

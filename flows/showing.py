@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from flows.formats import visible
 from flows.recorded import read_recorded, recorded_domain
 from seal_core.config import RowsSection
 from seal_core.domains.rows import build_rows, rows_digest
 from seal_core.errors import InputError
 from seal_core.types import Problem, TrainRow
-from storage.catalog import Catalog
-from storage.formats import visible
+from storage.sql.catalog import Catalog
 
 _BREAKS = "\n\t"
 _KINDS = {

@@ -15,11 +15,11 @@ from seal_core.config import Config
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import recorded_verdict
 from seal_core.types import Split
-from storage.importing import is_imported
-from storage.rows import RunRow, StageRow
-from storage.runs import get_run
-from storage.status import in_flight, verdict_path
+from storage.runs.importing import is_imported
+from storage.runs.registry import get_run
+from storage.runs.status import in_flight, verdict_path
 from storage.store import Store
+from storage.tables.store_rows import RunRow, StageRow
 from tasks.count import Count, CountedStage
 from tasks.engines_used import EngineUse, engines_used, mixtures
 from tasks.interpreter import declared

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from flows.checks import Check
 from seal_core.errors import SealError
-from storage.files import in_objects
-from storage.object_health import conditional_writes
-from storage.roots import local_state_root, open_files
+from storage.files.base import Objects, in_objects
+from storage.files.roots import local_state_root, open_files
 
 _LOW_DISK_BYTES = 2 * 2**30
+_NEVER = '"00000000000000000000000000000000"'
 
 
 def store_check(store: str) -> Check:
@@ -25,7 +25,7 @@ def store_check(store: str) -> Check:
         files = open_files(store)
         if not in_objects(files):
             return _folder_check(store, Path(files.root))
-        problem = conditional_writes(files, f"_doctor/{uuid.uuid4().hex}")
+        problem = _conditional_writes(files, f"_doctor/{uuid.uuid4().hex}")
     except SealError as error:
         return Check("store", "fail", str(error), "see docs/storage.md, or choose another --store")
     if problem is None:
@@ -64,3 +64,25 @@ def _existing(folder: Path) -> Path:
     while not folder.exists():
         folder = folder.parent
     return folder
+
+
+def _conditional_writes(files: Objects, path: str) -> str | None:
+    """None if the server refuses a PUT whose condition does not hold, else what it does instead.
+
+    Args:
+        path: Of a test object, which is removed again.
+
+    Raises:
+        InputError: the credentials do not allow to write, read or delete.
+        StoreConnectionError: the server does not answer, or knows no conditions at all.
+    """
+    if not files.create(path, b"1"):
+        return "a new object counts as one that is there already"
+    try:
+        if files.create(path, b"2") or files.read(path) != b"1":
+            return "the server ignores If-None-Match: two machines could execute one run"
+        if files.swap(path, b"3", _NEVER) or files.read(path) != b"1":
+            return "the server ignores If-Match: two machines could execute one run"
+    finally:
+        files.delete(path)
+    return None

@@ -5,13 +5,15 @@ Verified are existence, digest and row count. `tasks.records` gives Prefect what
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
-from storage.executions import restore_execution
-from storage.naming import result_record
+from storage.runs.history import restore_executions
 from storage.store import Store
+from storage.tables.paths import result_record
+from storage.tables.store_rows import StageRow
 from tasks.results import ForgottenResult, read_result
 from tasks.work import ShardResult, Work
 
@@ -52,12 +54,13 @@ def look_up(store: Store, work: Work, run: str) -> CacheEntry:
     return CacheEntry(replace(result, refs=refs), damage)
 
 
-def restore_history(store: Store, result: ShardResult, run: str) -> str | None:
-    """Mends the row of the execution that made a cached result; says so if it was damaged."""
-    made = result.execution
-    if made is None or made.run != run:
-        return None
-    return restore_execution(store, made.ref, run, made.round_index, made.row)
+def restore_history(store: Store, results: Sequence[ShardResult], run: str) -> Iterator[str]:
+    """Appends lost rows of executions that made a stage's cached results; says so."""
+    made = [result.execution for result in results if result.execution]
+    for index in sorted({item.round_index for item in made if item.run == run}):
+        own = [item.row for item in made if (item.run, item.round_index) == (run, index)]
+        if said := restore_executions(store, run, index, [StageRow(**row) for row in own]):
+            yield said
 
 
 def _locate(

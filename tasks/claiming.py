@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from seal_core.errors import InputError
-from storage.importing import is_imported
-from storage.leases import Lease, hold_run
-from storage.rows import RunRow
-from storage.runs import find_run, get_run, register_run
+from storage.runs.importing import is_imported
+from storage.runs.leases import Lease, hold_run
+from storage.runs.registry import find_run, get_run, register_run
 from storage.store import Store
+from storage.tables.store_rows import RunRow
 from tasks.preflight import Preflight
 
 

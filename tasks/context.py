@@ -16,7 +16,7 @@ from seal_core.engines import Generator, LoraSettings, TrainedAdapter, Trainer
 from seal_core.errors import StageError
 from seal_core.models.model_digest import ModelFiles
 from seal_core.types import TrainRow
-from storage.leases import Lease
+from storage.runs.leases import Lease
 from storage.store import Store
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from seal_core.errors import StoreError
-from storage.rows import StageRow
 from storage.store import Store
+from storage.tables.store_rows import StageRow
 from tasks.interpreter import declared
 from tasks.preflight import Preflight
 from tasks.results import read_result

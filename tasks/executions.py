@@ -14,13 +14,10 @@ from importlib.metadata import version
 
 import prefect.runtime.task_run as task_run
 
-from seal_core.errors import StoreError
 from seal_core.fingerprint import canonical_json
-from storage.executions import STOPPED, begin_execution, end_execution, keep_execution
-from storage.rows import StageRow
-from storage.store import Store
+from storage.runs.history import STOPPED, begin_execution, end_execution
+from storage.tables.store_rows import StageRow
 from tasks.context import RunContext
-from tasks.results import read_result
 from tasks.work import MadeBy, ShardResult, Stage, StageOutput, Work
 
 _RECORDED_VERSIONS = ("seal-pipeline", "torch", "transformers", "peft", "trl", "prefect")
@@ -36,12 +33,11 @@ class Execution:
 
 @contextmanager
 def recorded(context: RunContext, stage: Stage, work: Work) -> Iterator[Execution]:
-    """Writes one row of the `stages` table when the block ends, also when it ends in an error.
+    """Notes the execution while it runs, and how it ended, also when it ends in an error.
 
-    While it runs there is a note of it, from which the next start of the run learns that it was
-    killed. A result that the block leaves gets the row too, as the history's second copy.
+    The stage appends the notes to the `stages` table; from one that did not end, the next start of
+    the run learns that it was killed. A result that the block leaves gets the row too.
     """
-    _keep_superseded(context.store, work.key)
     execution, clock = Execution(), time.perf_counter()
     begun = _begun(context, stage, work)
     note = begin_execution(context.store, context.name, work.round_index, begun)
@@ -56,20 +52,10 @@ def recorded(context: RunContext, stage: Stage, work: Work) -> Iterator[Executio
         if error is not None and context.stopping.is_set():
             # What the engines say then is that they were ended, which is no fault of theirs.
             row = replace(row, ended_at=None, error=STOPPED)
-        ref = end_execution(context.store, context.name, work.round_index, row, note)
+        end_execution(context.store, work.round_index, row, note)
         if execution.result is not None:
-            made = MadeBy(context.name, work.round_index, ref, asdict(row))
+            made = MadeBy(context.name, work.round_index, asdict(row))
             execution.result = replace(execution.result, execution=made)
-
-
-def _keep_superseded(store: Store, key: str) -> None:
-    """The record of a result that is made again holds a row's second copy: that gets its own."""
-    try:
-        made = ShardResult.from_json(read_result(store, key)).execution
-    except (FileNotFoundError, StoreError, KeyError, TypeError, ValueError):
-        return  # No copy to keep; `tasks.cache` has said what is wrong.
-    if made is not None:
-        keep_execution(store, made.run, made.round_index, StageRow(**made.row))
 
 
 def _begun(context: RunContext, stage: Stage, work: Work) -> StageRow:

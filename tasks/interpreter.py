@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from seal_core.stages import Handle, Place
 from seal_core.types import Problem, Split, TableRef
-from storage.rows import problem_rows, question_rows
+from storage.tables.store_rows import problem_rows, question_rows
 from tasks.basis import Basis, Made
 from tasks.evaluate import EVALUATE, evaluate_works
 from tasks.finetune import FINETUNE, finetune_works

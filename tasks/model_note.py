@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seal_core.probe.verdict_files import recorded_verdict
-from storage.status import verdict_path
+from storage.runs.status import verdict_path
 from tasks.context import RunContext
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from seal_core.errors import EngineError, InputError
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import circumstances, processor, remembered_verdicts
-from storage.status import verdict_folder, verdict_path
+from storage.runs.status import verdict_folder, verdict_path
 from storage.store import Store
 from tasks.context import RunContext
 from tasks.gpu import hold_gpu, uses_gpu

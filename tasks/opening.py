@@ -11,12 +11,12 @@ from seal_core.domains.left_out import left_out_lines
 from seal_core.engines import Generator
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
-from storage.compact_settle import settle_compaction
-from storage.executions import check_history, settle_killed
-from storage.leftovers import remove_leftovers
-from storage.rows import RunRow
-from storage.status import verdict_folder, verdict_path
+from storage.runs.compaction import recover
+from storage.runs.history import appending_executions, recover_executions
+from storage.runs.leftovers import remove_leftovers
+from storage.runs.status import verdict_folder, verdict_path
 from storage.store import Store
+from storage.tables.store_rows import RunRow
 from tasks.chatting import chat_settings
 from tasks.claiming import Named, check_name, hold
 from tasks.context import PolicyTrainer, Progress, RunContext, use
@@ -77,8 +77,8 @@ def open_run(
     """Opens the run's engines, registers it, and makes it current for the tasks inside.
 
     A model that is refused leaves the name of a new run free, for the next try with another one.
-    What earlier executions of the run left is settled first: those that were killed get their row,
-    damaged history is set aside.
+    What earlier executions of the run left is recovered first: those that were killed get their
+    row, damaged history is quarantined.
 
     Raises:
         InputError: the store is not writable, or the name belongs to another config, or the run
@@ -113,7 +113,7 @@ def open_run(
             lease=lease,
         )
         row = _claim(named, context, engines)
-        context.resumed = _settle(store, checked.name, progress)
+        context.resumed = _recover(store, checked.name, progress)
         if config.engine.servers:
             progress.note(
                 f"this run's precision is {checked.precision}; its servers cannot be asked for "
@@ -122,7 +122,7 @@ def open_run(
         if context.resumed:
             tell_change(store, checked, progress.note)
         try:
-            with use(context):
+            with appending_executions(store, checked.name), use(context):
                 run = Run(context, checked, row.shard_size)
                 run.keep_left_out()
                 yield run
@@ -141,12 +141,11 @@ def _claim(named: Named, context: RunContext, engines: Engines) -> RunRow:
     return named.register(context.progress.note)
 
 
-def _settle(store: Store, run: str, progress: Progress) -> bool:
-    """Settles what earlier executions left; whether there were any."""
-    if n_killed := settle_killed(store, run):
+def _recover(store: Store, run: str, progress: Progress) -> bool:
+    """Recovers what earlier executions left; whether there were any."""
+    recover(store, run, progress.note)
+    if n_killed := recover_executions(store, run, progress.note):
         progress.note(f"{n_killed} shards were in flight when the run was ended; they run again")
-    settle_compaction(store, run, progress.note)
-    check_history(store, run, progress.note)
     remove_leftovers(store, run)
     return bool(store.files.glob(f"stages/run={run}/round=*/part-*.parquet"))
 

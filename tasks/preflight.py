@@ -15,8 +15,8 @@ from seal_core.models.model_digest import ModelFiles, digest_model
 from seal_core.models.model_place import find_model
 from seal_core.models.precision import used_precision
 from seal_core.proofs import prove_problems
-from storage.naming import check_run
 from storage.store import Store
+from storage.tables.paths import check_run
 from tasks.chatting import check_chat
 from tasks.serving import check_serving
 

@@ -21,8 +21,8 @@ from prefect.serializers import JSONSerializer
 from pydantic import PrivateAttr
 
 from seal_core.errors import StageError
-from storage.naming import result_record
-from tasks.cache import CacheEntry, look_up, restore_history
+from storage.tables.paths import result_record
+from tasks.cache import CacheEntry, look_up
 from tasks.context import RunContext
 from tasks.work import Work
 
@@ -110,12 +110,9 @@ class ShardLock(LockManager):
         return look_up(self._context.store, self._work, self._context.name)
 
     def _note(self, entry: CacheEntry) -> None:
-        damage, context = entry.damage, self._context
-        if entry.result is not None:
-            damage = damage or restore_history(context.store, entry.result, context.name)
-        if damage:
+        if entry.damage:
             shard = f"{self._work.label} shard {self._work.shard}"
-            context.progress.note(f"{shard}: {damage}; rebuilding")
+            self._context.progress.note(f"{shard}: {entry.damage}; rebuilding")
 
 
 class ShardRecords(WritableFileSystem):

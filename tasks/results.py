@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from seal_core.errors import StoreError
-from storage.naming import result_record
-from storage.records import read_record, write_record
+from storage.files.json_records import read_record, write_record
 from storage.store import Store
+from storage.tables.paths import result_record
 
 _FORGOTTEN = {"forgotten": True}
 

@@ -8,7 +8,7 @@ from typing import Any
 from seal_core.errors import InputError, StoreError
 from seal_core.stages import Handle, Place
 from seal_core.types import CONTROL_ROUND, TableRef
-from storage.pruning import has_pruned, prune_adapters, unprune
+from storage.runs.pruning import has_pruned, prune_adapters, unprune
 from tasks.basis import Made, made
 from tasks.cache import look_up
 from tasks.context import RunContext

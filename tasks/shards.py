@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seal_core.types import Problem, Question, TableRef
-from storage.rows import QuestionRow
 from storage.store import Store
+from storage.tables.store_rows import QuestionRow
 
 
 def read_problems(

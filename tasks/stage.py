@@ -17,6 +17,8 @@ from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
 from prefect.transactions import IsolationLevel
 
 from seal_core.errors import EngineError, InputError, SealError, StageError, what_next
+from storage.runs.history import appending_executions
+from tasks.cache import restore_history
 from tasks.context import RunContext, current
 from tasks.executions import recorded
 from tasks.gpu import await_gpu, hold_gpu_if_wanted
@@ -47,11 +49,15 @@ def run_shards(context: RunContext, stage: Stage, works: Sequence[Work]) -> Shar
     window = 2 * context.config.execution.workers
     flight: deque[tuple[Work, PrefectFuture[Any]]] = deque()
     ended = []
-    for work in works:
-        if len(flight) == window:
-            ended.append(_result(context, *flight.popleft()))
-        flight.append((work, _submit(context, stage, work)))
-    ended.extend(_result(context, *item) for item in flight)
+    with appending_executions(context.store, context.name):
+        for work in works:
+            if len(flight) == window:
+                ended.append(_result(context, *flight.popleft()))
+            flight.append((work, _submit(context, stage, work)))
+        ended.extend(_result(context, *item) for item in flight)
+    found = [result for result, cached in ended if cached]
+    for said in restore_history(context.store, found, context.name):
+        context.progress.note(said)
     results = tuple(result for result, _ in ended)
     _check_errors(context, works, results)
     return Shards(results, sum(cached for _, cached in ended))

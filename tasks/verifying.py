@@ -8,12 +8,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from seal_core.errors import StoreError
-from storage.executions import execution_problem, note_problems
-from storage.naming import RESULT_RECORDS, partition_of
-from storage.placing import altered
-from storage.runs import run_problem
+from storage.runs.history import execution_problem, missing_executions, note_problems
+from storage.runs.registry import run_problem
 from storage.store import Store
-from storage.tables import TABLES
+from storage.tables.paths import RESULT_RECORDS, partition_of
+from storage.tables.schema import TABLES
+from storage.tables.store_rows import StageRow
 from tasks.results import ForgottenResult, read_result
 from tasks.work import ShardResult
 
@@ -69,11 +69,13 @@ class _Verifier:
     def _check_run(self, run: str) -> None:
         self._found.runs += 1
         self._note(run_problem(self._store, run))
+        self._note(self._store.manifests.problem(run))
         for problem in note_problems(self._store, run):
             self._note(problem)
         paths = {table: self._store.part_paths(table, run) for table in TABLES}
         for path in self._refs(run) - set().union(*paths.values()):
             self._note(f"{path}: the part is missing")
+        self._check_history(run)
         for table, group in paths.items():
             for path in sorted(group):
                 self._found.parts += 1
@@ -84,13 +86,20 @@ class _Verifier:
                 except OSError as error:
                     self._note(f"{path}: {error.strerror}")
 
+    def _check_history(self, run: str) -> None:
+        made = [result.execution for result in self._results.values() if result.execution]
+        rows = [StageRow(**item.row) for item in made if item.run == run]
+        try:
+            lost = len(missing_executions(self._store, run, None, rows))
+        except StoreError:
+            return  # The damaged file is named for itself.
+        if lost:
+            self._note(f"stages/run={run}: {lost} executions are missing in the history")
+
     def _refs(self, run: str) -> set[str]:
-        """Parts that a run wrote itself, and the rows of the executions that did it."""
-        found: set[str] = set()
-        for result in self._results.values():
-            if result.execution is not None and result.execution.run == run:
-                found.update(ref.path for ref in (*result.refs, result.execution.ref))
-        return found
+        """Parts that a run wrote itself."""
+        own = (r for r in self._results.values() if r.execution and r.execution.run == run)
+        return {ref.path for result in own for ref in result.refs}
 
     def _note(self, problem: str | None) -> None:
         if problem is not None:
@@ -128,7 +137,7 @@ class _Verifier:
             return f"{path}: the part is damaged"
         if result := self._results.get(key):
             return self._made_problem(result, table, path)
-        if problem := altered(self._store, path):
+        if problem := self._store.altered(path):
             return problem
         ref = self._store.read_ref(table, path)
         self._found.unproven += ref.content not in self._given

@@ -123,11 +123,10 @@ class Work:
 
 @dataclass(frozen=True)
 class MadeBy:
-    """The execution that made a result: the part of its `stages` row, and a copy of the row."""
+    """The execution that made a result, by its row of `stages`."""
 
     run: str
     round_index: int
-    ref: TableRef
     row: dict[str, Any]
 
 
@@ -159,9 +158,8 @@ class ShardResult:
         """Inverse of `to_json`."""
         refs = tuple(TableRef(**ref) for ref in plain["refs"])
         made = plain["execution"]
-        if made is not None:
-            made = MadeBy(**{**made, "ref": TableRef(**made["ref"])})
-        return cls(**{**plain, "refs": refs, "execution": made})
+        execution = None if made is None else MadeBy(**made)
+        return cls(**{**plain, "refs": refs, "execution": execution})
 
     def ref(self, table: str) -> TableRef:
         """The part of one table; raises KeyError if the stage does not write it."""

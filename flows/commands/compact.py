@@ -11,8 +11,8 @@ from rich.table import Table
 
 from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.terminal import table_console
-from storage.compaction import CompactedPartition
-from storage.compaction import compact as compact_store
+from storage.runs.compaction import CompactedPartition
+from storage.runs.compaction import compact as compact_store
 from storage.store import Store
 
 

@@ -11,10 +11,10 @@ import typer
 from flows.commands.options import STORE, JsonOption, StoreOption
 from seal_core.errors import InputError
 from seal_core.published.records import Kind, read_published
-from storage.importing import import_run
-from storage.naming import check_run
-from storage.runs import list_runs
+from storage.runs.importing import import_run
+from storage.runs.registry import list_runs
 from storage.store import Store
+from storage.tables.paths import check_run
 
 _NEXT = {
     "train": "seal sql rewards_by_round",

@@ -12,10 +12,10 @@ from rich.table import Table
 from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.terminal import table_console
 from seal_core.errors import InputError
-from storage.catalog import Catalog
-from storage.leases import hold_run
-from storage.pruning import prune_adapters
-from storage.runs import get_run
+from storage.runs.leases import hold_run
+from storage.runs.pruning import prune_adapters
+from storage.runs.registry import get_run
+from storage.sql.catalog import Catalog
 from storage.store import Store
 
 app = typer.Typer(help="Policies and the weights of a run's adapters.", no_args_is_help=True)

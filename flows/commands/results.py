@@ -10,7 +10,7 @@ import typer
 from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.results import held_out_results, print_results
 from flows.terminal import table_console
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
 
 

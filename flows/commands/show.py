@@ -11,7 +11,7 @@ from rich.console import Console
 from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.prompt_view import print_prompts, view_prompts
 from flows.showing import adapters_in, explain, print_explanation
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
 
 

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import STORE, StoreOption
+from flows.formats import FORMATS, render, replacing, write_parquet, write_text
 from seal_core.errors import InputError
-from storage.catalog import Catalog
-from storage.formats import FORMATS, render, replacing, write_parquet, write_text
+from storage.sql.catalog import Catalog
+from storage.sql.views import write_database
 from storage.store import Store
 
 MAX_TABLE_ROWS = 10_000
@@ -28,6 +29,10 @@ def sql(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; needed for parquet.")
     ] = None,
+    database: Annotated[
+        Path | None,
+        typer.Option("--database", help="Write a DuckDB file with a view per table to here."),
+    ] = None,
     list_views: Annotated[bool, typer.Option("--list", help="List tables and views.")] = False,
 ) -> None:
     """Answers a query; it can neither write nor read outside the store."""
@@ -37,10 +42,15 @@ def sql(
     if form == "parquet" and output is None:
         raise InputError("--format parquet is not text: add --output FILE")
     opened = Store.open(store, create=False)
-    if output is not None and opened.holds(output):
-        raise InputError(
-            f"{output} is inside the store, where only runs write: choose another file"
-        )
+    for file in (output, database):
+        if file is not None and opened.holds(file):
+            raise InputError(
+                f"{file} is inside the store, where only runs write: choose another file"
+            )
+    if database is not None:
+        with replacing(database) as temporary:
+            write_database(opened, temporary)
+        return
     with Catalog(opened) as catalog:
         if list_views:
             for name, question in catalog.describe():

@@ -10,10 +10,10 @@ import typer
 from rich.table import Table
 
 from flows.commands.options import STORE, JsonOption, StoreOption
+from flows.formats import visible
 from flows.standing import RunStanding, run_standing
 from flows.terminal import table_console
-from storage.formats import visible
-from storage.runs import list_runs
+from storage.runs.registry import list_runs
 from storage.store import Store
 from tasks.engines_used import mixtures
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import STORE, JsonOption, StoreOption
-from storage.runs import get_run, list_runs
+from storage.runs.registry import get_run, list_runs
 from storage.store import Store
 from tasks.verifying import Verified, verify_runs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from seal_core.rewards.stats import mean_interval
+from seal_core.rewards.intervals import mean_interval
 from tests.bench.markdown import table
 from tests.bench.records import Record
 from tests.bench.timing import Spread, number

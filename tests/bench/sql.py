@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 
-from storage.compaction import compact
-from storage.files import LocalFiles
-from storage.naming import result_record
-from storage.queries import list_queries
-from storage.records import read_record, write_record
+from storage.files.json_records import read_record, write_record
+from storage.files.local import LocalFiles
+from storage.runs.compaction import compact
+from storage.sql.queries import list_queries
 from storage.store import Store
-from storage.tables import TABLES
+from storage.tables.paths import result_record
+from storage.tables.schema import TABLES
 from tests.bench import report
 from tests.bench.records import Record, Records, machine
 from tests.bench.sql_rows import FULL, TOY, Size

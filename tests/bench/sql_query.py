@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.tables import TABLES
+from storage.tables.schema import TABLES
 
 Rows = dict[str, pa.Table]
 _LINES_PER_EDIT = 12

@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from seal_core.fingerprint import digest
 from seal_core.types import CONTROL_ROUND, Policy
-from storage.naming import content_path, part_path
-from storage.parts import encode, encode_rows, part_metadata, sha256_of
-from storage.rows import StageRow
-from storage.runs import register_run
+from storage.runs.registry import register_run
 from storage.store import Store
+from storage.tables.encoding import encode, encode_rows, part_metadata, sha256_of
+from storage.tables.paths import content_path, part_path
+from storage.tables.store_rows import StageRow
 from tests.bench.sql_rows import Problems, Setting, Size, Texts, hexes, table
 
 _VERSION = 2

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalog import Catalog
-from storage.queries import list_queries
+from storage.sql.catalog import Catalog
+from storage.sql.queries import list_queries
 from storage.store import Store
 from tests.bench import report, sql
 from tests.bench.sql_rows import TOY

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
-from storage.tables import TABLES
+from storage.tables.schema import TABLES
 
 METHOD = tuple(name for name in TABLES if name not in ("runs", "stages"))
 """All tables whose rows follow from config, data and model; the others hold times."""

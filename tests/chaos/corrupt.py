@@ -24,7 +24,7 @@ from tests.chaos.damages import (
     plan_damages,
     read_files,
 )
-from tests.chaos.executions import read_executions
+from tests.chaos.executions import executed_in, read_executions
 from tests.chaos.scenario import ROOT, Scenario, small
 from tests.chaos.servers import PrefectServer
 
@@ -101,8 +101,10 @@ class Corruption:
         return repair
 
     def _touched(self, damages: Sequence[Damage]) -> set[object]:
+        """Files and shards; of a file of history, those whose records have its rows too."""
         paths = [path for damage in damages for path in damage.paths]
-        return set(paths).union(*(self._owners.get(path, set()) for path in paths))
+        shards = [self._owners.get(path) or executed_in(self._whole, path) for path in paths]
+        return set(paths).union(*shards)
 
     def _judge(self, repair: Repair, damage: Damage, said: str, after: Files) -> None:
         unnamed = [name for name in damage.names if name not in said]

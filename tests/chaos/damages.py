@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from storage.tables import TABLES
+from storage.tables.schema import TABLES
 
 KINDS = ("delete", "truncate", "flip a bit", "swap two files")
 ROOTS = (*TABLES, "_adapters", "_results", "_runs", "store.json")

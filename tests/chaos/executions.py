@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from storage.catalog import Catalog
+import pyarrow.parquet as pq
+
+from storage.sql.catalog import Catalog
 from storage.store import Store
 
 
@@ -26,3 +28,11 @@ def read_executions(store: Path) -> set[Execution]:
         rows = [Execution(*row) for row in catalog.fetch(sql)]
     assert len(set(rows)) == len(rows), "a row of `stages` is there twice"
     return set(rows)
+
+
+def executed_in(store: Path, path: str) -> set[tuple[str, int]]:
+    """Label and number of the shards in a file of `stages`; of other files none."""
+    if not path.startswith("stages/"):
+        return set()
+    rows = pq.ParquetFile(store / path).read(["label", "shard"])
+    return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.chaos.comparison import Difference, adapter_files, compare, read_tables
 from tests.chaos.kills import Kind

@@ -16,8 +16,9 @@ from typing import Any
 import psutil
 
 from seal_core.errors import InputError
-from storage.rows import StageRow
+from storage.runs.history import executions
 from storage.store import Store
+from storage.tables.store_rows import StageRow
 from tests.deploy.site import Site, wait_for
 
 SMALL = [
@@ -46,7 +47,7 @@ class Case:
     def executions(self) -> list[StageRow]:
         """Executions of shards so far, in the order of their start."""
         try:
-            rows = Store.open(str(self.store), create=False).rows("stages", self.name)
+            rows = executions(Store.open(str(self.store), create=False), self.name)
         except InputError:
             return []
         return sorted((row for _, row in rows), key=lambda row: row.started_at)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.queries import list_queries
+from storage.sql.queries import list_queries
 from tests.published_files import (
     PUBLISHED,
     continual_file,

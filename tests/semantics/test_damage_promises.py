@@ -3,7 +3,8 @@
 1. Parts of every table, records of results and of the run, rows of executions; nothing else runs
    again, and every table ends as it was.
 2. Two swapped files are both found.
-3. Rows of executions that failed, were killed or were done again have a second copy as well.
+3. A damaged file of executions is named. Rows whose results are in the store are written again;
+   those of executions that failed, were killed or were done again have no second copy.
 4. A crafted record never runs code: not by a pickle, a class to make, or a library to use.
 """
 
@@ -17,15 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-import storage.executions
-import storage.parts
-import storage.store
-from storage.executions import begin_execution
-from storage.files import LocalFiles
-from storage.records import read_record, write_record
+from storage.files.json_records import read_record, write_record
+from storage.files.local import LocalFiles
+from storage.runs.history import KILLED, begin_execution
 from storage.store import Store
+from tasks.results import read_result
+from tasks.work import ShardResult
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (
     KINDS,
@@ -72,10 +73,10 @@ def check_mended(done: Runner, store: Path, kinds: Mapping[str, str]) -> None:
     before, rows = files_of(store), tables(store)
     victims: list[str] = []
     for place in kinds:
-        paths = [path for path in before if path.startswith(place)]
-        names = [Path(victim).name.encode() for victim in victims if victim.startswith("stages/")]
-        texts = {path: (store / path).read_bytes() for path in paths}
-        victims.append(next(p for p, text in texts.items() if not any(n in text for n in names)))
+        history = [store / victim for victim in victims if victim.startswith("stages/")]
+        shards = {key for part in history for key, _ in rows_in(part)}
+        paths = (path for path in before if path.startswith(place))
+        victims.append(next(path for path in paths if Path(path).stem not in shards))
     for victim, kind in zip(victims, kinds.values(), strict=True):
         damage(store / victim, kind)
     again = done()
@@ -127,39 +128,47 @@ def test_swapped_files_are_found(done: Runner, store: Path, place: str) -> None:
     assert tables(store) == rows
 
 
-def test_rows_of_failed_and_superseded_work_have_a_second_copy(done: Runner, store: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_executions_are_written_again(done: Runner, store: Path, kind: str) -> None:
     """3"""
     opened = Store.open(str(store))
     row = next(r for _, r in opened.rows("stages", "a") if r.label == "finetune round_0")
     begin_execution(opened, "a", 0, replace(row, ended_at=None, started_at="2026-01-01"))
     next(store.glob("answers/run=a/round=0/*.parquet")).unlink()
     done()  # One execution was killed, and one is done again.
-    rows = sorted(ask(store, "FROM stages"), key=str)
-    copies = sorted(store.glob("_executions/a/*.json"))
-    assert len(copies) == 2
-    for first in range(len(KINDS)):
-        parts = [part_of(opened, copy) for copy in copies]
-        for i, part in enumerate(parts):
-            damage(part, KINDS[(first + i) % len(KINDS)])
-        done()
-        for part in parts:
-            assert any(part.name in note for note in done.notes), done.notes
-        assert sorted(ask(store, "FROM stages"), key=str) == rows
-    for kind in KINDS[1:]:
-        before = copies[0].read_bytes()
-        damage(copies[0], kind)
-        done()
-        assert any(copies[0].name in n and n.endswith("written again") for n in done.notes)
-        assert copies[0].read_bytes() == before
+    before = executed(store)
+    (killed,) = ask(store, f"SELECT identity, started_at FROM stages WHERE error = '{KILLED}'")
+    remade = {r.execution.row["started_at"] for r in results(opened)}
+    superseded = {key for key in before if key[1] not in remade} - {killed}
+    assert len(superseded) == 1
+    parts = sorted(store.glob("stages/run=a/round=*/part-*.parquet"))
+    assert len(parts) > 10
+    for part in parts:
+        damage(part, kind)
+    again = done()
+    assert (again.generated, again.trained, again.updates) == ([], [], 0)
+    assert executed(store) == before - superseded - {killed}
+    if kind == "delete":  # What was in a file that is gone is known by the records of results.
+        assert any("were missing in the history; written again" in note for note in done.notes)
+    else:
+        assert all(any(part.name in note for note in done.notes) for part in parts)
     done()
     assert done.notes == []
 
 
-def part_of(store: Store, copy: Path) -> Path:
-    """The `stages` part of a copied row."""
-    round_index, row = storage.executions._read(store, f"_executions/a/{copy.name}")
-    ref = store.append_part("stages", [row], run="a", round_index=round_index, write=False)
-    return Path(store.root) / ref.path
+def rows_in(part: Path) -> set[tuple[str, str]]:
+    """Shard and start of each execution in a file of `stages`."""
+    rows = pq.ParquetFile(part).read(["identity", "started_at"])
+    return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+
+
+def executed(store: Path) -> set[tuple[Any, ...]]:
+    return set(ask(store, "SELECT identity, started_at FROM stages"))
+
+
+def results(store: Store) -> list[ShardResult]:
+    paths = store.files.glob("_results/*.json")
+    return [ShardResult.from_json(read_result(store, Path(path).stem)) for path in paths]
 
 
 class _Bomb:

@@ -22,8 +22,8 @@ from flows.progress import PlainProgress
 from flows.results import held_out_results
 from flows.standing import run_standing
 from seal_core.errors import InputError
-from storage.catalog import Catalog
-from storage.policies import find_policy
+from storage.runs.policy_lookup import find_policy
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tasks.preflight import Measured, preflight
 from tests.models import save_qwen2

@@ -18,15 +18,15 @@ from typing import Any, cast
 
 import pytest
 
-import storage.files
-import storage.leases
+import storage.files.local
+import storage.runs.leases
 import tasks.score
 import tasks.select
 from flows.standing import StageStanding, run_standing
 from seal_core.errors import EngineError, StageError
-from storage.executions import STOPPED
-from storage.files import LocalFiles
-from storage.leases import Lease
+from storage.files.local import LocalFiles
+from storage.runs.history import STOPPED
+from storage.runs.leases import Lease
 from storage.store import Store
 from tasks.context import current
 from tests.semantics.conftest import Runner
@@ -125,7 +125,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Fills the disk at the n-th write from now; all that follow fail too, until it is called
     with -1."""
     left = [-1]
-    write, copy = storage.files._write_synced, shutil.copyfile
+    write, copy = storage.files.local._write_synced, shutil.copyfile
 
     def take() -> bool:
         left[0] -= left[0] > 0
@@ -142,7 +142,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
             raise FULL
         return copy(source, target, **options)
 
-    monkeypatch.setattr(storage.files, "_write_synced", limited_write)
+    monkeypatch.setattr(storage.files.local, "_write_synced", limited_write)
     monkeypatch.setattr(shutil, "copyfile", limited_copy)
     yield lambda n: left.__setitem__(0, n)
 
@@ -190,7 +190,7 @@ def test_a_run_that_was_taken_over(
     """4"""
     files = cast(Any, LocalFiles(store))  # A lease that is not renewed asks it nothing.
     lease = Lease(files, "_locks/run-a.json", {})
-    monkeypatch.setattr(storage.leases, "run_lease", lambda *_: nullcontext(lease))
+    monkeypatch.setattr(storage.runs.leases, "run_lease", lambda *_: nullcontext(lease))
 
     def take_over(name: str, items: Sequence[Any]) -> None:
         if engine_stage(name, items) == "finetune":

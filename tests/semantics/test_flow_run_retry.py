@@ -20,9 +20,9 @@ from flows.loading import load_config
 from flows.progress import PlainProgress
 from flows.seal_flow import run_rounds
 from seal_core.errors import EngineError
-from storage.catalog import Catalog
-from storage.naming import part_path
+from storage.sql.catalog import Catalog
 from storage.store import Store
+from storage.tables.paths import part_path
 from tasks.preflight import preflight
 from tests.models import save_qwen2
 from tests.semantics.scripted import Scripted, write_problems

@@ -18,8 +18,8 @@ import pytest
 
 from flows.standing import run_standing
 from seal_core.errors import EngineError, StageError
-from storage.executions import KILLED, begin_execution, settle_killed
-from storage.records import write_record
+from storage.files.json_records import write_record
+from storage.runs.history import KILLED, begin_execution, recover_executions
 from storage.store import Store
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (
@@ -62,7 +62,8 @@ def test_an_execution_that_had_ended_gets_no_second_row(done: Runner, store: Pat
     rows = sorted(ask(store, "FROM stages"), key=str)
     note = begin_execution(opened, "a", 0, replace(row, ended_at=None))
     write_record(opened.files, note, {"round": 0, "row": asdict(row)})  # And then: kill -9.
-    assert settle_killed(opened, "a") == 0
+    said: list[str] = []
+    assert recover_executions(opened, "a", said.append) == 0 and said == []
     assert not (store / note).exists()
     assert sorted(ask(store, "FROM stages"), key=str) == rows
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from flows.evaluate import measure
 from flows.progress import PlainProgress
 from flows.seal import BASELINE, heldout_evaluation, restem
-from storage.policies import find_policy
+from storage.runs.policy_lookup import find_policy
 from storage.store import Store
 from tasks.count import Count
 from tasks.interpreter import declared

@@ -27,8 +27,8 @@ from seal_core.probe.verdict_files import (
     remember,
     write_verdict,
 )
-from storage.runs import list_runs
-from storage.status import verdict_folder, verdict_path
+from storage.runs.registry import list_runs
+from storage.runs.status import verdict_folder, verdict_path
 from storage.store import Store
 from tests.semantics.scripted import Scripted
 

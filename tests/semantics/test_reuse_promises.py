@@ -21,13 +21,13 @@ from typing import Any
 
 import pytest
 
-import storage.executions
-import storage.parts
+import storage.runs.history
 import storage.store
+import storage.tables.encoding
 from flows.seal import restem
 from seal_core.errors import InputError
-from storage.pruning import prune_adapters
-from storage.runs import list_runs
+from storage.runs.pruning import prune_adapters
+from storage.runs.registry import list_runs
 from storage.store import Store
 from tasks.count import Count
 from tests.semantics.conftest import Runner
@@ -140,9 +140,9 @@ def test_another_version_takes_over_what_is_done(
 ) -> None:
     """5"""
     rows = tables(store)
-    monkeypatch.setattr(storage.parts, "CODE_VERSION", "another")
-    monkeypatch.setattr(storage.store, "CODE_VERSION", "another")
-    monkeypatch.setattr(storage.parts, "COMPRESSION", "snappy")
+    monkeypatch.setattr(storage.tables.encoding, "CODE_VERSION", "another")
+    monkeypatch.setattr(storage.tables.row_files, "CODE_VERSION", "another")
+    monkeypatch.setattr(storage.tables.encoding, "COMPRESSION", "snappy")
     assert all(stage.cached == stage.shards for stage in done.plan().stages)
     again = done()
     assert (again.generated, again.trained, again.updates) == ([], [], 0)

@@ -33,9 +33,9 @@ from flows.results import held_out_results
 from flows.seal import restem
 from flows.standing import run_standing
 from seal_core.errors import EngineError, InputError, StageError
-from storage.catalog import Catalog
-from storage.files import LocalFiles
-from storage.records import read_record, write_record
+from storage.files.json_records import read_record, write_record
+from storage.files.local import LocalFiles
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tasks.count import Count
 from tests.semantics.runs import N_HELDOUT, N_TRAIN, ROOT, K, ask, method_tables, snapshot

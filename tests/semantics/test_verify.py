@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import StageError
-from storage.compaction import compact
-from storage.runs import list_runs
+from storage.runs.compaction import compact
+from storage.runs.registry import list_runs
 from storage.store import Store
 from tasks.verifying import Verified, verify_runs
 from tests.semantics.conftest import Runner

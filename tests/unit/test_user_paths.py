@@ -28,7 +28,7 @@ from seal_core.domains.squad import read_squad
 from seal_core.errors import InputError
 from seal_core.models.model_place import find_model
 from seal_core.places import user_path
-from storage.roots import open_files
+from storage.files.roots import open_files
 
 ODD = ("a*b", "[a]", "x::y", "$HOME", "new\nline", "~", "~nobody-here", "{a,b}", "-é😀?#%20=\\'\"")
 

@@ -20,7 +20,7 @@ import pytest
 
 from seal_core.engines import GenerateRequest
 from seal_core.generation.vllm.generator import VllmGenerator
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.waiting import HUNG
 

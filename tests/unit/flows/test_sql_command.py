@@ -1,17 +1,25 @@
-"""`seal sql` into files: the format by the file's name, never into the store, damage explained."""
+"""`seal sql` into files: the format by the file's name, never into the store, damage explained.
+
+And a DuckDB file with the same views.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 from flows.commands.sql import MAX_TABLE_ROWS, sql
 from seal_core.errors import InputError
+from storage.runs.compaction import compact
+from storage.sql.catalog import Catalog
 from storage.store import Store
-from tests.unit.storage.rows import SCORE, many, put
+from tests.unit.storage.compacting import RUN, filled
+from tests.unit.storage.tables.store_rows import SCORE, many, put
 
 
 @pytest.fixture
@@ -54,3 +62,26 @@ def test_a_damaged_part_is_explained(store: Store, tmp_path: Path) -> None:
     part.write_bytes(part.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"part-.*seal verify"):
         ask(store, "SELECT count(gain) FROM scores", tmp_path / "a.csv")
+
+
+def test_a_database_has_the_same_views(tmp_path: Path) -> None:
+    store = filled(str(tmp_path / "it's a store"))
+    compact(store)
+    filled(str(store.root), "other")
+    # A kill after the swap leaves files that no longer count.
+    (part,) = store.root.glob("answers/run=r/round=0/part-compact-*.parquet")
+    member = next(m for m in store.manifests.get(RUN).by_member if m.startswith("answers/"))
+    shutil.copy(part, store.root / member)
+    file = tmp_path / "history.duckdb"
+    for _ in range(2):  # Made anew if it is there.
+        sql(None, str(store.root), None, None, database=file)
+    with duckdb.connect(str(file), read_only=True) as plain, Catalog(store) as catalog:
+        for name, _ in catalog.describe():
+            found = plain.sql(f'FROM "{name}"').fetchall()
+            assert sorted(map(str, found)) == sorted(map(str, catalog.fetch(f'FROM "{name}"')))
+        assert plain.sql("SELECT count(DISTINCT run) FROM answers").fetchall() == [(2,)]
+    with pytest.raises(InputError, match="inside the store"):
+        sql(None, str(store.root), None, None, database=store.root / "x.duckdb")
+    strange = Store.open(str(tmp_path / "round=3"))
+    with pytest.raises(InputError, match="round=3"):
+        sql(None, str(strange.root), None, None, database=file)

@@ -7,12 +7,12 @@ from typing import Any
 
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
-from storage.catalog import Catalog
-from storage.compact_settle import settle_compaction
-from storage.runs import register_run
+from storage.runs.compaction import recover
+from storage.runs.registry import register_run
+from storage.sql.catalog import Catalog
 from storage.store import Store
-from storage.tables import TABLES
-from tests.unit.storage.rows import ANSWER, QUESTION, STAGE, many
+from storage.tables.schema import TABLES
+from tests.unit.storage.tables.store_rows import ANSWER, QUESTION, STAGE, many
 
 N_PARTS = 5
 RUN = "r"
@@ -62,7 +62,7 @@ def files_of(store: Store) -> set[str]:
 
 def settle(store: Store) -> None:
     said: list[str] = []
-    settle_compaction(store, RUN, said.append)
+    recover(store, RUN, said.append)
     assert said == []
 
 

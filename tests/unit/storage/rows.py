@@ -15,7 +15,7 @@ from seal_core.types import (
     Selection,
     SelfEdit,
 )
-from storage.rows import ProblemRow, QuestionRow, StageRow
+from storage.tables.store_rows import ProblemRow, QuestionRow, StageRow
 
 EDIT = SelfEdit(
     "e0", "p0", "train", "round_0", "pi0", 0, "x@1", "A.\nB.", 4, -1.5, "stop", 7, None, None

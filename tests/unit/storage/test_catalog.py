@@ -13,12 +13,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from flows.formats import render, replacing, write_parquet
 from seal_core.errors import InputError, StoreError
-from storage.catalog import Catalog, QueryResult
-from storage.formats import render, replacing, write_parquet
+from storage.sql.catalog import Catalog, QueryResult
 from storage.store import Store
-from storage.tables import TABLES
-from tests.unit.storage.rows import EDIT, QUESTION, SCORE, many, put
+from storage.tables.schema import TABLES
+from tests.unit.storage.tables.store_rows import EDIT, QUESTION, SCORE, many, put
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import InputError
-from storage import object_source
-from storage.catalog import Catalog
-from storage.files import Files
+from storage.files.base import Files, in_objects
+from storage.sql import object_source
+from storage.sql.catalog import Catalog
 from storage.store import Store
-from tests.unit.storage.rows import PROBLEM, SCORE, many, put
+from tests.unit.storage.tables.store_rows import PROBLEM, SCORE, many, put
 
 NAME = "it's [a] *store* {x} é😀 %s"
 
@@ -40,7 +40,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def places(store: Store, tmp_path: Path) -> dict[str, str]:
     """What the statements below are filled in with, quoted for SQL."""
-    root = str(store.root) if store.files.is_local else "store:/"
+    root = str(store.root) if not in_objects(store.files) else "store:/"
     (tmp_path / "secret.csv").write_text("a\n1\n")
     (tmp_path / "secret.parquet").write_bytes(store.files.read(parts(store.files)[0]))
     texts = {"root": root, "home": str(tmp_path), "url": str(store.root)}

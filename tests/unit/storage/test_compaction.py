@@ -17,15 +17,18 @@ import pytest
 
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
-from storage import compaction
-from storage.catalog import Catalog
-from storage.compact_settle import settle_compaction
-from storage.compaction import compact
-from storage.executions import begin_execution, check_history, end_execution, restore_execution
-from storage.parts import encode, part_metadata, sha256_of
-from storage.runs import register_run
+from storage.runs.compaction import compact, recover
+from storage.runs.history import (
+    begin_execution,
+    end_execution,
+    recover_executions,
+    restore_executions,
+)
+from storage.runs.registry import compaction, register_run
+from storage.sql.catalog import Catalog
 from storage.store import Store
-from storage.tables import TABLES
+from storage.tables.encoding import encode, part_metadata, sha256_of
+from storage.tables.schema import TABLES
 from tests.unit.storage.compacting import (
     N_PARTS,
     RUN,
@@ -38,7 +41,7 @@ from tests.unit.storage.compacting import (
     sql_of,
     write,
 )
-from tests.unit.storage.rows import EDIT, SCORE, STAGE
+from tests.unit.storage.tables.store_rows import EDIT, SCORE, STAGE
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -91,7 +94,7 @@ def test_twice_is_once_and_new_parts_join(folder: Store) -> None:
     done = compact(folder, RUN)
     assert [(item.parts, item.files) for item in done] == [(N_PARTS + 1, 2)] * 3
     assert rows_of(folder) == rows and len(files_of(folder)) == len(before)
-    assert len(list((folder.root / "_compact").rglob("*.json"))) == 3
+    assert len(folder.manifests.get(RUN).files) == 3
 
 
 def test_a_full_file_is_left_alone(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,16 +115,17 @@ def test_history_of_executions(folder: Store) -> None:
     ref = folder.refs("stages", RUN)[0]
     compact(folder)
     said: list[str] = []
-    check_history(folder, RUN, said.append)
+    recover_executions(folder, RUN, said.append)
     row = folder.read(ref)[0]
-    plain = {name: getattr(row, name) for name in row.__slots__}
-    assert restore_execution(folder, ref, RUN, 0, plain) is None
+    assert restore_executions(folder, RUN, 0, [row]) is None
     assert folder.append_part("stages", [row], run=RUN, round_index=0) == ref
     assert said == [] and len(folder.rows("stages", RUN)) == N_PARTS
     damage(next(path for path in files_of(folder) if "stages" in path), folder)
-    settle_compaction(folder, RUN, said.append)
+    recover(folder, RUN, said.append)
     assert len(said) == 1 and "stages" in said[0]
-    assert "written again" in (restore_execution(folder, ref, RUN, 0, plain) or "")
+    assert restore_executions(folder, RUN, 0, [row]) == (
+        f"{ref.path}: 1 executions were missing in the history; written again"
+    )
     assert [row] == [found for _, found in folder.rows("stages", RUN)]
 
 
@@ -166,7 +170,7 @@ def test_writing_into_a_compacted_slot(root: str) -> None:
             assert catalog.fetch("SELECT count(*), count(DISTINCT answer_id) FROM answers") == [
                 (n, n)
             ]
-    assert not store.files.glob("_compacting/*,*,*,*")
+    assert store.manifests.problem(RUN) is None
 
 
 def test_a_run_that_is_executed_is_skipped(folder: Store) -> None:
@@ -186,7 +190,7 @@ def test_a_run_that_is_executed_is_skipped(folder: Store) -> None:
 
 def test_the_last_round_of_a_killed_run_is_open(folder: Store) -> None:
     """3"""
-    note = begin_execution(folder, RUN, 0, STAGE)
+    note = begin_execution(folder, RUN, 0, replace(STAGE, ended_at=None))
     assert compact(folder) == []
     for i in range(2):
         folder.write_part("scores", [SCORE], run=RUN, round_index=1, slot=f"s/{i}")
@@ -194,7 +198,7 @@ def test_the_last_round_of_a_killed_run_is_open(folder: Store) -> None:
     assert {(item.table, item.round_index) for item in compact(folder)} == {
         ("answers", 0), ("questions", 0), ("stages", 0),
     }  # fmt: skip
-    end_execution(folder, RUN, 0, STAGE, note)
+    end_execution(folder, 0, STAGE, note)
     done = compact(folder)
     assert {(item.table, item.round_index) for item in done} >= {("scores", 1), ("self_edits", -1)}
 

@@ -1,7 +1,9 @@
-"""Damage to compact files and their records.
+"""Damage to compacted files and to manifests.
 
-1. It is named and set aside, and nothing else is lost; refs are valid again once the parts are.
-2. A record cannot name files outside of its partition.
+1. A damaged file is named and quarantined, and nothing else is lost; refs are valid again once the
+   rows are.
+2. A damaged manifest is named and written again from the files; no row is lost or doubled before.
+3. A manifest cannot name files outside of its partition.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import StoreError
-from storage.compact_settle import settle_compaction
-from storage.compaction import compact
-from storage.records import read_record, write_record
+from storage.files.json_records import read_record, write_record
+from storage.runs.compaction import compact, recover
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.unit.storage.compacting import (
     N_PARTS,
@@ -23,6 +25,7 @@ from tests.unit.storage.compacting import (
     files_of,
     filled,
     refs,
+    rows_of,
     write,
 )
 
@@ -39,14 +42,13 @@ def folder(tmp_path: Path) -> Store:
     return filled(str(tmp_path / "store"))
 
 
-@pytest.mark.parametrize("what", ["flip", "truncate", "delete", "record", "no record"])
+@pytest.mark.parametrize("what", ["flip", "truncate", "delete"])
 def test_damage_is_named_and_set_aside(root: str, what: str) -> None:
     """1"""
     store = filled(root)
     compact(store)
     before = store.refs("answers", RUN)
     (path,) = (p for p in files_of(store) if p.startswith("answers/"))
-    (record,) = store.files.glob(f"_compact/{RUN}/answers/0/*.json")
     assert store.verify(before[0]) is None
     if what == "flip":
         damage(path, store)
@@ -55,22 +57,20 @@ def test_damage_is_named_and_set_aside(root: str, what: str) -> None:
             store.read(before[1])
     elif what == "truncate":
         store.files.write(path, store.files.read(path)[:-4])
-    elif what == "record":
-        damage(record, store)
     else:
-        store.files.delete(path if what == "delete" else record)
+        store.files.delete(path)
     assert all(store.verify(ref) for ref in before)
     said: list[str] = []
-    settle_compaction(store, RUN, said.append)
-    assert len(said) == 1 and (path in said[0] or record in said[0])
+    recover(store, RUN, said.append)
+    assert len(said) == 1 and path in said[0]
     assert [row for _, row in store.rows("answers", RUN)] == []
     assert len(store.rows("questions", RUN)) == 2 * N_PARTS
-    kept = store.files.glob("_damaged/*")
-    assert bool(kept) and not store.files.glob(f"_compact/{RUN}/answers/0/*.json")
+    assert bool(store.files.glob("_damaged/*")) == (what != "delete")
+    assert path not in store.manifests.get(RUN).by_path
     for i in range(N_PARTS):
         write(store, i)
     assert store.refs("answers", RUN) == before
-    settle_compaction(store, RUN, said.append)
+    recover(store, RUN, said.append)
     assert len(said) == 1
 
 
@@ -80,7 +80,7 @@ def test_a_slot_of_a_damaged_file_is_written_again(folder: Store) -> None:
     damage(next(p for p in files_of(folder) if p.startswith("answers/")), folder)
     (ref, *_) = write(folder, 3)
     assert folder.verify(ref) is None and len(folder.rows("answers", RUN)) == 3
-    assert len(list((folder.root / "_damaged").iterdir())) == 2
+    assert len(list((folder.root / "_damaged").iterdir())) == 1
 
 
 def test_random_damage_never_gives_other_rows(folder: Store) -> None:
@@ -115,26 +115,65 @@ def test_a_damaged_part_is_left_as_it_is(folder: Store) -> None:
     assert folder.verify(ref) is None
 
 
-def test_a_record_names_no_other_files(folder: Store) -> None:
+@pytest.mark.parametrize("what", ["flip", "truncate", "delete"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_damaged_manifest_is_written_again(root: str, what: str, killed: bool) -> None:
     """2"""
+    store = filled(root)
+    compact(store)
+    write(store, N_PARTS)
+    rows, all_refs, path = rows_of(store), refs(store), f"_manifests/{RUN}.json"
+    if killed:  # After the swap, so that old and new files are both there.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store.files, "delete_many", lambda paths: None)
+            compact(store)
+    if what == "flip":
+        damage(path, store)
+    elif what == "truncate":
+        store.files.write(path, store.files.read(path)[:-4])
+    else:
+        store.files.delete(path)
+    other = Store.open(root, create=False)
+    with Catalog(other) as catalog:
+        assert catalog.fetch("SELECT count(*) FROM answers") == [(len(rows["answers"]),)]
+    assert rows_of(other) == rows and not [ref for ref in all_refs if other.verify(ref)]
+    assert path in (other.manifests.problem(RUN) or "")
+    said: list[str] = []
+    recover(other, RUN, said.append)
+    assert len(said) == 1 and path in said[0]
+    assert rows_of(other) == rows and refs(other) == all_refs
+    assert other.manifests.problem(RUN) is None and not other.files.glob("_damaged/*")
+    assert len(files_of(other)) == (4 if killed else 7)
+
+
+def test_a_damaged_manifest_and_a_damaged_file(folder: Store) -> None:
+    """1, 2"""
     compact(folder)
-    (record,) = folder.files.glob(f"_compact/{RUN}/answers/0/*.json")
+    folder.files.delete(f"_manifests/{RUN}.json")
+    path = next(p for p in files_of(folder) if p.startswith("answers/"))
+    damage(path, folder)
+    said: list[str] = []
+    recover(folder, RUN, said.append)
+    assert len(said) == 2 and path in said[1] and folder.files.glob("_damaged/answers*")
+    assert folder.rows("answers") == [] and len(folder.rows("questions")) == 2 * N_PARTS
+
+
+def test_a_manifest_names_no_other_files(folder: Store) -> None:
+    """3"""
+    compact(folder)
+    record = f"_manifests/{RUN}.json"
     good = read_record(folder.files, record)
+    file = good["files"][0]
     (other,) = folder.files.glob("runs/*/*/*.parquet")
-    for path in ("store.json", "../x", "/etc/passwd", other, good["members"][0]["path"] + "x"):
+    rows = rows_of(folder)
+    for path in ("store.json", "../x", "/etc/passwd", other, file["members"][0]["path"] + "x"):
         for changed in (
-            {**good, "members": [{**good["members"][0], "path": path}]},
-            {**good, "replaces": [path]},
-            {**good, "incoming": path},
+            {**file, "members": [{**file["members"][0], "path": path}]},
+            {**file, "path": path},
         ):
-            write_record(folder.files, record, changed)
-            name = f"answers,{RUN},0,{record[-21:-5]}"
-            folder.files.write(f"_compacting/{name}", b"")
+            write_record(folder.files, record, {**good, "files": [changed]})
             said: list[str] = []
-            settle_compaction(Store.open(str(folder.root)), RUN, said.append)
+            recover(Store.open(str(folder.root)), RUN, said.append)
             assert len(said) == 1 and record in said[0]
             assert folder.files.exists("store.json") and folder.files.exists(other)
-            # Back from where it was set aside.
-            for kept in folder.files.glob("_damaged/answers_*"):
-                path_of = f"answers/run={RUN}/round=0/{kept.rpartition('_')[2]}"
-                folder.files.link(kept, path_of)
+            assert rows_of(folder) == rows and folder.manifests.problem(RUN) is None

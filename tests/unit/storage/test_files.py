@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import StoreError
-from storage.files import Files, LocalFiles, in_objects
-from storage.roots import open_files
+from storage.files.base import Files, in_objects
+from storage.files.local import LocalFiles
+from storage.files.roots import open_files
 from tests.s3_server import S3Server
 
 WEIRD = "a [b] 'c' \"d\" é😀 {e}"

@@ -17,9 +17,9 @@ import pytest
 
 from seal_core.errors import InputError
 from seal_core.published.records import read_published
-from storage.catalog import Catalog
-from storage.importing import import_run, is_imported
-from storage.runs import get_run, list_runs, register_run
+from storage.runs.importing import import_run, is_imported
+from storage.runs.registry import get_run, list_runs, register_run
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.published_files import (
     PUBLISHED,

@@ -21,12 +21,13 @@ from typing import Any
 
 import pytest
 
-import storage.leases
+import storage.runs.leases
 from seal_core.errors import InputError
-from storage.files import Files, LocalFiles
-from storage.leases import Lease, run_lease
-from storage.object_files import ObjectFiles, Stamp
-from storage.roots import open_files
+from storage.files.base import Files
+from storage.files.local import LocalFiles
+from storage.files.objects import ObjectFiles, Stamp
+from storage.files.roots import open_files
+from storage.runs.leases import Lease, run_lease
 from tests.waiting import eventually
 
 PATH = "_locks/run-demo.json"
@@ -73,7 +74,7 @@ def test_refused_elsewhere(
 ) -> None:
     """1, 3"""
     # Renewed many times a second.
-    monkeypatch.setattr(storage.leases, "_RENEWALS", LENGTH * 5)
+    monkeypatch.setattr(storage.runs.leases, "_RENEWALS", LENGTH * 5)
     with run_lease(files, "demo", expiry=LENGTH) as held:
         assert held is not None and json.loads(files.read(PATH))["pid"]
         other_machine(monkeypatch, tmp_path)

@@ -25,14 +25,14 @@ import pytest
 
 from flows.store_health import disk_check, store_check
 from seal_core.errors import InputError, StoreConnectionError
-from storage import object_files
-from storage.catalog import Catalog
-from storage.leases import run_lease
-from storage.object_errors import explain
-from storage.roots import cache_root, local_state_root, open_files
+from storage.files import objects as object_files
+from storage.files.object_errors import explain
+from storage.files.roots import cache_root, local_state_root, open_files
+from storage.runs.leases import run_lease
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.s3_server import KEY, SECRET, S3Server, s3_server
-from tests.unit.storage.rows import SCORE, put
+from tests.unit.storage.tables.store_rows import SCORE, put
 from tests.unit.storage.test_weights import adapter
 
 
@@ -80,7 +80,7 @@ def test_same_store_same_room() -> None:
 
 def test_s3fs_is_optional(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """1"""
-    for name in ("storage.object_files", "storage.object_errors"):
+    for name in ("storage.files.objects", "storage.files.object_errors"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     assert "pip install 'seal-pipeline[s3]'" in refused(s3_root)

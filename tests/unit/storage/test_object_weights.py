@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import StoreConnectionError, StoreError
-from storage import object_weights, weights
-from storage.object_weights import adapter_cache
 from storage.store import Store
+from storage.weights import adapters as weights
+from storage.weights import object_adapters
+from storage.weights.object_adapters import adapter_cache
 from tests.s3_server import S3Server
-from tests.unit.storage.rows import ADAPTER, put
+from tests.unit.storage.tables.store_rows import ADAPTER, put
 from tests.unit.storage.test_weights import adapter
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -37,7 +38,7 @@ def store(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stor
 
 def forget_copies() -> None:
     """As on another machine."""
-    object_weights._verified.clear()
+    object_adapters._verified.clear()
     shutil.rmtree(adapter_cache(), ignore_errors=True)
 
 
@@ -118,7 +119,7 @@ def test_local_copies_may_go(store: Store, tmp_path: Path) -> None:
     shutil.rmtree(folder)
     assert (store.adapter_folder(uri) / WEIGHTS).read_bytes() == before
     (folder / WEIGHTS).write_bytes(before[:-1] + b"!")
-    object_weights._verified.clear()  # As in another process.
+    object_adapters._verified.clear()  # As in another process.
     assert (store.adapter_folder(uri) / WEIGHTS).read_bytes() == before
     for wrong in ("/etc", "_adapters/../../x", "_adapters/ab/cd"):
         with pytest.raises(StoreError, match="no adapter"):

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import InputError
-from storage.catalog import Catalog
-from storage.compaction import compact
+from storage.runs.compaction import compact
+from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.unit.storage.compacting import RUN, filled, rows_of, sql_of
-from tests.unit.storage.rows import SCORE, put
+from tests.unit.storage.tables.store_rows import SCORE, put
 
 PLACES = (
     "#hash/what?/star*/back\\slash/a::b/$HOME/~x",

@@ -14,9 +14,9 @@ import pytest
 
 from seal_core.rewards.intervals import mean_interval
 from seal_core.types import Answer
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
-from tests.unit.storage.rows import (
+from tests.unit.storage.tables.store_rows import (
     ADAPTER,
     ANSWER,
     EDIT,

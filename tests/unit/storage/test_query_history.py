@@ -16,9 +16,9 @@ from seal_core.kinds import BestOfKSection
 from seal_core.rewards.aggregate import score_self_edits
 from seal_core.rewards.selection import select
 from seal_core.types import CONTROL_ROUND, Answer, Score, Selection, SelfEdit
-from storage.catalog import Catalog
+from storage.sql.catalog import Catalog
 from storage.store import Store
-from tests.unit.storage.rows import (
+from tests.unit.storage.tables.store_rows import (
     ANSWER,
     EDIT,
     POLICY,

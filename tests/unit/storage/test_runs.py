@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import InputError
-from storage.runs import get_run, list_runs, register_run
+from storage.runs.registry import get_run, list_runs, register_run
 from storage.store import Store
 
 CONFIG = {"run": {"name": "x", "seed": 0}, "finetune": {"lr": 0.001}, "execution": {"workers": 1}}

@@ -29,9 +29,9 @@ import pytest
 from seal_core.errors import InputError, StoreError
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
-from storage.naming import result_record
 from storage.store import Store
-from tests.unit.storage.rows import (
+from storage.tables.paths import result_record
+from tests.unit.storage.tables.store_rows import (
     ADAPTER,
     ANSWER,
     CONTINUAL,

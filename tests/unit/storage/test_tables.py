@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storage.glossary import GLOSSARY
-from storage.queries import list_queries
-from storage.tables import PARTITIONS, TABLES, tables_markdown
+from storage.sql.queries import list_queries
+from storage.tables.glossary import GLOSSARY
+from storage.tables.schema import PARTITIONS, TABLES, tables_markdown
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import StageError
-from storage.leftovers import remove_leftovers
+from storage.runs.leftovers import remove_leftovers
 from storage.store import Store
 from tasks.scratch import run_scratch
 

@@ -1,0 +1,1 @@
+"""Files under a root: a folder or object storage, records, locks."""

@@ -1,0 +1,66 @@
+"""The views over the tables, as SQL; and a DuckDB file that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from seal_core.errors import InputError
+from storage.files.base import in_objects
+from storage.sql.queries import list_queries
+from storage.store import Store
+from storage.tables.schema import PARTITIONS, TABLES, Table
+
+_PATTERN = frozenset("=*?[]{}\\")
+
+
+def table_view(table: Table, files: Sequence[str]) -> str:
+    """The statement that makes a table's view over files; without any it is empty."""
+    columns = PARTITIONS | {c.name: c.sql for c in table.columns if c.name not in PARTITIONS}
+    cells = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
+    sql = f"SELECT {cells} WHERE false"
+    if files:  # DuckDB refuses to read no files.
+        kinds = ", ".join(f"'{column}': {kind}" for column, kind in PARTITIONS.items())
+        sql = (
+            f"FROM ({sql}) UNION ALL BY NAME SELECT * FROM "
+            f"read_parquet([{', '.join(map(quote, files))}], hive_partitioning = true, "
+            f"hive_types = {{{kinds}}}, union_by_name = true)"
+        )
+    return view(table.name, sql)
+
+
+def view(name: str, sql: str) -> str:
+    """The statement that makes a view, or makes it anew."""
+    return f'CREATE OR REPLACE VIEW "{name}" AS {sql}'
+
+
+def quote(text: str) -> str:
+    """Text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def write_database(store: Store, path: Path) -> None:
+    """Writes a DuckDB file with a view per table and named query, over the files that count now.
+
+    Raises:
+        InputError: the store is not in a folder, or DuckDB would take its path for a pattern.
+    """
+    if in_objects(store.files):
+        raise InputError(
+            f"store {store.root}: a DuckDB file needs a store in a folder: copy it to one, or use "
+            "`seal sql`"
+        )
+    root = Path(store.root)
+    if found := sorted(_PATTERN & set(str(root))):
+        raise InputError(
+            f"store {root}: DuckDB takes {found[0]!r} in a path for more than a name: move the "
+            "store, or give a link to it as --store"
+        )
+    with duckdb.connect(str(path)) as connection:
+        for name, table in TABLES.items():
+            files = [str(root / part) for part in store.manifests.live(name)]
+            connection.execute(table_view(table, files))
+        for query in list_queries():
+            connection.execute(view(query.name, query.sql))

@@ -1,0 +1,1 @@
+"""Tables of rows as Parquet files: schema, paths, manifests."""

@@ -1,0 +1,354 @@
+"""Writes, reads and checks the Parquet files of rows, also those that are in compacted ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from seal_core.errors import StoreError
+from seal_core.types import TableRef
+from storage.files.base import Files
+from storage.tables.compacted import CompactedReader, Piece, build
+from storage.tables.encoding import (
+    CODE_VERSION,
+    content_of,
+    decode,
+    encode,
+    encode_rows,
+    metadata_of,
+    open_part,
+    readable,
+    sha256_of,
+)
+from storage.tables.manifest import Compacted, Manifest, Manifests
+from storage.tables.paths import (
+    DAMAGED,
+    Partition,
+    check_ref,
+    check_run,
+    content_path,
+    is_compact,
+    part_path,
+    partition_of,
+    round_of,
+)
+from storage.tables.schema import TABLES
+
+Choose = Callable[[Manifest], tuple[Iterable[Piece], Sequence[Compacted]]]
+_TRIES = 200
+
+
+class RowFiles:
+    """The Parquet files of the tables of one store.
+
+    Args:
+        lock: Holds a lock between processes, by its name.
+    """
+
+    def __init__(self, files: Files, lock: Callable[[str], AbstractContextManager[None]]) -> None:
+        self.files = files
+        self.manifests = Manifests(files, lock)
+        self.compacted = CompactedReader(files)
+
+    def write_part(
+        self,
+        table: str,
+        rows: Sequence[Any],
+        *,
+        run: str,
+        round_index: int,
+        slot: str,
+        identity: str = "",
+        write: bool = True,
+    ) -> TableRef:
+        """Writes rows as the one file of a key; nothing is written if it holds them already.
+
+        Equal rows under the same identity and code version give equal bytes. What the key held
+        before is replaced whole, so that work done again, with other bits, doubles no row.
+
+        Args:
+            slot: Key of the file within run and round, e.g. `finetune round_0/3`.
+            identity: Digest of what the rows were made from; kept in the file's metadata.
+            write: False to learn the ref only.
+
+        Raises:
+            TypeError: a row is not of the table.
+            ValueError: the table or round is not one.
+        """
+        data, content = encode_rows(table, rows, identity)
+        path = part_path(table, run, round_index, slot)
+        return self._put(TableRef(table, path, sha256_of(data), len(rows), content), data, write)
+
+    def append_part(
+        self,
+        table: str,
+        rows: Sequence[Any],
+        *,
+        run: str,
+        round_index: int,
+        write: bool = True,
+    ) -> TableRef:
+        """Writes rows as a file named by its content: history, which nothing replaces.
+
+        Args:
+            write: False to learn the ref only.
+        """
+        data, content = encode_rows(table, rows, "")
+        sha256 = sha256_of(data)
+        path = content_path(table, run, round_index, sha256)
+        return self._put(TableRef(table, path, sha256, len(rows), content), data, write)
+
+    def read(self, ref: TableRef) -> list[Any]:
+        """The rows of a file, as the table's dataclass.
+
+        Raises:
+            StoreError: the file is missing or unreadable.
+        """
+        check_ref(ref)
+        with readable(ref.path):
+            return TABLES[ref.table].from_arrow(self._load(ref.path).rows)
+
+    def rows(
+        self, table: str, run: str | None = None, round_index: int | None = None
+    ) -> list[tuple[int, Any]]:
+        """All rows of a table, of one run in it, or of a round, each with the round."""
+
+        def read(paths: Sequence[str]) -> list[tuple[int, Any]]:
+            wanted = [p for p in paths if round_index in (None, round_of(p))]
+            return [(round_of(path), row) for path in wanted for row in self._rows_of(table, path)]
+
+        return self.read_live(lambda: self.manifests.live(table, run), read)
+
+    def read_live(self, live: Callable[[], Any], read: Callable[[Any], Any]) -> Any:
+        """What `read` makes of the files that count; again if they changed and it failed by that.
+
+        Raises:
+            StoreError: they do not stop to change.
+        """
+        for _ in range(_TRIES):
+            found = live()
+            try:
+                return read(found)
+            except Exception:
+                # It may have lost a file that was compacted; else the error is a real one.
+                if live() == found:
+                    raise
+        raise StoreError(f"{self.files.root}: the store is being compacted: try again later")
+
+    def verify_rows(self, ref: TableRef) -> str | None:
+        """None if a file is whole, else what is wrong; adapters that it lists aside."""
+        check_ref(ref)
+        try:
+            data = self.files.read(ref.path)
+        except FileNotFoundError:
+            return self._verify_compacted(ref)
+        if sha256_of(data) != ref.sha256:
+            return f"{ref.path}: the part's digest does not match"
+        count = open_part(data, ref.path).metadata.num_rows
+        return _count_problem(ref, count)
+
+    def own_ref(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
+        """The same file where a run keeps, or would keep, its own copy of it."""
+        check_ref(ref)
+        return replace(ref, path=part_path(ref.table, run, round_index, slot))
+
+    def adopt(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
+        """Links a file into a run's own partition; nothing to do if it is there already.
+
+        Raises:
+            StoreError: the file is missing.
+        """
+        own = self.own_ref(ref, run, round_index, slot)
+        if own.path == ref.path or self.verify_rows(own) is None:
+            return own
+        if self.manifests.find(own.path) is None:
+            with suppress(FileNotFoundError):
+                self.files.link(ref.path, own.path)
+                return own
+        piece = self._load(ref.path)
+        data = encode(piece.rows, piece.metadata)
+        if sha256_of(data) == ref.sha256:
+            self._put(own, data)
+        else:
+            # Other versions of the libraries wrote the file, so its bytes cannot be made again.
+            self._place(replace(piece, path=own.path))
+        return own
+
+    def part_path(self, table: str, run: str, round_index: int, slot: str) -> str:
+        """Where `write_part` puts the file of a key."""
+        return part_path(table, run, round_index, slot)
+
+    def part_paths(self, table: str, run: str) -> set[str]:
+        """Paths of the files that a run has in a table, in compacted ones too."""
+        found = self.files.glob(f"{table}/run={check_run(run)}/round=*/part-*.parquet")
+        members = self.manifests.get(run).by_member
+        own = {path for path in members if path.startswith(f"{table}/")}
+        return {path for path in found if not is_compact(path)} | own
+
+    def refs(self, table: str, run: str) -> list[TableRef]:
+        """Refs to the files that a run has in a table, by path.
+
+        Raises:
+            StoreError: one is unreadable.
+        """
+        return [self.read_ref(table, path) for path in sorted(self.part_paths(table, run))]
+
+    def read_ref(self, table: str, path: str) -> TableRef:
+        """The ref to a file as it is now.
+
+        Raises:
+            StoreError: it is missing or unreadable.
+        """
+        piece = self._load(path)
+        with readable(path):
+            content = content_of(table, piece.rows)
+        return TableRef(table, path, piece.sha256, piece.rows.num_rows, content)
+
+    def identity_of(self, path: str) -> str | None:
+        """Digest of what a file's rows were made from; None if there is no readable file."""
+        metadata = self._metadata(path)
+        return None if metadata is None else metadata.get("seal.identity", "")
+
+    def is_of_this_version(self, path: str) -> bool:
+        """Whether this version of the code and of its libraries wrote a file; False if it cannot
+        be read."""
+        metadata = self._metadata(path)
+        return metadata is not None and metadata.get("seal.code_version") == CODE_VERSION
+
+    def altered(self, path: str) -> str | None:
+        """None unless a file differs from what this version of the code writes of its rows.
+
+        For files whose digest is known nowhere: it finds all damage but to the values themselves.
+
+        Raises:
+            StoreError: it is missing or unreadable.
+        """
+        piece = self._load(path)
+        if piece.metadata.get("seal.table") != partition_of(path).table:
+            return f"{path}: no part that a run wrote: remove it"
+        if piece.metadata.get("seal.code_version") != CODE_VERSION or not self.files.exists(path):
+            return None
+        with readable(path):
+            whole = sha256_of(encode(piece.rows, piece.metadata)) == piece.sha256
+        return None if whole else f"{path}: the part is damaged"
+
+    def quarantine(self, path: str) -> None:
+        """Moves a damaged file, if it is there, to where no query finds it."""
+        with suppress(FileNotFoundError):
+            self.files.write(f"{DAMAGED}/{path.replace('/', '_')}", self.files.read(path))
+            self.files.delete(path)
+
+    def exchange(self, partition: Partition, choose: Choose) -> tuple[Compacted, int]:
+        """Puts one compacted file in the place of other files: writes it, swaps the manifest, and
+        deletes what is replaced. A kill at any moment loses and doubles nothing.
+
+        Args:
+            choose: Given the manifest, the rows in their order, and the compacted files that go.
+
+        Returns:
+            The compacted file, and its size in bytes.
+        """
+        made: list[tuple[Compacted, int]] = []
+        gone: list[Compacted] = []
+
+        def change(manifest: Manifest) -> list[Compacted]:
+            pieces, replaced = choose(manifest)
+            file, data = build(partition, pieces, manifest.version + 1)
+            self.files.write(file.path, data)
+            made.append((file, len(data)))
+            gone.extend(replaced)
+            return [*(other for other in manifest.files if other not in replaced), file]
+
+        self.manifests.swap(partition.run, change)
+        ((file, size),) = made
+        whole = [other for other in gone if self.compacted.problem(other) is None]
+        for other in gone:
+            if other not in whole:
+                self.quarantine(other.path)
+        fresh = file.places.keys() - {path for other in whole for path in other.places}
+        replaced = {other.path for other in whole} - {file.path}
+        self.files.delete_many(sorted(fresh | replaced))
+        return file, size
+
+    def _put(self, ref: TableRef, data: bytes, write: bool = True) -> TableRef:
+        """Writes a file; nothing is written if its key holds these bytes already."""
+        if not write:
+            return ref
+        if self.manifests.find(ref.path) is not None:
+            if self._verify_compacted(ref) is not None:
+                rows, metadata = decode(data, ref.path)
+                self._place(Piece(ref.path, ref.sha256, metadata, rows))
+            return ref
+        with suppress(FileNotFoundError):
+            if sha256_of(self.files.read(ref.path)) == ref.sha256:
+                return ref
+        self.files.write(ref.path, data)
+        return ref
+
+    def _place(self, piece: Piece) -> None:
+        """Puts rows under a path as part of a compacted file, in the place of those it had."""
+
+        def choose(manifest: Manifest) -> tuple[Iterable[Piece], list[Compacted]]:
+            old = manifest.by_member.get(piece.path)
+            if old is None or self.compacted.problem(old):
+                return [piece], [old] if old else []
+            rest = (other for other in self.compacted.pieces(old) if other.path != piece.path)
+            return chain(rest, [piece]), [old]
+
+        self.exchange(partition_of(piece.path), choose)
+        self.files.delete(piece.path)
+
+    def _verify_compacted(self, ref: TableRef) -> str | None:
+        file = self.manifests.find(ref.path)
+        if file is None:
+            return f"{ref.path}: the part is missing"
+        member = file.places[ref.path][1]
+        if member.sha256 != ref.sha256:
+            return f"{ref.path}: the part's digest does not match"
+        if problem := self.compacted.problem(file):
+            return f"{problem}; {ref.path} is in it"
+        return _count_problem(ref, member.rows)
+
+    def _load(self, path: str) -> Piece:
+        """A file's rows, and what is known of it.
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        try:
+            data = self.files.read(path)
+        except FileNotFoundError:
+            file = self.manifests.find(path)
+            if file is None:
+                raise StoreError(f"{path} is missing: resume the run") from None
+            member = file.places[path][1]
+            return Piece(path, member.sha256, member.metadata, self.compacted.rows(file, path))
+        rows, metadata = decode(data, path)
+        return Piece(path, sha256_of(data), metadata, rows)
+
+    def _metadata(self, path: str) -> dict[str, str] | None:
+        """What a file says of itself; None if there is no readable one."""
+        try:
+            return metadata_of(self.files.read(path), path)
+        except FileNotFoundError:
+            file = self.manifests.find(path)
+            return file.places[path][1].metadata if file else None
+        except StoreError:
+            return None
+
+    def _rows_of(self, table: str, path: str) -> list[Any]:
+        try:
+            rows: pa.Table = decode(self.files.read(path), path)[0]
+        except FileNotFoundError as error:
+            raise StoreError(f"{path} is missing: resume the run") from error
+        with readable(path):
+            return TABLES[table].from_arrow(rows)
+
+
+def _count_problem(ref: TableRef, count: int) -> str | None:
+    return None if count == ref.rows else f"{ref.path}: the part has {count} rows, not {ref.rows}"

@@ -1,0 +1,1 @@
+"""Adapters, addressed by the digest of their contents."""
