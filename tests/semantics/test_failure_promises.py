@@ -137,7 +137,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
             raise FULL
         return copy(source, target, **options)
 
-    monkeypatch.setattr(storage.files, "_write_synced", limited_write)
+    monkeypatch.setattr(storage.files.local, "_write_synced", limited_write)
     monkeypatch.setattr(shutil, "copyfile", limited_copy)
     yield lambda n: left.__setitem__(0, n)
 
