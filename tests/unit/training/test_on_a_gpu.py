@@ -6,7 +6,7 @@
 4. A sound model in bfloat16 passes the model check and is trained packed.
 5. An engine process answers, trains and answers with what it trained.
 6. A pass and its steps wait for nothing: the host runs ahead of the device.
-7. In bfloat16 the products are on tensor cores, and as exact as the model's own.
+7. In bfloat16 the products, which may use tensor cores, are as exact as the model's own.
 """
 
 from __future__ import annotations
