@@ -14,6 +14,7 @@ from seal_core.types import IN_CONTEXT, Adapter, Answer, Problem, Question
 from tasks.basis import Basis, refs
 from tasks.chatting import domain_identity
 from tasks.context import RunContext
+from tasks.earlier import find_earlier
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.shards import read_problems
 from tasks.work import Stage, StageOutput, Work
@@ -51,7 +52,9 @@ def _evaluate(context: RunContext, work: Work) -> StageOutput:
     problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
     policy = read_policy(context, work.inputs["policy"][0])
     asks = _asks(context, work, problems)
-    answerable = [ask for ask in asks if ask.adapter is None or ask.adapter.error is None]
+    made = _made_before(context, work, asks)
+    wanted = [ask for ask in asks if ask.answer_id not in made]
+    answerable = [ask for ask in wanted if ask.adapter is None or ask.adapter.error is None]
     requests = [_requests(context, work, policy, ask) for ask in answerable]
     generations = iter(context.generator.generate([own for group in requests for own in group]))
     said = {
@@ -59,14 +62,29 @@ def _evaluate(context: RunContext, work: Work) -> StageOutput:
         for ask, group in zip(answerable, requests, strict=True)
     }
     references = _references(context, work, answerable, requests)
-    answers = [
+    fresh = [
         _answer(context, work, policy, ask, said.get(ask.answer_id), references.get(ask.answer_id))
-        for ask in asks
+        for ask in wanted
     ]
-    return StageOutput({"answers": answers}, n_tokens=sum(a.n_tokens or 0 for a in answers))
+    made.update((answer.answer_id, answer) for answer in fresh)
+    return StageOutput(
+        {"answers": [made[ask.answer_id] for ask in asks]},
+        n_tokens=sum(answer.n_tokens or 0 for answer in fresh),
+        n_reused=len(asks) - len(fresh),
+    )
 
 
-EVALUATE = Stage("evaluate", version=5, table="answers", uses="answers", body=_evaluate)
+EVALUATE = Stage("evaluate", version=6, table="answers", uses="answers", body=_evaluate)
+
+
+def _made_before(context: RunContext, work: Work, asks: Sequence[_Ask]) -> dict[str, Answer]:
+    """Answers with the same weights, by id."""
+    if "adapters" not in work.inputs:
+        return {}
+    earlier = find_earlier(context, work, "adapters")
+    same = {ask.adapter for ask in asks} & set(earlier.given)
+    ids = {adapter.adapter_id for adapter in same if adapter is not None}
+    return {row.answer_id: row for row in earlier.rows if row.adapter_id in ids}
 
 
 def _asks(context: RunContext, work: Work, problems: dict[str, Problem]) -> list[_Ask]:

@@ -100,6 +100,7 @@ def _ended(begun: StageRow, execution: Execution, seconds: float, error: str | N
         n_units=result.n_units if result else 0,
         n_errors=result.n_errors if result else 0,
         n_tokens=output.n_tokens if output else 0,
+        n_reused=output.n_reused if output else 0,
         error=error,
     )
 

@@ -18,6 +18,7 @@ from seal_core.types import Adapter, Problem, SelfEdit, TableRef
 from tasks.basis import Basis, refs
 from tasks.chatting import domain_identity
 from tasks.context import RunContext
+from tasks.earlier import find_earlier, without_totals
 from tasks.lora import finetune_settings
 from tasks.policies import adapter_stack, read_policy
 from tasks.shards import read_problems
@@ -66,10 +67,12 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
         for repeat in range(work.settings["repeats"])
     ]
     stack = adapter_stack(context.store, policy.policy)
+    made = _made_before(context, work, edits)
     jobs = {
         adapter.adapter_id: job
         for edit, adapter in pairs
-        if (
+        if adapter.adapter_id not in made
+        and (
             job := _job(
                 context.domain, problems[edit.problem_id], edit, adapter, work, steps, stack
             )
@@ -78,16 +81,30 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         trained = context.trainer.train(list(jobs.values()), Path(folder))
         by_id = {result.adapter_id: result for result in trained}
-        rows = [
+        fresh = [
             _adapter(
                 context, edit, blank, jobs.get(blank.adapter_id), by_id.get(blank.adapter_id), steps
             )
             for edit, blank in pairs
+            if blank.adapter_id not in made
         ]
-    return StageOutput({"adapters": rows}, n_tokens=sum(row.n_tokens or 0 for row in rows))
+    made.update((row.adapter_id, row) for row in fresh)
+    return StageOutput(
+        {"adapters": [made[blank.adapter_id] for _, blank in pairs]},
+        n_tokens=sum(row.n_tokens or 0 for row in fresh),
+        n_reused=len(pairs) - len(fresh),
+    )
 
 
-FINETUNE = Stage("finetune", version=4, table="adapters", uses="training", body=_finetune)
+FINETUNE = Stage("finetune", version=5, table="adapters", uses="training", body=_finetune)
+
+
+def _made_before(context: RunContext, work: Work, edits: Sequence[SelfEdit]) -> dict[str, Adapter]:
+    """Adapters of the same self-edits, by id."""
+    earlier = find_earlier(context, work, "self_edits")
+    same = set(edits) & set(earlier.given)
+    ids = {edit.self_edit_id for edit in same}
+    return {row.adapter_id: row for row in earlier.rows if row.self_edit_id in ids}
 
 
 def _job(
@@ -136,7 +153,7 @@ def to_settings(lora: dict, max_steps: int | None = None) -> LoraSettings:
 
 
 def _blank_adapter(edit: SelfEdit, settings: dict, repeat: int) -> Adapter:
-    parts = [edit.self_edit_id, settings, repeat]
+    parts = [edit.self_edit_id, without_totals(settings), repeat]
     return Adapter(
         adapter_id=make_id("adapter", *parts),
         self_edit_id=edit.self_edit_id,

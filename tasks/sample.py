@@ -12,6 +12,7 @@ from seal_core.types import Problem, SelfEdit
 from tasks.basis import Basis
 from tasks.chatting import domain_identity
 from tasks.context import RunContext
+from tasks.earlier import find_earlier, without_totals
 from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.shards import read_problems
 from tasks.work import Stage, StageOutput, Work
@@ -53,20 +54,26 @@ def _sample(context: RunContext, work: Work) -> StageOutput:
     ]
     if work.settings["prompt"] == CONTROL_PROMPT:
         return StageOutput({"self_edits": blank_E})
-    requests = [_request(context, problems[e.problem_id], policy, work, e) for e in blank_E]
-    generations = context.generator.generate(requests)
-    edits = [
+    made = {edit.self_edit_id: edit for edit in find_earlier(context, work).rows}
+    wanted = [blank for blank in blank_E if blank.self_edit_id not in made]
+    requests = [_request(context, problems[e.problem_id], policy, work, e) for e in wanted]
+    fresh = [
         _edit(context.domain, problems[blank.problem_id], blank, generation)
-        for blank, generation in zip(blank_E, generations, strict=True)
+        for blank, generation in zip(wanted, context.generator.generate(requests), strict=True)
     ]
-    return StageOutput({"self_edits": edits}, n_tokens=sum(edit.n_tokens or 0 for edit in edits))
+    made.update((edit.self_edit_id, edit) for edit in fresh)
+    return StageOutput(
+        {"self_edits": [made[blank.self_edit_id] for blank in blank_E]},
+        n_tokens=sum(edit.n_tokens or 0 for edit in fresh),
+        n_reused=len(blank_E) - len(fresh),
+    )
 
 
-SAMPLE = Stage("sample", version=3, table="self_edits", uses="answers", body=_sample)
+SAMPLE = Stage("sample", version=4, table="self_edits", uses="answers", body=_sample)
 
 
 def _blank_edit(problem: Problem, policy: PolicyRef, settings: dict, index: int) -> SelfEdit:
-    parts = [problem.problem_id, settings, index]
+    parts = [problem.problem_id, without_totals(settings), index]
     return SelfEdit(
         self_edit_id=make_id("edit", *parts),
         problem_id=problem.problem_id,

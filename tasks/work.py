@@ -175,7 +175,9 @@ class StageOutput:
 
     Attributes:
         n_tokens: Tokens generated or trained on, for the record of the execution.
+        n_reused: Rows of the main table that an earlier execution made, see `tasks.earlier`.
     """
 
     rows: Mapping[str, Sequence[Any]]
     n_tokens: int = 0
+    n_reused: int = 0

@@ -145,6 +145,13 @@ def partition_of(path: str) -> Partition:
     return Partition(match["table"], match["run"], int(match["round"]))
 
 
+def same_file(path: str, run: str) -> str:
+    """Where another run has the file of the same table, round and key."""
+    own = partition_of(path)
+    folder = Partition(own.table, check_run(run), own.round_index).folder
+    return f"{folder}/{path.rpartition('/')[2]}"
+
+
 def is_compact(path: str) -> bool:
     """Whether a path is that of a compacted file, which holds the rows of many parts."""
     return _COMPACT.fullmatch(path) is not None

@@ -106,6 +106,8 @@ class StageRow:
         n_units: Rows the execution made; 0 if it failed.
         n_errors: Rows among them that carry an error.
         n_tokens: Tokens generated or trained on.
+        n_reused: Rows among them that an earlier execution had made, with fewer self-edits or
+            repeats; neither seconds nor tokens count them.
         device: Device as configured.
         attempt: 1 for the first try of a task run.
         versions: Versions of the packages that did the work, as JSON.
@@ -135,3 +137,4 @@ class StageRow:
     engine: str | None = None
     engine_version: str | None = None
     precision: str | None = None
+    n_reused: int = 0
