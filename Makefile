@@ -108,7 +108,7 @@ bench: $(STAMP) ## time training and answering on the CPU; writes docs/performan
 test-gpu: $(GPU_SETUP) ## what needs a CUDA device: exactness on it, the model check, memory that runs out, an engine
 	$(GPU_PYTHON) -m pytest -q -m gpu -p no:cacheprovider tests/unit
 
-bench-gpu: $(GPU_SETUP) ## the same on a GPU with a 7B-shaped model, in MINUTES=6; without one, a toy on the CPU
+bench-gpu: $(GPU_SETUP) ## time training and answering on a GPU with a 7B-shaped model, in MINUTES=6; without one, a toy on the CPU
 	$(GPU_PYTHON) -m tests.bench.gpu --minutes $(MINUTES) --json build/bench-gpu.json \
 		--report docs/performance.md
 

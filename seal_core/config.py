@@ -1,8 +1,9 @@
-"""The configuration of a run: one section per stage, validated before anything starts.
+"""The configuration of a run, validated before anything starts.
 
-Every section except `run`, `execution` and `engine` bears identity: its values enter the digest
-of the stages that use them. `execution` says where and how fast the work is done (paths, devices,
-batch and shard sizes), `engine` by which library, never what is asked for. Imports no torch.
+Every section except `execution` and `engine` bears identity, of `run` all but the name: its
+values decide what is reused from the cache. `execution` says where and how fast the work is done
+(paths, devices, batch and shard sizes), `engine` by which library, never what is asked for.
+Imports no torch.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Three things can go wrong, and each has one place to go:
 
 1. The user asked for something impossible (a missing file, K = 0, a used run name). That is
    an `InputError`: raised before work starts, shown as one line, exit code 2, nothing written.
-2. One unit of work failed (a self-edit without text, an adapter whose loss became NaN, a
-   question the engine could not answer). That is data: the unit's row carries `error` and no
+2. One unit of work failed (a self-edit that could not be sampled, an adapter whose loss became
+   NaN, a question the engine could not answer). That is data: the unit's row carries `error` and no
    verdict. It is never scored as a wrong answer.
 3. The machinery failed (a dead engine, a full disk, too many failed units). That is a
    `StageError`, an `EngineError` or a `StoreConnectionError`: the shard is retried, then the run

@@ -1,6 +1,6 @@
-"""The stages of the method as an outer loop calls them, whoever carries them out.
+"""The stages of the method as the algorithm calls them, whoever carries them out.
 
-An outer loop sees handles, and no rows: which stage follows which depends on the config and on
+The algorithm sees handles, and no rows: which stage follows which depends on the config and on
 counts alone. So one statement of the order serves a run, its plan, and a count of its work.
 """
 

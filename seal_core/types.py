@@ -11,7 +11,7 @@ Baseline    Answers of the policy without any adapter.
 Score       A self-edit's reward, by default its adapters' mean accuracy, and the gain over the
             baseline.
 Selection   The verdict of the filter on one self-edit: kept or not, by which rule, and why.
-Condition   How a held-out problem was prepared for: see `Condition`.
+Condition   How a problem was prepared for: one of the names below, or that of a round.
 Round       One turn of ReST-EM: sample, fine-tune, evaluate, filter, update (Singh et al. 2023).
 
 Ids are digests of what made the row (see `fingerprint`), so the same work has the same id.
@@ -279,7 +279,8 @@ class Policy:
         base_model: Path or hub id, as the user gave it.
         model_digest: Digest of the base model's files in its precision; None if imported.
         uri, sha256: Adapter on the base, relative to the store; None for the base itself.
-        n_examples, n_steps: Size of the update that made it; 0 for the base, None if imported.
+        n_examples, n_steps: Size of the update that made it; 0 for the base, None if an import does
+            not tell.
     """
 
     policy_id: str

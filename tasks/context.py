@@ -55,7 +55,7 @@ class PolicyTrainer(Trainer, Protocol):
         out: Path,
         parent_adapter: str | None = None,
     ) -> TrainedAdapter:
-        """Supervised fine-tuning on prompt and kept self-edit; see `engines.policy_sft`."""
+        """Supervised fine-tuning on prompt and kept self-edit; see `policy_sft.update_policy`."""
         ...
 
 

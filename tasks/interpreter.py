@@ -1,4 +1,4 @@
-"""The stages an outer loop calls, with their works; what becomes of them, subclasses say."""
+"""The stages that the algorithm calls, with their works; what becomes of them, subclasses say."""
 
 from __future__ import annotations
 

@@ -10,13 +10,13 @@ from tasks.work import Stage, StageOutput, Work
 
 
 def filter_works(basis: Basis, scores: Handle, at: Place) -> list[Work]:
-    """Keeps the best self-edits of a round by the configured rule."""
+    """Keeps self-edits of a round by the configured selection."""
     settings = basis.config.selection.model_dump(mode="json")
     return [basis.work(FILTER, at, settings, {"scores": refs(scores, "scores")})]
 
 
 def _filter(context: RunContext, work: Work) -> StageOutput:
-    """Applies the filter rule to a round's scores."""
+    """Applies the configured selection to a round's scores."""
     scores = [row for ref in work.inputs["scores"] for row in context.store.read(ref)]
     return StageOutput({"selections": make_selection(context.config).select(scores)})
 

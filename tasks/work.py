@@ -56,7 +56,7 @@ class Work:
     Attributes:
         stage: Name of the stage.
         table: That it writes.
-        label: What a person sees, e.g. `finetune train round_1`.
+        label: What a person sees, e.g. `finetune heldout round_1`.
         shard: 0-based index of the shard within the stage.
         round_index: Partition of the rows, see `seal_core.types`.
         identity: All that may change the result; see `Work.build`.

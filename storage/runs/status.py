@@ -19,5 +19,5 @@ def verdict_path(store: Store, name: str) -> Path:
 
 
 def in_flight(store: Store, name: str) -> int:
-    """Executions that run now, or were killed and not yet settled by a resumed run."""
+    """Notes of executions: those under way, killed, or ended and not yet appended to `stages`."""
     return len(store.files.glob(f"{RUNNING_RECORDS}/{check_run(name)}/*.json"))

@@ -41,7 +41,7 @@ class ObjectSource:
         self._system.known.clear()
 
     def name(self, path: str) -> str:
-        """What DuckDB calls a path of the store, which may have `*`."""
+        """What DuckDB calls a path of the store."""
         return _SCHEME + path
 
     def restored(self, text: str) -> str:

@@ -28,7 +28,7 @@ class Source(Protocol):
         ...
 
     def name(self, path: str) -> str:
-        """What DuckDB calls a path of the store, which may have `*`."""
+        """What DuckDB calls a path of the store."""
         ...
 
     def restored(self, text: str) -> str:

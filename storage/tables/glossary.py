@@ -5,7 +5,10 @@ from __future__ import annotations
 GLOSSARY = {
     "adapter_id": "Digest of the self-edit, the training settings and the repeat.",
     "base_model": "Path or hub id of the base model.",
-    "condition": "`no_adaptation`, `in_context`, `input_only`, `input_only_matched` or `round_k`.",
+    "condition": (
+        "`no_adaptation`, `in_context`, `input_only`, `input_only_matched` or `round_k`; imported "
+        "answers may have `continued_pretraining`."
+    ),
     "device": "Device the work ran on.",
     "error": "None, or why this unit failed; such a row has no verdict.",
     "final_loss": "Mean loss per token over the last epoch, nats; None if nothing was trained.",

@@ -15,7 +15,7 @@ RESULT_RECORDS = "_results"
 RUNNING_RECORDS = "_running"
 MANIFESTS = "_manifests"
 DAMAGED = "_damaged"
-"""Where damaged files go that nothing can rebuild."""
+"""Where damaged files are moved to, so that no query finds them."""
 
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _IDENTITY = re.compile(r"[0-9a-f]{16,64}")
@@ -111,7 +111,7 @@ def result_record(key: str) -> str:
 
 
 def running_record(run: str, name: str) -> str:
-    """Path of the record of an execution under way."""
+    """Path of the note of an execution, which stays until its stage has ended."""
     if not _IDENTITY.fullmatch(name):
         raise ValueError(f"name {name!r} is no hex digest: use fingerprint.digest")
     return f"{RUNNING_RECORDS}/{check_run(run)}/{name[:16]}.json"

@@ -97,7 +97,7 @@ class StageRow:
 
     Attributes:
         stage: `sample`, `finetune`, `evaluate`, `score`, `filter` or `update`.
-        label: The stage as the user sees it, e.g. `heldout round_0`.
+        label: The stage as the user sees it, e.g. `finetune heldout round_0`.
         identity: Cache key of the shard; executions of the same work share it.
         shard: 0-based index of the shard in its stage.
         started_at, ended_at: ISO 8601 in UTC; `started_at::TIMESTAMPTZ` in SQL. No end where the

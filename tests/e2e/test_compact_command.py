@@ -18,7 +18,7 @@ import pytest
 
 from storage.store import Store
 from tests.unit.storage.compacting import N_PARTS, filled, rows_of
-from tests.unit.storage.tables.store_rows import SCORE, many, put
+from tests.unit.storage.rows import SCORE, many, put
 from tests.waiting import HUNG
 
 SEAL = [sys.executable, "-c", "from flows.cli import main; main()"]

@@ -1,4 +1,4 @@
--- Which self-edits lowered the accuracy, and how many questions were lost and won?
+-- Which self-edits lowered the reward, and how many questions were lost and won?
 WITH hurt AS (
     SELECT run, round, split, self_edit_id, problem_id, baseline_reward, reward, gain,
         uncertainty

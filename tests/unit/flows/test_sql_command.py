@@ -19,7 +19,7 @@ from storage.runs.compaction import compact
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.unit.storage.compacting import RUN, filled
-from tests.unit.storage.tables.store_rows import SCORE, many, put
+from tests.unit.storage.rows import SCORE, many, put
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from storage.runs.registry import register_run
 from storage.store import Store
-from tests.unit.storage.tables.store_rows import STAGE, many, put
+from tests.unit.storage.rows import STAGE, many, put
 
 
 @pytest.fixture

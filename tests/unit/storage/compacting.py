@@ -12,7 +12,7 @@ from storage.runs.registry import register_run
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from storage.tables.schema import TABLES
-from tests.unit.storage.tables.store_rows import ANSWER, QUESTION, STAGE, many
+from tests.unit.storage.rows import ANSWER, QUESTION, STAGE, many
 
 N_PARTS = 5
 RUN = "r"

@@ -18,7 +18,7 @@ from seal_core.errors import InputError, StoreError
 from storage.sql.catalog import Catalog, QueryResult
 from storage.store import Store
 from storage.tables.schema import TABLES
-from tests.unit.storage.tables.store_rows import EDIT, QUESTION, SCORE, many, put
+from tests.unit.storage.rows import EDIT, QUESTION, SCORE, many, put
 
 
 @pytest.fixture

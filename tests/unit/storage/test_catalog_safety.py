@@ -22,7 +22,7 @@ from storage.files.base import Files, in_objects
 from storage.sql import object_source
 from storage.sql.catalog import Catalog
 from storage.store import Store
-from tests.unit.storage.tables.store_rows import PROBLEM, SCORE, many, put
+from tests.unit.storage.rows import PROBLEM, SCORE, many, put
 
 NAME = "it's [a] *store* {x} é😀 %s"
 

@@ -41,7 +41,7 @@ from tests.unit.storage.compacting import (
     sql_of,
     write,
 )
-from tests.unit.storage.tables.store_rows import EDIT, SCORE, STAGE
+from tests.unit.storage.rows import EDIT, SCORE, STAGE
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -32,7 +32,7 @@ from storage.runs.leases import run_lease
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.s3_server import KEY, SECRET, S3Server, s3_server
-from tests.unit.storage.tables.store_rows import SCORE, put
+from tests.unit.storage.rows import SCORE, put
 from tests.unit.storage.test_weights import adapter
 
 

@@ -24,7 +24,7 @@ from storage.weights import adapters as weights
 from storage.weights import object_adapters
 from storage.weights.object_adapters import adapter_cache
 from tests.s3_server import S3Server
-from tests.unit.storage.tables.store_rows import ADAPTER, put
+from tests.unit.storage.rows import ADAPTER, put
 from tests.unit.storage.test_weights import adapter
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"

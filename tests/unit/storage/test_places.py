@@ -16,7 +16,7 @@ from storage.runs.compaction import compact
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from tests.unit.storage.compacting import RUN, filled, rows_of, sql_of
-from tests.unit.storage.tables.store_rows import SCORE, put
+from tests.unit.storage.rows import SCORE, put
 
 PLACES = (
     "#hash/what?/star*/back\\slash/a::b/$HOME/~x",

@@ -16,7 +16,7 @@ from seal_core.rewards.intervals import mean_interval
 from seal_core.types import Answer
 from storage.sql.catalog import Catalog
 from storage.store import Store
-from tests.unit.storage.tables.store_rows import (
+from tests.unit.storage.rows import (
     ADAPTER,
     ANSWER,
     EDIT,

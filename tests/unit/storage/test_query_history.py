@@ -18,7 +18,7 @@ from seal_core.rewards.selection import select
 from seal_core.types import CONTROL_ROUND, Answer, Score, Selection, SelfEdit
 from storage.sql.catalog import Catalog
 from storage.store import Store
-from tests.unit.storage.tables.store_rows import (
+from tests.unit.storage.rows import (
     ANSWER,
     EDIT,
     POLICY,

@@ -13,7 +13,7 @@ from seal_core.rewards.noise import reward_noise
 from seal_core.types import Answer, SelfEdit
 from storage.sql.catalog import Catalog
 from storage.store import Store
-from tests.unit.storage.tables.store_rows import ANSWER, EDIT, put
+from tests.unit.storage.rows import ANSWER, EDIT, put
 
 QUESTIONS = 3
 Rewards = list[list[list[float | None]]]

@@ -31,7 +31,7 @@ from seal_core.fingerprint import digest
 from seal_core.types import TableRef
 from storage.store import Store
 from storage.tables.paths import result_record
-from tests.unit.storage.tables.store_rows import (
+from tests.unit.storage.rows import (
     ADAPTER,
     ANSWER,
     CONTINUAL,

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from seal_core.errors import StoreError
 from storage.store import Store
-from tests.unit.storage.tables.store_rows import ADAPTER, put
+from tests.unit.storage.rows import ADAPTER, put
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tasks.finetune import FINETUNE, _finetune, matched_steps
 from tasks.lora import all_targets, finetune_settings
 from tasks.work import Work
 from tests.semantics.scripted import Scripted
-from tests.unit.storage.tables.store_rows import ADAPTER, EDIT, POLICY, PROBLEM, QUESTION, put
+from tests.unit.storage.rows import ADAPTER, EDIT, POLICY, PROBLEM, QUESTION, put
 
 
 class Silent:
