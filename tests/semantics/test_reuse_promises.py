@@ -7,7 +7,9 @@
    what follows from the change; it keeps its parent's shards, and outlives it.
 4. Weights that were removed on purpose are no damage; what needs them trains them again, and
    those that another run shares stay.
-5. Another version of the code or of its libraries, which writes the same rows in other bytes,
+5. A fork with more self-edits or repeats, or fewer, makes what is new only, and ends with the rows
+   of a run that began so. What was made from other rows is made again.
+6. Another version of the code or of its libraries, which writes the same rows in other bytes,
    goes on with what is done.
 """
 
@@ -37,6 +39,7 @@ from tests.semantics.runs import (
     ROOT,
     K,
     ask,
+    damage,
     files_of,
     tables,
 )
@@ -126,6 +129,65 @@ def test_a_rule_that_keeps_the_same_trains_nothing(done: Runner, store: Path) ->
     assert ask(store, "SELECT stage FROM stages WHERE run = 'b'") == [("filter",)]
 
 
+def rows_of_b(store: Path) -> dict[str, list[Any]]:
+    """All that a run made; its own row tells when."""
+    return {k: v for k, v in tables(store, "WHERE run = 'b'").items() if k != "runs"}
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_more_of_the_same_makes_the_new_ones_only(
+    done: Runner, inputs: Path, store: Path, tmp_path: Path, pruned: bool
+) -> None:
+    """5"""
+    more = {"sample__edits_per_problem": K + 2, "finetune__repeats": 3}
+    if pruned:
+        prune_adapters(Store.open(str(store)), "a", "none", 0)
+    fork = done(name="b", fork="a", **more)
+    fresh = Runner(inputs, tmp_path / "fresh")(name="b", **more)
+    made = "SELECT adapter_id FROM adapters WHERE run = 'a' AND condition = 'round_0'"
+    before = {row[0] for row in ask(store, f"{made} AND split = 'train'")}
+    assert len(before) == N_TRAIN * K
+    new = N_TRAIN * ((K + 2) * 3 - K)
+    where = "WHERE run = 'b' AND split = 'train'"
+    ids = {row[0] for row in ask(store, f"SELECT adapter_id FROM adapters {where}")}
+    assert before < ids
+    if not pruned:
+        assert len(set(fork.trained) & ids) == len(ids - before) == new
+    edits = "SELECT self_edit_id, sample_index FROM self_edits WHERE split = 'train'"
+    known = {edit for edit, _ in ask(store, f"{edits} AND run = 'a'")}
+    assert not known & set(fork.generated)
+    reused = "SELECT sum(n_reused)::INT FROM stages WHERE run = 'b'"
+    assert ask(store, f"{reused} AND label = 'evaluate round_0'") == [(N_TRAIN * K,)]
+    assert len(fork.generated) < len(fresh.generated)
+    assert rows_of_b(store) == rows_of_b(tmp_path / "fresh")
+
+
+def test_less_of_the_same_makes_nothing(done: Runner, store: Path) -> None:
+    """5"""
+    fork = done(name="b", fork="a", sample__edits_per_problem=K - 1)
+    ids = {row[0] for row in ask(store, "SELECT self_edit_id FROM self_edits WHERE run = 'b'")}
+    assert not {i for i in fork.generated if i in ids and "heldout" not in i} & {
+        row[0] for row in ask(store, "SELECT self_edit_id FROM self_edits WHERE split = 'train'")
+    }
+    assert not set(fork.trained) & {
+        row[0] for row in ask(store, "SELECT adapter_id FROM adapters WHERE split = 'train'")
+    }
+
+
+@pytest.mark.parametrize("table", ["self_edits", "adapters"])
+def test_units_of_damaged_rows_are_made_again(
+    done: Runner, inputs: Path, store: Path, tmp_path: Path, table: str
+) -> None:
+    """5"""
+    for path in store.glob(f"{table}/run=a/round=0/*.parquet"):
+        damage(path, "flip")
+    more = {"sample__edits_per_problem": K + 1}
+    done(name="b", fork="a", **more)
+    done()  # Else no query of the table reads the damaged files of run a.
+    Runner(inputs, tmp_path / "fresh")(name="b", **more)
+    assert rows_of_b(store) == rows_of_b(tmp_path / "fresh")
+
+
 def test_only_a_run_that_exists_is_forked(done: Runner, store: Path) -> None:
     """3"""
     with pytest.raises(InputError, match="no run 'x' in this store; it has: a"):
@@ -138,7 +200,7 @@ def test_only_a_run_that_exists_is_forked(done: Runner, store: Path) -> None:
 def test_another_version_takes_over_what_is_done(
     done: Runner, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """5"""
+    """6"""
     rows = tables(store)
     monkeypatch.setattr(storage.tables.encoding, "CODE_VERSION", "another")
     monkeypatch.setattr(storage.tables.row_files, "CODE_VERSION", "another")
