@@ -11,9 +11,17 @@ from rich.table import Table
 
 from seal_core.errors import InputError
 from seal_core.rewards.intervals import Estimate, mean_interval, paired_difference
-from seal_core.types import IN_CONTEXT, INPUT_ONLY, INPUT_ONLY_MATCHED, NO_ADAPTATION
+from seal_core.types import (
+    BASE_EDITS_ON_LAST,
+    IN_CONTEXT,
+    INPUT_ONLY,
+    INPUT_ONLY_MATCHED,
+    LAST_EDITS_ON_BASE,
+    NO_ADAPTATION,
+)
 from storage.sql.catalog import Catalog
 
+CROSSED = (LAST_EDITS_ON_BASE, BASE_EDITS_ON_LAST)
 _ACCURACY = """
 SELECT condition, problem_id, avg(correct::DOUBLE) AS accuracy, count(*) FILTER (error IS NOT NULL)
 FROM answers WHERE run = $run AND split = 'heldout' AND ({where})
@@ -98,7 +106,7 @@ def held_out_results(catalog: Catalog, run: str) -> Results:
             name,
             mean_interval(accuracy[name].values()),
             *cost.get(name, (None, None)),
-            *(length.get(name, (None, None)) if _is_round(name) else (None, None)),
+            *(length.get(name, (None, None)) if _has_edits(name) else (None, None)),
             n_errors=errors.get(name, 0),
         )
         for name in order
@@ -156,22 +164,33 @@ def _condition_json(result: ConditionResult) -> dict[str, Any]:
 def _paired(
     order: Sequence[str], accuracy: Mapping[str, Mapping[str, float]]
 ) -> list[tuple[str, str, Estimate]]:
-    """Each round against the one before, the last against the first and every control."""
+    """Each round against the one before, the last against the first and every control.
+
+    A crossed control stands between two rounds: against the first it tells what one of the two,
+    self-edits or policy, brought; against the last, what the other did.
+    """
     rounds = [name for name in order if _is_round(name)]
     pairs = list(zip(rounds[1:], rounds, strict=False))
     if len(rounds) > 2:
         pairs.append((rounds[-1], rounds[0]))
     controls = (INPUT_ONLY, INPUT_ONLY_MATCHED, NO_ADAPTATION, IN_CONTEXT)
     pairs += [(rounds[-1], name) for name in controls if rounds and name in accuracy]
+    for name in CROSSED:
+        if rounds and name in accuracy:
+            pairs += [(name, rounds[0]), (rounds[-1], name)]
     return [(a, b, paired_difference(accuracy[a], accuracy[b])) for a, b in pairs]
 
 
 def _place(condition: str) -> tuple[int, int]:
-    """Order of the table: unadapted, the passage alone, the rounds, the ceiling."""
+    """Order of the table: unadapted, the passage alone, the rounds, the crossed, the ceiling."""
     if _is_round(condition):
         return 3, int(condition.removeprefix("round_"))
-    fixed = {NO_ADAPTATION: 0, INPUT_ONLY: 1, INPUT_ONLY_MATCHED: 2}
-    return fixed.get(condition, 4), 0
+    fixed = [NO_ADAPTATION, INPUT_ONLY, INPUT_ONLY_MATCHED, "", *CROSSED]
+    return fixed.index(condition) if condition in fixed else len(fixed), 0
+
+
+def _has_edits(condition: str) -> bool:
+    return _is_round(condition) or condition in CROSSED
 
 
 def _is_round(condition: str) -> bool:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from seal_core.config import Config
 from seal_core.stages import Handle, Place, Stages
 from seal_core.types import (
+    BASE_EDITS_ON_LAST,
     CONTROL_ROUND,
     IN_CONTEXT,
     INPUT_ONLY,
     INPUT_ONLY_MATCHED,
+    LAST_EDITS_ON_BASE,
     NO_ADAPTATION,
     round_condition,
 )
@@ -25,15 +27,19 @@ def restem(stages: Stages, config: Config) -> None:
     train, heldout = stages.problems("train"), stages.problems("heldout")
     policy = base = stages.base_policy()
     baseline = stages.evaluate(heldout, base, BASELINE)
-    adapters = heldout_round(stages, config, policy, baseline, 0)
+    edits, adapters = heldout_round(stages, config, policy, baseline, 0)
+    first = edits
     for index in range(config.run.rounds):
         policy = restem_round(stages, config, train, policy, index)
         stages.retain(index)
         last = index == config.run.rounds - 1
         if last or config.heldout.every_round:
-            adapters = heldout_round(stages, config, policy, baseline, index + 1)
+            edits, adapters = heldout_round(stages, config, policy, baseline, index + 1)
     if config.heldout.controls:
         heldout_controls(stages, config, base, baseline, adapters)
+    if config.heldout.crossed and config.run.rounds:
+        heldout_copies(stages, config, base, edits, baseline, LAST_EDITS_ON_BASE)
+        heldout_copies(stages, config, policy, first, baseline, BASE_EDITS_ON_LAST)
     for index in (config.run.rounds, CONTROL_ROUND):
         stages.retain(index)
 
@@ -55,11 +61,11 @@ def restem_round(
 
 def heldout_round(
     stages: Stages, config: Config, policy: Handle, baseline: Handle, index: int
-) -> Handle:
-    """Self-edits of this round's policy on held-out problems; returns their adapters."""
+) -> tuple[Handle, Handle]:
+    """Self-edits of this round's policy on held-out problems; returns them and their adapters."""
     at = _heldout(round_condition(index), index)
     edits = stages.sample(stages.problems("heldout"), policy, at, config.heldout.edits_per_problem)
-    return _measure(stages, config, policy, edits, baseline, at)
+    return edits, _measure(stages, config, policy, edits, baseline, at)
 
 
 def heldout_controls(
@@ -78,6 +84,15 @@ def heldout_controls(
     at = _heldout(INPUT_ONLY_MATCHED, CONTROL_ROUND)
     edits = stages.passages(heldout, base, at)
     _measure(stages, config, base, edits, baseline, at, match=(single, adapters))
+
+
+def heldout_copies(
+    stages: Stages, config: Config, policy: Handle, edits: Handle, baseline: Handle, condition: str
+) -> None:
+    """Self-edits that one policy wrote, trained on another."""
+    at = _heldout(condition, CONTROL_ROUND)
+    copies = stages.copies(stages.problems("heldout"), policy, edits, at)
+    _measure(stages, config, policy, copies, baseline, at)
 
 
 def heldout_evaluation(stages: Stages, config: Config, policy: Handle, index: int) -> None:

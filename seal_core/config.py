@@ -235,12 +235,15 @@ class HeldoutSection(Section):
     Attributes:
         every_round: Evaluate every round's policy; otherwise the first and the last only.
         controls: Also measure `input_only`, `input_only_matched` and `in_context`.
+        crossed: Also measure the last policy's self-edits on the base model, and the base model's
+            on the last policy: whether the loop writes better ones, or learns more from any.
         edits_per_problem: Self-edits sampled per held-out problem and policy.
         repeats: Fine-tunings per held-out self-edit.
     """
 
     every_round: bool = True
     controls: bool = True
+    crossed: bool = False
     edits_per_problem: PositiveInt = 1
     repeats: PositiveInt = 1
 

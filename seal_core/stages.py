@@ -62,6 +62,10 @@ class Stages(Protocol):
         """Empty self-edits, one for each problem: their training rows are the passage alone."""
         ...
 
+    def copies(self, problems: Handle, policy: Handle, edits: Handle, at: Place) -> Handle:
+        """The same self-edits under another condition, to be trained on `policy`."""
+        ...
+
     def finetune(
         self,
         problems: Handle,

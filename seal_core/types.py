@@ -33,6 +33,8 @@ NO_ADAPTATION = "no_adaptation"
 IN_CONTEXT = "in_context"
 INPUT_ONLY = "input_only"
 INPUT_ONLY_MATCHED = "input_only_matched"
+LAST_EDITS_ON_BASE = "last_edits_on_base"
+BASE_EDITS_ON_LAST = "base_edits_on_last"
 
 CONTROL_ROUND = -1
 """Partition of the rows that belong to no policy's round: baselines and controls."""

@@ -20,7 +20,7 @@ from tasks.chatting import domain_identity
 from tasks.context import RunContext
 from tasks.earlier import find_earlier, without_totals
 from tasks.lora import finetune_settings
-from tasks.policies import adapter_stack, read_policy
+from tasks.policies import PolicyRef, adapter_stack, read_policy
 from tasks.shards import read_problems
 from tasks.work import Stage, StageOutput, Work
 
@@ -62,7 +62,7 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
     edits = [edit for ref in work.inputs["self_edits"] for edit in context.store.read(ref)]
     steps = _matched_steps_by_problem(context, work)
     pairs = [
-        (edit, _blank_adapter(edit, work.settings, repeat))
+        (edit, _blank_adapter(edit, policy, work.settings, repeat))
         for edit in edits
         for repeat in range(work.settings["repeats"])
     ]
@@ -152,7 +152,7 @@ def to_settings(lora: dict, max_steps: int | None = None) -> LoraSettings:
     return LoraSettings(**{**lora, "targets": tuple(lora["targets"]), "max_steps": max_steps})
 
 
-def _blank_adapter(edit: SelfEdit, settings: dict, repeat: int) -> Adapter:
+def _blank_adapter(edit: SelfEdit, policy: PolicyRef, settings: dict, repeat: int) -> Adapter:
     parts = [edit.self_edit_id, without_totals(settings), repeat]
     return Adapter(
         adapter_id=make_id("adapter", *parts),
@@ -160,7 +160,7 @@ def _blank_adapter(edit: SelfEdit, settings: dict, repeat: int) -> Adapter:
         problem_id=edit.problem_id,
         split=edit.split,
         condition=edit.condition,
-        policy_id=edit.policy_id,
+        policy_id=policy.policy.policy_id,
         repeat=repeat,
         uri=None,
         sha256=None,

@@ -14,7 +14,7 @@ from tasks.evaluate import EVALUATE, evaluate_works
 from tasks.finetune import FINETUNE, finetune_works
 from tasks.policies import base_row
 from tasks.preflight import Preflight
-from tasks.sample import SAMPLE, passage_works, sample_works
+from tasks.sample import SAMPLE, copy_works, passage_works, sample_works
 from tasks.score import SCORE, score_works
 from tasks.select import FILTER, filter_works
 from tasks.update import UPDATE, update_works
@@ -66,6 +66,12 @@ class Interpreter(ABC):
         """See `Stages`."""
         return self._stage(
             SAMPLE, at, problems.shards, lambda b: passage_works(b, problems, policy, at)
+        )
+
+    def copies(self, problems: Handle, policy: Handle, edits: Handle, at: Place) -> Handle:
+        """See `Stages`."""
+        return self._stage(
+            SAMPLE, at, problems.shards, lambda b: copy_works(b, problems, policy, edits, at)
         )
 
     def finetune(

@@ -9,7 +9,7 @@ from seal_core.engines import GenerateRequest, Generation
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.stages import Handle, Place
 from seal_core.types import Problem, SelfEdit
-from tasks.basis import Basis
+from tasks.basis import Basis, refs
 from tasks.chatting import domain_identity
 from tasks.context import RunContext
 from tasks.earlier import find_earlier, without_totals
@@ -43,8 +43,19 @@ def passage_works(basis: Basis, problems: Handle, policy: Handle, at: Place) -> 
     return basis.works(SAMPLE, at, settings, problems, policy)
 
 
+def copy_works(
+    basis: Basis, problems: Handle, policy: Handle, edits: Handle, at: Place
+) -> list[Work]:
+    """Copies of self-edits for another condition; nothing is sampled."""
+    settings = {"prompt": CONTROL_PROMPT, "condition": at.condition}
+    copied = {"self_edits": refs(edits, "self_edits")}
+    return basis.works(SAMPLE, at, settings, problems, policy, copied)
+
+
 def _sample(context: RunContext, work: Work) -> StageOutput:
     """Samples the self-edits of one shard of problems."""
+    if "self_edits" in work.inputs:
+        return StageOutput({"self_edits": _copies(context, work)})
     problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
     policy = read_policy(context, work.inputs["policy"][0])
     blank_E = [
@@ -70,6 +81,19 @@ def _sample(context: RunContext, work: Work) -> StageOutput:
 
 
 SAMPLE = Stage("sample", version=4, table="self_edits", uses="answers", body=_sample)
+
+
+def _copies(context: RunContext, work: Work) -> list[SelfEdit]:
+    """Ids are of the condition, so that a join of a run's tables by them finds one condition."""
+    return [
+        replace(
+            edit,
+            self_edit_id=make_id("edit", edit.self_edit_id, work.settings),
+            condition=work.settings["condition"],
+        )
+        for ref in work.inputs["self_edits"]
+        for edit in context.store.read(ref)
+    ]
 
 
 def _blank_edit(problem: Problem, policy: PolicyRef, settings: dict, index: int) -> SelfEdit:

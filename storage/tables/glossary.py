@@ -6,8 +6,9 @@ GLOSSARY = {
     "adapter_id": "Digest of the self-edit, the training settings and the repeat.",
     "base_model": "Path or hub id of the base model.",
     "condition": (
-        "`no_adaptation`, `in_context`, `input_only`, `input_only_matched` or `round_k`; imported "
-        "answers may have `continued_pretraining`."
+        "`no_adaptation`, `in_context`, `input_only`, `input_only_matched`, `round_k`, "
+        "`last_edits_on_base` or `base_edits_on_last`; imported answers may have "
+        "`continued_pretraining`."
     ),
     "device": "Device the work ran on.",
     "error": "None, or why this unit failed; such a row has no verdict.",

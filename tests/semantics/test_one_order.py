@@ -36,6 +36,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no controls": {"run__rounds": 0, "heldout__controls": "false"},
     "one round": {"run__rounds": 1, "heldout__repeats": 2},
     "last round only": {"run__rounds": 2, "heldout__every_round": "false"},
+    "crossed": {"run__rounds": 2, "heldout__crossed": "true", "heldout__controls": "false"},
+    "no round to cross": {"run__rounds": 0, "heldout__crossed": "true"},
     "every round": {"run__rounds": 2, "finetune__repeats": 2, "execution__shard_size": 4},
 }
 

@@ -17,6 +17,7 @@
 14. A cached record that is not JSON is refused, and its shard runs again.
 15. Data that changed under the same path is refused under the same run name.
 16. Where there is nothing to match, the matched control has no adapter.
+17. A crossed control has the self-edits of one policy, and is trained on the other.
 """
 
 from __future__ import annotations
@@ -228,6 +229,36 @@ def test_the_matched_control_is_never_an_unmatched_one(run: Any, store: Path) ->
         WHERE t.condition = 'round_1' AND m.condition = 'input_only_matched'""",
     )
     assert sorted(rows) == [(False, False), (True, True)]
+
+
+def test_a_crossed_control_has_one_policys_edits_on_another(run: Any, store: Path) -> None:
+    """17"""
+    run(run__rounds=2, heldout__crossed="true")
+    crossed = ask(
+        store,
+        """SELECT c.condition, e.condition, e.policy_id = c.policy_id, count(*)
+        FROM self_edits c JOIN self_edits e USING (run, problem_id, sample_index, text, split)
+        WHERE c.condition IN ('last_edits_on_base', 'base_edits_on_last')
+        AND e.condition = if(c.condition = 'last_edits_on_base', 'round_2', 'round_0')
+        GROUP BY ALL ORDER BY ALL""",
+    )
+    assert crossed == [
+        ("base_edits_on_last", "round_0", True, N_HELDOUT),
+        ("last_edits_on_base", "round_2", True, N_HELDOUT),
+    ]
+    trained = "SELECT DISTINCT condition, policy_id FROM {} WHERE split = 'heldout'"
+    for table in ("adapters", "answers"):
+        policies = dict(ask(store, f"{trained.format(table)} AND adapter_id IS NOT NULL"))
+        assert policies["last_edits_on_base"] == policies["round_0"] != policies["round_2"]
+        assert policies["base_edits_on_last"] == policies["round_2"]
+    with Catalog(Store.open(str(store), create=False)) as catalog:
+        pairs = {(a, b) for a, b, _ in held_out_results(catalog, "a").paired}
+    assert pairs >= {
+        ("last_edits_on_base", "round_0"),
+        ("round_2", "last_edits_on_base"),
+        ("base_edits_on_last", "round_0"),
+        ("round_2", "base_edits_on_last"),
+    }
 
 
 def test_too_many_failed_units_stop_the_run(run: Any, store: Path) -> None:
