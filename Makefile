@@ -30,9 +30,13 @@ demo: $(STAMP) ## the whole loop on the embedded model: two rounds, held-out tab
 
 demo-seeds: $(STAMP) ## the demo over five seeds fixed in advance
 	for seed in $(SEEDS); do \
-		$(BIN)/seal run configs/demo.toml --name demo-seed-$$seed --set run.seed=$$seed || exit 1; \
+		$(BIN)/seal run configs/demo.toml --name demo-seed-$$seed --set run.seed=$$seed \
+			--set heldout.crossed=true || exit 1; \
+		$(BIN)/seal run configs/demo.toml --name demo-start-$$seed --fork demo-seed-$$seed \
+			--set run.seed=$$seed --set outer_loop.start=base || exit 1; \
 	done
 	$(BIN)/python -m flows.seeds demo-seed $(SEEDS)
+	$(BIN)/python -m flows.seeds demo-start $(SEEDS)
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

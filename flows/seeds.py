@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.commands.options import STORE
-from flows.results import Results, held_out_results, number, signed
+from flows.results import CROSSED, Results, held_out_results, number, signed
 from flows.terminal import table_console
 from seal_core.errors import InputError
 from seal_core.rewards.intervals import Estimate, mean_interval
@@ -23,17 +23,17 @@ from storage.sql.catalog import Catalog
 from storage.store import Store
 
 
-def last_round_gain(results: Results, against: str = "round_0") -> Estimate:
-    """Paired difference of the last round to `against`.
+def gain(results: Results, against: str = "round_0", of: str | None = None) -> Estimate:
+    """Paired difference of a condition, or else of the last round, to `against`.
 
     Raises:
         InputError: the run has no such comparison.
     """
     rounds = [row.condition for row in results.conditions if row.condition.startswith("round_")]
     for a, b, estimate in results.paired:
-        if (a, b) == (rounds[-1], against):
+        if (a, b) == (of or rounds[-1], against):
             return estimate
-    raise InputError(f"run {results.run!r} does not compare its last round to {against}")
+    raise InputError(f"run {results.run!r} does not compare {of or 'its last round'} to {against}")
 
 
 def print_seeds(reports: Sequence[Results], console: Console) -> None:
@@ -43,19 +43,24 @@ def print_seeds(reports: Sequence[Results], console: Console) -> None:
     for name in ("run", *conditions, "last − round_0", "standard error", "last − matched"):
         table.add_column(name, justify="left" if name == "run" else "right")
     for report in reports:
-        gain = last_round_gain(report)
-        matched = last_round_gain(report, INPUT_ONLY_MATCHED)
+        last, matched = gain(report), gain(report, INPUT_ONLY_MATCHED)
         means = [number(row.accuracy.mean) for row in report.conditions]
-        table.add_row(report.run, *means, signed(gain.mean), number(gain.se), signed(matched.mean))
+        table.add_row(report.run, *means, signed(last.mean), number(last.se), signed(matched.mean))
     console.print(table)
-    for title, against in (("round_0", "round_0"), ("the matched control", INPUT_ONLY_MATCHED)):
-        found = [last_round_gain(report, against).mean for report in reports]
-        gains = [gain for gain in found if gain is not None]
-        mean = mean_interval(gains, bounds=(-1.0, 1.0))
-        console.print(
-            f"last round above {title}: in {sum(gain > 0 for gain in gains)} of {len(gains)} "
-            f"seeds, mean {signed(mean.mean)} [{signed(mean.low)}, {signed(mean.high)}]"
-        )
+    _print_mean(reports, "round_0", None, console)
+    _print_mean(reports, INPUT_ONLY_MATCHED, None, console)
+    for crossed in (name for name in CROSSED if name in conditions):
+        _print_mean(reports, "round_0", crossed, console)
+
+
+def _print_mean(reports: Sequence[Results], against: str, of: str | None, console: Console) -> None:
+    found = [gain(report, against, of).mean for report in reports]
+    gains = [value for value in found if value is not None]
+    mean = mean_interval(gains, bounds=(-1.0, 1.0))
+    console.print(
+        f"{of or 'last round'} above {against}: in {sum(value > 0 for value in gains)} of "
+        f"{len(gains)} seeds, mean {signed(mean.mean)} [{signed(mean.low)}, {signed(mean.high)}]"
+    )
 
 
 def main(prefix: str, seeds: Sequence[str]) -> None:
