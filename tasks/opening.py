@@ -28,6 +28,7 @@ from tasks.proving import ProvenGenerator
 from tasks.run import Run
 from tasks.scratch import run_scratch
 from tasks.serving import server_share, serving
+from tasks.signals import ended_once
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def open_run(
     for line in left_out_lines(checked.problems.left_out):
         progress.note(line)
     with (
+        ended_once(),
         hold(store, checked.name) as lease,
         run_scratch(store, checked.name) as scratch,
         ExitStack() as after_engines,

@@ -16,6 +16,7 @@ from flows.loading import load_config, store_setting
 from flows.server import check_named_server, start_server
 from tasks.claiming import check_free, check_name
 from tasks.preflight import preflight
+from tasks.signals import ended_once
 
 
 class Terminated(KeyboardInterrupt):
@@ -48,17 +49,18 @@ def run(
     if store is not None:
         # First in line: an explicit --set wins over the variable.
         settings.insert(0, store_setting(store))
-    try:
-        check_named_server()
-        store_root = check(config, name, settings, fork, rehash)
-        start_server(prepare_prefect(store_root))
-        # Prefect reads its settings when it is imported, so nothing above may import it.
-        from flows.execute import execute  # noqa: PLC0415
+    with ended_once():
+        try:
+            check_named_server()
+            store_root = check(config, name, settings, fork, rehash)
+            start_server(prepare_prefect(store_root))
+            # Prefect reads its settings when it is imported, so nothing above may import it.
+            from flows.execute import execute  # noqa: PLC0415
 
-        execute(config, name, settings, fork, as_json=as_json)
-    except KeyboardInterrupt as stop:
-        _stopped(sys.argv[1:])
-        raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
+            execute(config, name, settings, fork, as_json=as_json)
+        except KeyboardInterrupt as stop:
+            _stopped(sys.argv[1:])
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
 def check(

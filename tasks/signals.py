@@ -1,0 +1,43 @@
+"""Lets a signal end the work once: those that follow it do not interrupt the end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def ended_once() -> Iterator[None]:
+    """Ignores SIGINT and SIGTERM once one of them has come, until the block has ended.
+
+    `timeout` sends SIGTERM twice, impatient people ctrl-C many times. The second would leave the
+    engines at work, in the middle of their end, and Prefect waiting for them for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread only.
+        return
+    handlers = {number: signal.getsignal(number) for number in _ENDING}
+    # Those that are ignored stay so; None was not installed by Python, and cannot be put back.
+    before = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
+
+    def first(number: int, frame: FrameType | None) -> Any:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            return handler(number, frame)
+        raise SystemExit(128 + number)  # What the default action stands for.
+
+    for number in before:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
