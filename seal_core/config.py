@@ -169,7 +169,7 @@ class LoraSection(Section):
     rank: PositiveInt = 32
     alpha: PositiveFloat = 64.0
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    targets: tuple[str, ...] = ("all-linear",)
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("all-linear",)
     lr: PositiveFloat = 1e-3
     schedule: Literal["linear", "constant"] = "linear"
     warmup_steps: NonNegativeInt = 0
@@ -286,7 +286,9 @@ class ExecutionSection(Section):
     @classmethod
     def _is_device(cls, value: str) -> str:
         if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", value):
-            raise ValueError(f"{value!r} is no device: use auto, cpu, cuda or cuda:1")
+            raise ValueError(
+                f"{value!r} is no device: set execution.device to auto, cpu, cuda or cuda:1"
+            )
         return value
 
     @field_validator("keep_adapters", mode="before")

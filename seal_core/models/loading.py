@@ -193,7 +193,9 @@ def _device(name: str) -> torch.device:
     try:
         place = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"{name!r} is no device: use auto, cpu, cuda or cuda:1") from error
+        raise InputError(
+            f"{name!r} is no device: set execution.device to auto, cpu, cuda or cuda:1"
+        ) from error
     try:
         torch.zeros(1, device=place).item()
     except (RuntimeError, AssertionError, ImportError) as error:

@@ -72,7 +72,8 @@ class RowsApart:
         for own, norm in zip(steps, norms, strict=True):
             if own.slot in self._frozen:
                 continue
-            if 0 < own.clip < norm:
+            # As PyTorch has it: a norm just below the bound is scaled too.
+            if 0 < own.clip < norm + 1e-6:
                 self._gradients[own.slot].mul_(own.clip / (norm + 1e-6))
             going.append(own)
         self._optimizer.step(

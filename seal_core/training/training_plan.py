@@ -6,6 +6,7 @@ a plan takes the same steps.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,11 +36,17 @@ class Step:
 
 
 def check_ids(jobs: Sequence[TrainJob]) -> None:
-    """Checks that no job of a call would write over another's adapter.
+    """Checks that each job of a call has a folder of its own, which its id names.
 
     Raises:
-        InputError: Two have the same id.
+        InputError: Two have the same id, or one is no name of a folder.
     """
+    for job in jobs:
+        if not re.fullmatch(r"[\w-][\w.-]*", job.adapter_id):
+            raise InputError(
+                f"adapter_id {job.adapter_id!r}: use letters, digits, '.', '_' or '-', and no dot "
+                "at its start"
+            )
     twice = [own for own, n in Counter(job.adapter_id for job in jobs).items() if n > 1]
     if twice:
         raise InputError(f"adapter_id {twice[0]!r} belongs to several jobs of one call")

@@ -11,6 +11,7 @@ in seconds, and so does a machine without a GPU.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -72,10 +73,21 @@ def main(
     return records
 
 
+def _minutes(text: str) -> float:
+    """Raises ArgumentTypeError unless it is a length of time."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: set MINUTES to a number above 0")
+    return value
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gpu", description=__doc__)
     parser.add_argument("--toy", action="store_true", help="a toy model on the CPU")
-    parser.add_argument("--minutes", type=float, default=6.0, help="for the whole command (6)")
+    parser.add_argument("--minutes", type=_minutes, default=6.0, help="for the whole command (6)")
     parser.add_argument("--only", type=_names, default=KINDS, help=",".join(KINDS))
     parser.add_argument(
         "--n", type=_numbers, help="edits on q and v; the first also elsewhere (64,128)"

@@ -33,8 +33,10 @@ def write(path: Path, data: Record) -> None:
     """Replaces the part of the report that these records are about, and the floor's."""
     text = path.read_text("utf-8")
     old = section(text, data["kind"])
-    if data["kind"] == "gpu" and data["shape"] != QWEN_7B.name and MEASURED in old:
-        return  # A toy run does not replace a real one.
+    measured = data["kind"] == "gpu" and any("took" in row for row in data["records"])
+    is_real = measured and data["shape"] == QWEN_7B.name
+    if data["kind"] == "gpu" and MEASURED in old and not is_real:
+        return  # A toy run does not replace a real one, nor one without the time for a row.
     if data["kind"] == "sql" and data["toy"] and old.strip():
         return
     lines = _LINES[data["kind"]](data)

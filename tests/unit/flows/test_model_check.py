@@ -22,7 +22,11 @@ VERDICT = Verdict("batched", "packed", None, ())
     ("option", "value", "message"),
     [
         ("--dtype", "int8", "model.dtype = 'int8': input should be 'auto', 'float32'"),
-        ("--device", "foo", "'foo' is no device: use auto, cpu, cuda or cuda:1"),
+        (
+            "--device",
+            "foo",
+            "'foo' is no device: set execution.device to auto, cpu, cuda or cuda:1",
+        ),
         ("--device", "mps", "there is no mps that torch could use here"),
     ],
 )
