@@ -120,7 +120,7 @@ def print_explanation(found: dict[str, Any], console: Console) -> None:
     row = found[found["kind"]]
     problem = found["problem"]
     console.print(f"[bold]{found['kind']} {row[_KINDS[found['kind']][1]]}[/] of run {row['run']}")
-    if found["note"]:
+    if found.get("note"):
         console.print(escape(visible(found["note"])))
     _section(console, f"Passage: {problem['title']}", [found["passage"]])
     if found["kind"] == "problem":

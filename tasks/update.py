@@ -142,7 +142,7 @@ def _nothing_to_learn(context: RunContext, work: Work) -> str:
             f"{n_cut} of {len(edits)} were cut and are left out: raise sample.max_tokens, set "
             f"outer_loop.cut = 'open', {advice}"
         )
-    return f"round {work.round_index} has no self-edit to learn from: {advice}"
+    return f"round {work.round_index} kept no self-edit to learn from: {advice}"
 
 
 def _examples(context: RunContext, work: Work) -> list[TrainRow]:
