@@ -110,7 +110,7 @@ def _foreign(section: Foreign, any_version: bool = False) -> Any:
         options = valid_options(section.point, section.kind, section.options)
     except ValueError as error:
         raise InputError(f"{error}: {section.title} has other options than were recorded") from None
-    if not any_version and options.model_dump(mode="json") != section.options:
+    if not any_version and options.model_dump().keys() != section.options.keys():
         raise InputError(f"{section.title}: its options are incomplete: give them beside the kind")
     try:
         return Guarded(target(options), section.title)

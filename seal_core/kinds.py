@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
+from seal_core.errors import InputError, in_one_line
 from seal_core.plugins import BUILT_IN, load_kind, package_of
 from seal_core.section import Section
 
@@ -50,6 +51,7 @@ def valid_options(point: str, kind: str, plain: Mapping[str, Any]) -> BaseModel:
 
     Raises:
         ValueError: One is wrong; names the key.
+        InputError: The kind cannot be had, or its model fails.
     """
     model = _options_model(point, kind)
     try:
@@ -60,6 +62,11 @@ def valid_options(point: str, kind: str, plain: Mapping[str, Any]) -> BaseModel:
         known = ", ".join(model.model_fields) or "none"
         hint = f" (kind {kind!r} has {known})" if first["type"] == "extra_forbidden" else ""
         raise ValueError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}{hint}") from None
+    except Exception as error:
+        raise InputError(
+            f"{point}.kind = {kind!r}: its Options fail ({type(error).__name__}: "
+            f"{in_one_line(error)})"
+        ) from error
 
 
 def _options_model(point: str, kind: str) -> type[BaseModel]:

@@ -13,12 +13,13 @@ import sys
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from seal_core import plugins
 from seal_core.chosen import make_domain, make_reward, version_note
 from seal_core.config import Config
 from seal_core.errors import InputError, StageError
+from seal_core.section import Section
 from tests.foreign import Flat, Sums, install
 
 __all__ = ["install"]
@@ -101,6 +102,16 @@ class Untyped(Flat):
     Options = dict
 
 
+class Undecided(Flat):
+    class Options(Section):
+        @field_validator("worth", check_fields=False)
+        @classmethod
+        def _fails(cls, value: Any) -> Any:
+            raise KeyError("no such table")
+
+        worth: float = 1.0
+
+
 def test_misspelt_options_are_refused_whatever_a_kind_says(install) -> None:
     """3"""
     install("reward.loose", f"{MODULE}:Loose")
@@ -111,6 +122,9 @@ def test_misspelt_options_are_refused_whatever_a_kind_says(install) -> None:
     install("reward.untyped", f"{MODULE}:Untyped")
     with pytest.raises(ValueError, match="its Options are no pydantic model"):
         Config.model_validate({"reward": {"kind": "untyped"}})
+    install("reward.undecided", f"{MODULE}:Undecided")
+    with pytest.raises(InputError, match=r"'undecided': its Options fail \(KeyError: 'no such tab"):
+        Config.model_validate({"reward": {"kind": "undecided", "worth": 1}})
 
 
 @pytest.mark.parametrize("kind", [5, ["flat"], None, 1.5])

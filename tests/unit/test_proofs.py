@@ -102,7 +102,7 @@ class Agreement(Flat):
     ("kind", "words"),
     [
         ("Backwards", "gives right answers -1 and wrong ones -?0: right ones must earn more"),
-        ("Endless", r"the reward 'flat' gives edit-0 of p nan, which is no finite number|baseline"),
+        ("Endless", "the reward 'flat' gives the baseline of p nan, which is no finite number"),
         ("Broken", r"'it' of extra==2\.0 fails in 'judge' \(KeyError: 'no such thing'\)"),
         ("Unjudged", "gives graded answers no reward"),
         ("Number", r"'it' of extra==2\.0 fails when it is tried \(AttributeError: .*'reward'"),
