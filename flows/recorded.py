@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from seal_core.chosen import make_domain
+from seal_core.chosen import make_domain, version_note
 from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.errors import InputError
@@ -39,9 +39,17 @@ def recorded_config(run: str, recorded: dict[str, Any]) -> Config:
 
 
 def recorded_domain(run: str, recorded: dict[str, Any]) -> Domain:
-    """The domain of a run.
+    """The domain of a run, in whatever version of its package is here: to show, not to compute.
 
     Raises:
         InputError: as `recorded_config`, or a package that it needs is not here.
     """
-    return make_domain(recorded_config(run, recorded))
+    return make_domain(recorded_config(run, recorded), any_version=True)
+
+
+def domain_note(run: str, recorded: dict[str, Any]) -> str | None:
+    """That the domain of a run is shown by another version of its package, if it is."""
+    try:
+        return version_note(recorded_config(run, recorded).domain)
+    except InputError:
+        return None

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.formats import visible
-from flows.recorded import read_recorded, recorded_domain
+from flows.recorded import domain_note, read_recorded, recorded_domain
 from seal_core.config import RowsSection
 from seal_core.domains.rows import build_rows, rows_digest
-from seal_core.errors import InputError
+from seal_core.errors import InputError, SealError
 from seal_core.types import Problem, TrainRow
 from storage.sql.catalog import Catalog
 
@@ -46,6 +46,7 @@ def explain(catalog: Catalog, item: str, run: str | None = None) -> dict[str, An
     if kind != "problem":
         found["problem"] = _rows(catalog, "problems", "problem_id", row["problem_id"], run)[0]
     found["passage"] = _rendered(catalog, run, found["problem"])
+    found["note"] = domain_note(run, read_recorded(catalog, run))
     if kind == "edit":
         found.update(_about_edit(catalog, row, found["problem"]))
     elif kind == "adapter":
@@ -94,7 +95,7 @@ def _training_rows(
         return build_rows(passage, text, RowsSection.model_validate(recorded["rows"])), None
     try:
         return recorded_domain(run, recorded).train_rows(passage, text), None
-    except InputError as error:
+    except SealError as error:
         return (), str(error)
 
 
@@ -110,7 +111,7 @@ def _rendered(catalog: Catalog, run: str, problem: dict[str, Any]) -> str:
     )
     try:
         return recorded_domain(run, read_recorded(catalog, run)).render(passage)
-    except InputError:
+    except SealError:
         return problem["context"]
 
 
@@ -119,6 +120,8 @@ def print_explanation(found: dict[str, Any], console: Console) -> None:
     row = found[found["kind"]]
     problem = found["problem"]
     console.print(f"[bold]{found['kind']} {row[_KINDS[found['kind']][1]]}[/] of run {row['run']}")
+    if found.get("note"):
+        console.print(escape(visible(found["note"])))
     _section(console, f"Passage: {problem['title']}", [found["passage"]])
     if found["kind"] == "problem":
         _section(

@@ -26,6 +26,9 @@ class OuterLoop(Protocol):
     ) -> Mapping[str, float]:
         """Weight of each self-edit's loss, by id; those that are not named teach nothing.
 
+        Weights are finite and positive, only their ratio counts, and none is of a self-edit that is
+        unusable or has an error.
+
         Args:
             edits: All of a round; `scores` and `selections` are of the same ones.
         """

@@ -57,7 +57,7 @@ def package_of(point: str, name: str) -> str:
 
 
 def load_kind(point: str, name: str) -> Any:
-    """What a package has under a kind's name: a callable that takes options and config.
+    """What a package has under a kind's name: a callable that takes its options.
 
     Raises:
         InputError: There is none, or it cannot be imported.
@@ -74,6 +74,8 @@ def load_kind(point: str, name: str) -> Any:
 
 
 def _find(point: str, name: str) -> Kind:
+    if not isinstance(name, str):  # A config may say anything.
+        raise InputError(f"{point}.kind = {name!r} is no name of a kind: write it as text")
     found = [kind for kind in _foreign() if (kind.point, kind.name) == (point, name)]
     if not found:
         known = sorted({kind.name for kind in all_kinds() if kind.point == point})

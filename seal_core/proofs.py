@@ -1,197 +1,184 @@
-"""Checks a kind of another package without a model, before a run starts."""
+"""Checks a kind of another package without a model, before a run starts; and what it then says.
+
+What is `title` here is how messages name the kind, see `Foreign.title`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seal_core.domains.base import Domain, Grading
-from seal_core.errors import InputError, in_one_line
+from seal_core.domains.base import Domain, Grading, ProblemSet
+from seal_core.errors import InputError
+from seal_core.guarded import before_work
 from seal_core.outer_loops import OuterLoop
+from seal_core.proof_rows import proof_answers, proof_edit, proof_score
 from seal_core.rewards.aggregate import score_self_edits
-from seal_core.rewards.reward import Reward
+from seal_core.rewards.reward import REFERENCE_LOGPROBS, Reward
 from seal_core.rewards.selection import SelectionRule
-from seal_core.types import Answer, Problem, Score, Selection, SelfEdit
+from seal_core.types import Problem, Question, Score, Selection, SelfEdit
 
 
-def prove_domain(kind: str, domain: Domain) -> None:
-    """Passes if a domain has a name; its questions prove themselves, see `prove_problems`.
+def prove_problems(title: str, domain: Domain, problems: ProblemSet) -> None:
+    """Passes if problems are whole, and each reference answer is right, an empty one wrong.
 
     Raises:
-        InputError: It has none.
+        InputError: Names the problem or question.
     """
     if not domain.name or not isinstance(domain.name, str):
-        raise InputError(f"domain.kind = {kind!r} has no name, which its problems' ids begin with")
-
-
-def prove_problems(domain: Domain, problems: Sequence[Problem]) -> None:
-    """Passes if every reference answer is right, and an empty one wrong.
-
-    Raises:
-        InputError: Names the question.
-    """
-    for problem in problems:
+        raise InputError(f"{title} has no name, which its problems' ids begin with")
+    if fault := problems_fault(problems):
+        raise InputError(f"{title} {fault}")
+    for problem in (*problems.train, *problems.heldout):
         for question in problem.questions:
-            n = len(domain.answer_prompts(problem, question))
-            for reference in question.gold:
-                if not _graded(domain, question, [reference] * n).correct:
-                    raise InputError(
-                        f"domain {domain.name!r} grades its own reference answer {reference!r} to "
-                        f"{question.prompt!r} as wrong: correct the data, or how it grades"
-                    )
-            if _graded(domain, question, [""] * n).correct:
-                raise InputError(
-                    f"domain {domain.name!r} grades an empty answer to {question.prompt!r} as "
-                    "right: correct the data, or how it grades"
-                )
+            _prove_question(title, domain, problem, question)
 
 
-def prove_reward(kind: str, reward: Reward) -> None:
+def _prove_question(title: str, domain: Domain, problem: Problem, question: Question) -> None:
+    for reference in question.gold:
+        if not _graded(domain, problem, question, reference).correct:
+            raise InputError(
+                f"{title} grades its own reference answer {reference!r} to "
+                f"{question.prompt!r} as wrong: correct the data, or how it grades"
+            )
+    if _graded(domain, problem, question, "").correct:
+        raise InputError(
+            f"{title} grades an empty answer to {question.prompt!r} as right: correct the data, "
+            "or how it grades"
+        )
+
+
+def _graded(domain: Domain, problem: Problem, question: Question, text: str) -> Grading:
+    """Of the same answer to all prompts of a question."""
+    return domain.grade(question, [text] * len(domain.answer_prompts(problem, question)))
+
+
+def prove_reward(title: str, reward: Reward, domain: Domain, problem: Problem) -> None:
     """Passes if right answers earn more than wrong ones, and both a finite number.
+
+    Args:
+        domain: The run's, whose grades the reward may read.
+        problem: Any of it.
 
     Raises:
         InputError: They do not, or it fails.
     """
-    right, wrong = (_scores(kind, reward, is_right)[0].reward for is_right in (True, False))
-    if right is None or wrong is None or not (math.isfinite(right) and math.isfinite(wrong)):
-        raise InputError(f"reward.kind = {kind!r} gives graded answers no finite reward")
-    if right <= wrong:
-        raise InputError(
-            f"reward.kind = {kind!r} gives right answers {right:g} and wrong ones {wrong:g}: right "
-            "ones must earn more"
+    with before_work(title):
+        evidence, known = reward.evidence, {REFERENCE_LOGPROBS}
+        if not isinstance(evidence, set | frozenset) or not evidence <= known:
+            raise InputError(f"{title}: evidence is {evidence!r}: use a set within {known}")
+        if not reward.name or not isinstance(reward.name, str):
+            raise InputError(f"{title} has no name, which scores are stored with")
+        question = problem.questions[0]
+        right, wrong = (
+            _reward_of(reward, _graded(domain, problem, question, text))
+            for text in (question.gold[0], "")
         )
+        if right is None or wrong is None:
+            raise InputError(f"{title} gives graded answers no reward")
+        if right <= wrong:
+            raise InputError(
+                f"{title} gives right answers {right:g} and wrong ones {wrong:g}: right ones must "
+                "earn more"
+            )
 
 
-def prove_selection(kind: str, rule: SelectionRule) -> None:
-    """Passes if a rule gives each score its verdict and keeps nothing that is unusable.
+def _reward_of(reward: Reward, grading: Grading) -> float | None:
+    """What answers earn that are graded like this, with an adapter and without one."""
+    logprob = -5.0 + 4.0 * grading.correct if REFERENCE_LOGPROBS in reward.evidence else None
+    adapted, baseline = (proof_answers(grading, logprob, adapted) for adapted in (True, False))
+    (score,) = score_self_edits([proof_edit(0)], adapted, baseline, reward)
+    return score.reward
+
+
+def prove_selection(title: str, rule: SelectionRule) -> None:
+    """Passes if a rule says what may be said of made-up scores, see `selections_fault`.
 
     Raises:
         InputError: It does not, or it fails.
     """
-    scores = [_score(0, 1.0), _score(1, 0.0), _score(2, None), _score(3, 1.0, "blank")]
-    found = _tried(f"selection.kind = {kind!r}", lambda: rule.select(scores))
-    if [own.self_edit_id for own in found] != [own.self_edit_id for own in scores]:
-        raise InputError(
-            f"selection.kind = {kind!r} must give one verdict per score, in their order"
-        )
-    if any(own.kept for own, score in zip(found, scores, strict=True) if score.unusable):
-        raise InputError(f"selection.kind = {kind!r} keeps a self-edit that teaches nothing")
+    with before_work(title):
+        scores = _scores()
+        if fault := selections_fault(scores, rule.select(scores)):
+            raise InputError(f"{title} {fault}")
 
 
-def prove_outer_loop(kind: str, loop: OuterLoop) -> None:
-    """Passes if a loop weighs self-edits that exist, by finite positive numbers.
+def prove_outer_loop(title: str, loop: OuterLoop) -> None:
+    """Passes if a loop weighs self-edits as it may, see `weights_fault`, and not none of them.
 
     Raises:
         InputError: It does not, or it fails.
     """
-    name = f"outer_loop.kind = {kind!r}"
-    edits, scores = [_edit(0), _edit(1)], [_score(0, 1.0), _score(1, 0.0)]
-    selections = [
-        Selection(own.self_edit_id, "p", "policy", own.reward == 1.0, rank, own.reward, "", "")
-        for rank, own in enumerate(scores)
-    ]
-    if loop.start not in ("policy", "base"):
-        raise InputError(f"{name}: start is {loop.start!r}: use 'policy' or 'base'")
-    found = _tried(name, lambda: dict(loop.weights(edits, scores, selections)))
-    check_weights(name, found, {edit.self_edit_id for edit in edits})
-    if not found:
-        raise InputError(f"{name} learns nothing from a round in which a self-edit was kept")
+    with before_work(title):
+        if loop.start not in ("policy", "base"):
+            raise InputError(f"{title}: start is {loop.start!r}: use 'policy' or 'base'")
+        scores = _scores()
+        edits = [proof_edit(0), proof_edit(1), proof_edit(2, error="lost")]
+        edits.append(proof_edit(3, unusable="blank"))
+        selections = [
+            Selection(own.self_edit_id, "p", "policy", rank == 0, rank, own.reward, "", "")
+            for rank, own in enumerate(scores)
+        ]
+        found = loop.weights(edits, scores, selections)
+        if fault := weights_fault(edits, found):
+            raise InputError(f"{title} {fault}")
+        if not found:
+            raise InputError(f"{title} learns nothing from a round in which a self-edit was kept")
 
 
-def check_weights(name: str, weights: dict[str, float], known: set[str]) -> None:
-    """Passes if weights are of known self-edits, finite and positive.
+def _scores() -> list[Score]:
+    """Of a good self-edit, a bad one, one that was lost, and one that teaches nothing."""
+    good, bad, lost = proof_score(0, 1.0), proof_score(1, 0.0), proof_score(2, None)
+    return [good, bad, lost, proof_score(3, 1.0, "blank")]
 
-    Raises:
-        InputError: They are not.
-    """
-    if strange := sorted(weights.keys() - known):
-        raise InputError(f"{name} weighs {strange[0]!r}, which is no self-edit of the round")
+
+def problems_fault(problems: ProblemSet) -> str | None:
+    """What is wrong with the problems of a domain."""
+    seen: dict[str, str] = {}
+    for split, own in (("train", problems.train), ("heldout", problems.heldout)):
+        if not own:
+            return f"has no {split} problem"
+        for problem in own:
+            item = problem.problem_id
+            if problem.split != split:
+                return f"has {item} among its {split} problems, and its split is {problem.split!r}"
+            if not problem.questions:
+                return f"has no question about {item}"
+            for unit in (item, *(question.question_id for question in problem.questions)):
+                if unit in seen:
+                    return f"has {unit} twice, in {seen[unit]} and in {split}: ids are unique"
+                seen[unit] = split
+            for question in problem.questions:
+                if not question.gold or not all(text.strip() for text in question.gold):
+                    return f"has no reference answer to {question.question_id}, or a blank one"
+    return None
+
+
+def selections_fault(scores: Sequence[Score], found: Any) -> str | None:
+    """What is wrong with verdicts: each score has one, and what has no worth is not kept."""
+    wanted = [score.self_edit_id for score in scores]
+    verdicts = found if isinstance(found, Sequence) else ()
+    if [own.self_edit_id for own in verdicts if isinstance(own, Selection)] != wanted:
+        return "must give one verdict per score, in their order"
+    for own, score in zip(verdicts, scores, strict=True):
+        if own.kept and score.unusable is not None:
+            return f"keeps {own.self_edit_id}, a self-edit that teaches nothing: {score.unusable}"
+        if own.kept and score.reward is None:
+            return f"keeps {own.self_edit_id}, which has no reward: nothing of it was graded"
+    return None
+
+
+def weights_fault(edits: Sequence[SelfEdit], weights: Any) -> str | None:
+    """What is wrong with weights: they are positive, and of self-edits that can be learnt."""
+    if not isinstance(weights, Mapping):
+        return f"gives {type(weights).__name__} for weights: use a mapping by self-edit"
+    known = {edit.self_edit_id: edit for edit in edits}
     for item, weight in weights.items():
-        if not (math.isfinite(weight) and weight > 0):
-            raise InputError(f"{name} gives {item} the weight {weight}: it must be positive")
-
-
-def _graded(domain: Domain, question: Any, texts: Sequence[str]) -> Grading:
-    return _tried(f"domain {domain.name!r}", lambda: domain.grade(question, texts))
-
-
-def _tried(name: str, work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{name} fails when it is tried ({type(error).__name__}: {in_one_line(error)})"
-        ) from error
-
-
-def _scores(kind: str, reward: Reward, is_right: bool) -> list[Score]:
-    answers = [_answer(i, is_right) for i in range(3)]
-    return _tried(
-        f"reward.kind = {kind!r}", lambda: score_self_edits([_edit(0)], answers, [], reward)
-    )
-
-
-def _edit(index: int) -> SelfEdit:
-    return SelfEdit(
-        self_edit_id=f"edit-{index}",
-        problem_id="p",
-        split="train",
-        condition="round_0",
-        policy_id="policy",
-        sample_index=index,
-        prompt_id="proof@1",
-        text="What there is to learn.",
-        n_tokens=6,
-        logprob=-6.0,
-        finish_reason="stop",
-        seed=0,
-        unusable=None,
-        error=None,
-    )
-
-
-def _answer(index: int, is_right: bool) -> Answer:
-    return Answer(
-        answer_id=f"answer-{index}",
-        problem_id="p",
-        question_id=f"q-{index}",
-        split="train",
-        condition="round_0",
-        policy_id="policy",
-        adapter_id="adapter",
-        self_edit_id="edit-0",
-        repeat=0,
-        text="right" if is_right else "",
-        correct=is_right,
-        grades={name: float(is_right) for name in ("exact_match", "f1", "contains")},
-        logprob=-1.0,
-        n_tokens=1,
-        reference_logprob=-0.5 if is_right else -5.0,
-        reference_tokens=1,
-        grader="exact_match",
-        error=None,
-    )
-
-
-def _score(index: int, reward: float | None, unusable: str | None = None) -> Score:
-    return Score(
-        self_edit_id=f"edit-{index}",
-        problem_id="p",
-        split="train",
-        condition="round_0",
-        policy_id="policy",
-        sample_index=index,
-        unusable=unusable,
-        reward_name="proof",
-        baseline_reward=0.5,
-        reward=reward,
-        gain=None if reward is None else reward - 0.5,
-        uncertainty=None,
-        components={},
-        n_repeats=1,
-        n_answers=3,
-        n_errors=0,
-    )
+        if item not in known:
+            return f"weighs {item!r}, which is no self-edit of the round"
+        if why := known[item].error or known[item].unusable:
+            return f"weighs {item}, which teaches nothing: {why}"
+        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
+            return f"gives {item} the weight {weight!r}: it must be a finite positive number"
+    return None

@@ -153,7 +153,8 @@ class Adapter:
         uri: Folder of the weights relative to the store's root; None on error, if imported, or if
             the self-edit taught nothing. It is not there if the weights were pruned.
         sha256: Digest of the weights file; None where there are none.
-        rows_sha256: Digest of the training rows in order: prompt, text and chat flag of each; see
+        rows_sha256: Digest of the training rows in order: prompt, text and `chat` of each, and
+            `is_open` and `weight` where these are not as they mostly are; see
             `seal_core.domains.rows.rows_digest`. None if nothing was trained on, or if the
             rows of an imported run are not known for certain.
         n_rows: Training rows (texts) per epoch; None where `rows_sha256` is, if imported.

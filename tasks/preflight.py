@@ -6,7 +6,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seal_core.chosen import make_domain, make_outer_loop, make_reward, make_selection
+from seal_core.chosen import (
+    load_problems,
+    make_domain,
+    make_outer_loop,
+    make_reward,
+    make_selection,
+    prove_rules,
+)
 from seal_core.config import Config
 from seal_core.domains.base import Domain, ProblemSet
 from seal_core.errors import InputError
@@ -14,7 +21,6 @@ from seal_core.fingerprint import digest
 from seal_core.models.model_digest import ModelFiles, digest_model
 from seal_core.models.model_place import find_model
 from seal_core.models.precision import used_precision
-from seal_core.proofs import prove_problems
 from storage.store import Store
 from storage.tables.paths import check_run
 from tasks.chatting import check_chat
@@ -104,16 +110,15 @@ def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflig
         raise InputError("the run has no name: pass --name, or set run.name in the config")
     domain = make_domain(config)
     for make in (make_reward, make_selection, make_outer_loop):
-        make(config)  # What another package has must work before anything is written.
+        make(config)  # What cannot be had at all is told before anything slow begins.
     check_run(run)
     model, device = config.model, config.execution.device
     path = find_model(model.path, model.revision)
     check_chat(config, path)
     precision = used_precision(path, model.dtype, device)
     engine_version = check_serving(config, path, precision)
-    problems = domain.load()
-    if config.domain.kind != "knowledge":  # Which has every grader prove itself.
-        prove_problems(domain, (*problems.train, *problems.heldout))
+    problems = load_problems(config, domain)
+    prove_rules(config, domain, problems)
     return Preflight(run, config, path, domain, problems, precision, engine_version, rehash=rehash)
 
 

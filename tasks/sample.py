@@ -58,12 +58,17 @@ def _sample(context: RunContext, work: Work) -> StageOutput:
         return StageOutput({"self_edits": _copies(context, work)})
     problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
     policy = read_policy(context, work.inputs["policy"][0])
+    is_control = work.settings["prompt"] == CONTROL_PROMPT
+    prompt_ids = {
+        item: CONTROL_PROMPT if is_control else context.domain.edit_prompt(problem).prompt_id
+        for item, problem in problems.items()
+    }
     blank_E = [
-        _blank_edit(problem, policy, work.settings, index)
+        _blank_edit(problem, policy, work.settings, index, prompt_ids[problem.problem_id])
         for problem in problems.values()
         for index in range(work.settings["per_problem"])
     ]
-    if work.settings["prompt"] == CONTROL_PROMPT:
+    if is_control:
         return StageOutput({"self_edits": blank_E})
     made = {edit.self_edit_id: edit for edit in find_earlier(context, work).rows}
     wanted = [blank for blank in blank_E if blank.self_edit_id not in made]
@@ -96,7 +101,9 @@ def _copies(context: RunContext, work: Work) -> list[SelfEdit]:
     ]
 
 
-def _blank_edit(problem: Problem, policy: PolicyRef, settings: dict, index: int) -> SelfEdit:
+def _blank_edit(
+    problem: Problem, policy: PolicyRef, settings: dict, index: int, prompt_id: str
+) -> SelfEdit:
     parts = [problem.problem_id, without_totals(settings), index]
     return SelfEdit(
         self_edit_id=make_id("edit", *parts),
@@ -105,7 +112,7 @@ def _blank_edit(problem: Problem, policy: PolicyRef, settings: dict, index: int)
         condition=settings["condition"],
         policy_id=policy.policy.policy_id,
         sample_index=index,
-        prompt_id=settings["prompt"],
+        prompt_id=prompt_id,
         text="",
         n_tokens=0,
         logprob=None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from seal_core.chosen import make_selection
+from seal_core.errors import StageError
+from seal_core.proofs import selections_fault
 from seal_core.stages import Handle, Place
 from tasks.basis import Basis, refs
 from tasks.context import RunContext
@@ -18,7 +20,10 @@ def filter_works(basis: Basis, scores: Handle, at: Place) -> list[Work]:
 def _filter(context: RunContext, work: Work) -> StageOutput:
     """Applies the configured selection to a round's scores."""
     scores = [row for ref in work.inputs["scores"] for row in context.store.read(ref)]
-    return StageOutput({"selections": make_selection(context.config).select(scores)})
+    found = make_selection(context.config).select(scores)
+    if fault := selections_fault(scores, found):
+        raise StageError(f"selection.kind = {context.config.selection.kind!r} {fault}")
+    return StageOutput({"selections": found})
 
 
 FILTER = Stage("filter", version=2, table="selections", uses=None, body=_filter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ from seal_core.chosen import make_outer_loop
 from seal_core.domains.base import Domain
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
+from seal_core.kinds import RestemSection
 from seal_core.outer_loops import OuterLoop
-from seal_core.proofs import check_weights
+from seal_core.proofs import weights_fault
 from seal_core.stages import Handle, Place
 from seal_core.types import Policy, Problem, Score, Selection, SelfEdit, TrainRow
 from tasks.basis import Basis, refs
@@ -45,7 +47,8 @@ def update_works(
     def kept(selections: list[Selection]) -> list[Any]:
         written = [basis.told(ref, list) for ref in refs(edits, "self_edits")]
         rewarded = basis.told(refs(scores, "scores")[0], list)
-        return _weighted(loop, [row for rows in written for row in rows], rewarded, selections)
+        edits_of = [row for rows in written for row in rows]
+        return _weighted(config.outer_loop.kind, loop, edits_of, rewarded, selections)
 
     settings = {
         "lora": lora_settings(config.update),
@@ -67,17 +70,24 @@ def update_works(
 
 
 def _weighted(
+    kind: str,
     loop: OuterLoop,
     edits: Sequence[SelfEdit],
     scores: Sequence[Score],
     selections: Sequence[Selection],
 ) -> list[Any]:
-    """Ids of the self-edits that the policy learns from; with weights where these are not 1."""
-    weights = dict(loop.weights(edits, scores, selections))
-    check_weights("the outer loop", weights, {edit.self_edit_id for edit in edits})
-    if all(weight == 1.0 for weight in weights.values()):
-        return list(weights)
-    return [[item, weight] for item, weight in weights.items()]
+    """Ids of the self-edits that the policy learns from; with weights where these are not alike.
+
+    In the order of `edits` and relative to their mean, so that an equal choice is the same work.
+    """
+    weights = loop.weights(edits, scores, selections)
+    if fault := weights_fault(edits, weights):
+        raise StageError(f"outer_loop.kind = {kind!r} {fault}")
+    ids = [edit.self_edit_id for edit in edits if edit.self_edit_id in weights]
+    mean = math.fsum(weights.values()) / max(1, len(ids))
+    # Twelve digits: 0.1 and 0.3 are not exactly a tenth of 1 and 3.
+    shares = [float(f"{weights[item] / mean:.12g}") for item in ids]
+    return ids if set(shares) <= {1.0} else [list(pair) for pair in zip(ids, shares, strict=True)]
 
 
 def _update(context: RunContext, work: Work) -> StageOutput:
@@ -85,10 +95,7 @@ def _update(context: RunContext, work: Work) -> StageOutput:
     policy = read_policy(context, work.inputs["policy"][0])
     examples = _examples(context, work)
     if not examples:
-        raise StageError(
-            f"round {work.round_index} kept no self-edit, so there is nothing to learn from: "
-            "lower selection.min_gain, or sample more self-edits per problem"
-        )
+        raise StageError(_nothing_to_learn(context, work))
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         trained = context.trainer.update_policy(
             examples,
@@ -123,6 +130,19 @@ def _update(context: RunContext, work: Work) -> StageOutput:
 
 
 UPDATE = Stage("update", version=5, table="policies", uses="training", body=_update)
+
+
+def _nothing_to_learn(context: RunContext, work: Work) -> str:
+    loop = context.config.outer_loop
+    edits = [edit for ref in work.inputs["self_edits"] for edit in context.store.read(ref)]
+    n_cut = sum(edit.finish_reason == "length" for edit in edits)
+    advice = "lower selection.min_gain, or sample more self-edits per problem"
+    if n_cut and isinstance(loop, RestemSection) and loop.cut == "leave_out":
+        advice = (
+            f"{n_cut} of {len(edits)} were cut and are left out: raise sample.max_tokens, set "
+            f"outer_loop.cut = 'open', {advice}"
+        )
+    return f"round {work.round_index} kept no self-edit to learn from: {advice}"
 
 
 def _examples(context: RunContext, work: Work) -> list[TrainRow]:

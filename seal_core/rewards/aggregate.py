@@ -6,9 +6,12 @@ in `n_errors`, and a self-edit of which nothing was graded has no reward at all.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from seal_core.errors import StageError
 from seal_core.rewards.reward import Accuracy, Judgement, Reward
 from seal_core.types import Answer, Score, SelfEdit
 
@@ -31,6 +34,7 @@ def score_self_edits(
         reward: Accuracy without one.
 
     Raises:
+        StageError: a reward is no finite number, which nothing can be compared with.
         ValueError: baseline answers of a problem are from several policies or conditions.
     """
     judge = reward or Accuracy()
@@ -57,7 +61,26 @@ def _baselines(answers: Iterable[Answer], reward: Reward) -> dict[str, float | N
             )
         if _is_graded(answer):
             graded[answer.problem_id].append(answer)
-    return {problem: reward.judge(found, None).reward for problem, found in graded.items()}
+    return {p: _judged(reward, p, found, None).reward for p, found in graded.items()}
+
+
+def _judged(
+    reward: Reward, problem: str, answers: Sequence[Answer], edit: SelfEdit | None
+) -> Judgement:
+    found = reward.judge(answers, edit)
+    if found.reward is None:
+        return found
+    try:
+        number = float(found.reward)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        what = edit.self_edit_id if edit else "the baseline"
+        raise StageError(
+            f"the reward {reward.name!r} gives {what} of {problem} {found.reward!r}, which is no "
+            "finite number: repair the reward, and go on with the same command"
+        )
+    return replace(found, reward=number)
 
 
 def _is_graded(answer: Answer) -> bool:
@@ -69,7 +92,7 @@ def _score(
 ) -> Score:
     # An edit that was lost to an error is never trained on; stray answers must not revive it.
     graded = [answer for answer in answers if _is_graded(answer) and not edit.error]
-    found = reward.judge(graded, edit) if graded else _NOTHING
+    found = _judged(reward, edit.problem_id, graded, edit) if graded else _NOTHING
     gain = None if found.reward is None or baseline is None else found.reward - baseline
     return Score(
         self_edit_id=edit.self_edit_id,

@@ -8,7 +8,6 @@ problems. Intervals need no seed, stay within the values that there are and neve
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -37,14 +36,6 @@ class Estimate:
     n: int
 
 
-def problem_means(values: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Mean per problem of (problem id, value) pairs, in the order of first appearance."""
-    grouped: dict[str, list[float]] = defaultdict(list)
-    for problem_id, value in values:
-        grouped[problem_id].append(value)
-    return {problem_id: math.fsum(found) / len(found) for problem_id, found in grouped.items()}
-
-
 def mean_interval(
     values_P: Iterable[float], level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Estimate:
@@ -55,10 +46,16 @@ def mean_interval(
 
     Args:
         bounds: Least and greatest value that a problem can have.
+
+    Raises:
+        ValueError: A value is outside them.
     """
     values = np.asarray(list(values_P), dtype=float)
     if len(values) == 0:
         return Estimate(None, None, None, None, 0)
+    strange = values[~((values >= bounds[0] - _ALIKE) & (values <= bounds[1] + _ALIKE))]
+    if len(strange):
+        raise ValueError(f"the value {strange[0]:g} is not within the bounds {bounds}")
     low, high = _interval(values, level, bounds)
     return Estimate(float(values.mean()), _standard_error(values), low, high, len(values))
 

@@ -49,7 +49,7 @@ class Reward(Protocol):
         ...
 
     def judge(self, answers: Sequence[Answer], edit: SelfEdit | None) -> Judgement:
-        """Judges one model.
+        """Judges one model, by a finite number.
 
         Args:
             answers: Its answers to one problem's questions, of all repeats; none has an error.

@@ -24,7 +24,7 @@ class SelectionRule(Protocol):
     """Decides which self-edits of a round are good enough to learn from."""
 
     def select(self, scores: Sequence[Score]) -> list[Selection]:
-        """One verdict per score, in the order of `scores`; none that is unusable is kept."""
+        """One verdict per score, in their order; what is unusable or has no reward is not kept."""
         ...
 
 

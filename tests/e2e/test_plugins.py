@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,4 +86,23 @@ def test_without_the_package_the_history_stays(folder: Path, monkeypatch) -> Non
         seal("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
     )
     assert "'inventory' is not known" in seal("show", rows[0]["self_edit_id"], cwd=folder)
+    seal("run", "example.toml", cwd=folder, code=2)
+
+
+def test_another_version_is_named_and_carries_nothing_out(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, *others = os.environ["PYTHONPATH"].split(os.pathsep)
+    newer = Path(shutil.copytree(site, tmp_path / "site"))
+    (metadata,) = newer.glob("*.dist-info/METADATA")
+    metadata.write_text(metadata.read_text().replace("Version: 1.0", "Version: 1.1"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(newer), *others]))
+    rows = json.loads(
+        seal("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
+    )
+    shown = json.loads(seal("show", rows[0]["self_edit_id"], "--json", cwd=folder))
+    assert "of seal-example==1.0 is seal-example==1.1 here" in shown["note"]
+    assert shown["training_rows"] and shown["note"] in " ".join(
+        seal("show", rows[0]["self_edit_id"], cwd=folder).split()
+    )
     seal("run", "example.toml", cwd=folder, code=2)

@@ -2,7 +2,7 @@
 
 A self-edit with an even seed says `FACT: P3 = C3`, one with an odd seed says nothing of use. An
 adapter knows the facts of its rows. A question about P3 is answered with C3 if an adapter of the
-request knows it.
+request knows it, and C3 is then more probable.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from storage.store import Store
 from tasks.opening import Engines
 from tasks.preflight import Preflight
 
+KNOWN, UNKNOWN = -0.25, -4.0
+"""Log-probability of each of the two tokens of an answer, nats."""
+
 Hook = Callable[[str, Sequence[Any]], None]
 
 
@@ -59,6 +62,7 @@ class Scripted:
     def __init__(self, hook: Hook | None = None, fails: str | None = None) -> None:
         self.generated: list[str] = []
         self.trained: list[str] = []
+        self.scored: list[str] = []
         self.updates = 0
         self.tried = 0
         self._hook = hook or (lambda name, items: None)
@@ -79,7 +83,12 @@ class Scripted:
         return [self._generate(request) for request in requests]
 
     def score(self, requests: Sequence[ScoreRequest], progress: object = None) -> list[Scored]:
-        raise AssertionError("no stage asks for log-probabilities of given answers")
+        self._hook("score", requests)
+        self.scored += [request.request_id for request in requests]
+        return [
+            Scored(own.request_id, 2 * (KNOWN if own.completion == known else UNKNOWN), 2)
+            for own, known in ((own, _known(own)) for own in requests)
+        ]
 
     def train(
         self, jobs: Sequence[TrainJob], out: Path, progress: object = None
@@ -110,8 +119,7 @@ class Scripted:
             useful = request.seed % 2 == 0
             text = f"FACT: {subject} = C{subject[1:]}" if useful else f"{subject} is of interest."
         else:
-            known = [fact for folder in request.adapters for fact in _facts(Path(folder))]
-            text = dict(known).get(subject, "I do not know")
+            text = _known(request) or "I do not know"
         return Generation(request.request_id, text, 5, 3, -1.0, "stop")
 
     def _train(self, job: TrainJob, out: Path) -> TrainedAdapter:
@@ -124,6 +132,12 @@ class Scripted:
         return TrainedAdapter(
             job.adapter_id, str(out / job.adapter_id), len(texts), steps, tokens, 2.0, 1.0, 0.0
         )
+
+
+def _known(request: GenerateRequest | ScoreRequest) -> str | None:
+    """What the adapters of a request know of its subject."""
+    facts = [fact for folder in request.adapters for fact in _facts(Path(folder))]
+    return dict(facts).get(re.findall(r"P\d+", request.prompt)[-1])
 
 
 def _save(folder: Path, texts: list[str]) -> None:

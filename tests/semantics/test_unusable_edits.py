@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from seal_core.engines import GenerateRequest, Generation, LoraSettings, TrainedAdapter, TrainRow
+from seal_core.errors import StageError
 from tests.semantics.runs import N_TRAIN, K, ask
 from tests.semantics.scripted import Scripted
 
@@ -99,8 +100,30 @@ def test_the_passage_alone_may_take_its_place(run: Any, store: Path) -> None:
 
 def test_what_was_cut_may_be_left_out(run: Any) -> None:
     """3"""
-    with pytest.raises(Exception, match="kept no self-edit"):
+    words = r"no self-edit to learn from: \d+ of 18 were cut .*sample\.max_tokens.*outer_loop\.cut"
+    with pytest.raises(StageError, match=words):
         run(Failing(), outer_loop__cut="leave_out")
+
+
+class Mute(Scripted):
+    """Writes nothing at all about the first problem."""
+
+    def _generate(self, request: GenerateRequest) -> Generation:
+        own = super()._generate(request)
+        about = (own.text or "").startswith(("P0 is", "FACT: P0 "))
+        return replace(own, text="") if about else own
+
+
+def test_nothing_unusable_is_the_best_of_its_problem(run: Any, store: Path) -> None:
+    """1"""
+    run(Mute())
+    by_problem = "SELECT problem_id, max(reward) AS best FROM scores WHERE split = 'train'"
+    ((n, mean),) = ask(
+        store,
+        f"SELECT count(*), avg(best) FROM ({by_problem} AND unusable IS NULL GROUP BY ALL)",
+    )
+    assert n == N_TRAIN - 1
+    assert ask(store, "SELECT mean_best_reward FROM rewards_by_round") == [(pytest.approx(mean),)]
 
 
 @pytest.mark.parametrize("start", ["policy", "base"])

@@ -3,68 +3,27 @@
 1. `all_kinds` lists what is there, with why something cannot be used.
 2. A wrong name tells the near ones; one that does not load is an error.
 3. Options are checked as built-in ones are, and bear identity with the package's version.
-4. A recorded config is read without the package.
-5. Each kind proves itself, and says what is wrong.
+4. A recorded config is read without the package, and carried out by the same version alone.
+5. What fails in a kind is named.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from seal_core import plugins, proofs
-from seal_core.chosen import make_outer_loop, make_reward, make_selection
+from seal_core import plugins
+from seal_core.chosen import make_domain, make_reward, version_note
 from seal_core.config import Config
-from seal_core.domains.base import Grading, new_problem
-from seal_core.errors import InputError
-from seal_core.rewards.reward import Accuracy, Judgement, Likelihood
+from seal_core.errors import InputError, StageError
 from seal_core.section import Section
+from tests.foreign import Flat, Sums, install
 
+__all__ = ["install"]
 MODULE = "tests.unit.test_plugins"
-
-
-class Flat:
-    """A reward whose right answers earn `worth`."""
-
-    name, evidence = "flat", frozenset()
-
-    class Options(Section):
-        worth: float = 1.0
-
-    def __init__(self, options: Options, config: Config) -> None:
-        self.worth = options.worth
-
-    def judge(self, answers: Any, edit: Any) -> Judgement:
-        return Judgement(self.worth * float(answers[0].correct), None, {}, 1)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An entry point of a package that is not installed."""
-
-    name: str
-    value: str
-    dist: Any
-
-    def load(self) -> Any:
-        return EntryPoint(self.name, self.value, plugins.GROUP).load()
-
-
-@pytest.fixture
-def install(monkeypatch):
-    """Makes entry points appear, `name: target`, of a package `extra` 2.0 or another one."""
-    entries: list[Entry] = []
-    monkeypatch.setattr(plugins, "entry_points", lambda group: tuple(entries))
-
-    def add(name: str, target: str = f"{MODULE}:Flat", package: str = "extra") -> None:
-        entries.append(Entry(name, target, SimpleNamespace(name=package, version="2.0")))
-
-    return add
 
 
 def test_what_is_there_is_listed_without_being_imported(install) -> None:
@@ -131,121 +90,126 @@ def test_a_recorded_config_is_read_without_the_package(install, monkeypatch) -> 
         make_reward(config)
 
 
-class Backwards(Flat):
-    """Wrong answers earn more."""
+class Loose(Flat):
+    """Does not say that it refuses other options."""
 
-    def judge(self, answers: Any, edit: Any) -> Judgement:
-        return replace(super().judge(answers, edit), reward=-float(answers[0].correct))
-
-
-class Endless(Flat):
-    def judge(self, answers: Any, edit: Any) -> Judgement:
-        return Judgement(float("nan"))
+    class Options(BaseModel):
+        model_config = ConfigDict(extra="allow")
+        worth: float = 1.0
 
 
-class Broken(Flat):
-    def judge(self, answers: Any, edit: Any) -> Judgement:
-        raise KeyError("no such thing")
+class Untyped(Flat):
+    Options = dict
+
+
+class Undecided(Flat):
+    class Options(Section):
+        @field_validator("worth", check_fields=False)
+        @classmethod
+        def _fails(cls, value: Any) -> Any:
+            raise KeyError("no such table")
+
+        worth: float = 1.0
+
+
+def test_misspelt_options_are_refused_whatever_a_kind_says(install) -> None:
+    """3"""
+    install("reward.loose", f"{MODULE}:Loose")
+    config = Config.model_validate({"reward": {"kind": "loose", "worth": 3}})
+    assert make_reward(config).worth == 3.0
+    with pytest.raises(ValueError, match=r"reward\.wort: extra inputs.*kind 'loose' has worth"):
+        Config.model_validate({"reward": {"kind": "loose", "wort": 2}})
+    install("reward.untyped", f"{MODULE}:Untyped")
+    with pytest.raises(ValueError, match="its Options are no pydantic model"):
+        Config.model_validate({"reward": {"kind": "untyped"}})
+    install("reward.undecided", f"{MODULE}:Undecided")
+    with pytest.raises(InputError, match=r"'undecided': its Options fail \(KeyError: 'no such tab"):
+        Config.model_validate({"reward": {"kind": "undecided", "worth": 1}})
+
+
+@pytest.mark.parametrize("kind", [5, ["flat"], None, 1.5])
+def test_a_kind_is_named_by_text(install, kind) -> None:
+    """2"""
+    with pytest.raises(InputError, match=r"reward\.kind = .* is no name of a kind"):
+        Config.model_validate({"reward": {"kind": kind}})
+
+
+def test_another_version_carries_nothing_out(install) -> None:
+    """4"""
+    install("domain.sums", "Sums")
+    install("reward.flat")
+    config = Config.model_validate({"reward": {"kind": "flat"}, "domain": {"kind": "sums"}})
+    make_reward(config)
+    assert version_note(config.domain) is None is version_note(config.run)
+    install("domain.sums", "Sums", version="2.1")
+    install("reward.flat", version="2.1")
+    words = r"'flat' of extra==2\.0 is extra==2\.1 here: install the version"
+    with pytest.raises(InputError, match=words):
+        make_reward(config)
+    with pytest.raises(InputError, match=r"'sums' of extra==2\.0 is extra==2\.1 here"):
+        make_domain(config)
+    assert make_domain(config, any_version=True).name == "sums"
+    assert version_note(config.domain) == "domain.kind = 'sums' of extra==2.0 is extra==2.1 here"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"worth": "much"},
+            r"reward\.worth: input should.*has other options than were recorded",
+        ),
+        ({"old": 1}, r"reward\.old: extra inputs.*has other options than were recorded"),
+        ({}, "its options are incomplete"),
+    ],
+)
+def test_recorded_options_are_checked_before_they_are_used(install, options, words) -> None:
+    """4"""
+    install("reward.flat")
+    section = {"kind": "flat", "package": "extra==2.0", "options": options}
+    with pytest.raises(InputError, match=words):
+        make_reward(Config.model_validate({"reward": section}))
 
 
 class Unmade(Flat):
-    def __init__(self, options: Any, config: Any) -> None:
+    def __init__(self, options: Any) -> None:
         raise RuntimeError("no licence")
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("Backwards", "gives right answers -1 and wrong ones -?0: right ones must earn more"),
-        ("Endless", "gives graded answers no finite reward"),
-        ("Broken", r"fails when it is tried \(KeyError: 'no such thing'\)"),
-        ("Unmade", r"of extra==2\.0 cannot be made \(RuntimeError: no licence\)"),
-    ],
-)
-def test_a_reward_proves_itself(install, kind, words) -> None:
+class Failing(Sums):
+    def edit_prompt(self, problem: Any) -> Any:
+        raise KeyError("no such thing")
+
+    def check_edit(self, problem: Any, text: str) -> Any:
+        raise InputError("said on purpose")
+
+    def answer_prompts(self, problem: Any, question: Any, in_context: bool = False) -> Any:
+        yield "one"
+        raise ValueError("too late")
+
+    @property
+    def name(self) -> str:
+        raise OSError("gone")
+
+
+def test_what_fails_in_a_kind_is_named(install) -> None:
     """5"""
-    install("reward.it", f"{MODULE}:{kind}")
-    with pytest.raises(InputError, match=words):
-        make_reward(Config.model_validate({"reward": {"kind": "it"}}))
-
-
-class Rule:
-    """Keeps all, also what is unusable."""
-
-    def __init__(self, options: Any, config: Any) -> None: ...
-
-    def select(self, scores: Any) -> Any:
-        chosen = make_selection(Config()).select(scores)
-        return [replace(own, kept=True) for own in chosen]
-
-
-class Few(Rule):
-    def select(self, scores: Any) -> Any:
-        return super().select(scores)[:1]
-
-
-class Loop:
-    start = "policy"
-
-    def __init__(self, options: Any, config: Any) -> None: ...
-
-    def weights(self, edits: Any, scores: Any, selections: Any) -> dict[str, float]:
-        return {"edit-9": 1.0}
-
-
-class Negative(Loop):
-    def weights(self, edits: Any, scores: Any, selections: Any) -> dict[str, float]:
-        return {edit.self_edit_id: -1.0 for edit in edits}
-
-
-class Idle(Loop):
-    def weights(self, edits: Any, scores: Any, selections: Any) -> dict[str, float]:
-        return {}
-
-
-class Elsewhere(Loop):
-    start = "anywhere"
-
-
-@pytest.mark.parametrize(
-    ("point", "kind", "words"),
-    [
-        ("selection", "Rule", "keeps a self-edit that teaches nothing"),
-        ("selection", "Few", "must give one verdict per score"),
-        ("outer_loop", "Loop", "weighs 'edit-9', which is no self-edit of the round"),
-        ("outer_loop", "Negative", r"gives edit-0 the weight -1\.0: it must be positive"),
-        ("outer_loop", "Idle", "learns nothing from a round"),
-        ("outer_loop", "Elsewhere", "start is 'anywhere': use 'policy' or 'base'"),
-    ],
-)
-def test_rules_and_loops_prove_themselves(install, point, kind, words) -> None:
-    """5"""
-    install(f"{point}.it", f"{MODULE}:{kind}")
-    config = Config.model_validate({point: {"kind": "it"}})
-    make = make_selection if point == "selection" else make_outer_loop
-    with pytest.raises(InputError, match=words):
-        make(config)
-
-
-@pytest.mark.parametrize(
-    ("right", "words"),
-    [({"4"}, "grades its own reference answer 'four'"), ({"4", "four", ""}, "an empty answer")],
-)
-def test_the_questions_of_a_domain_prove_themselves(right, words) -> None:
-    """5"""
-    domain: Any = SimpleNamespace(
-        name="sums",
-        answer_prompts=lambda problem, question: ("a", "b"),
-        grade=lambda question, texts: Grading(texts[0], texts[0] in right, {}),
-    )
-    problem = new_problem("sums", "train", "", "2 + 2", [("2 + 2?", ["4", "four"])])
-    with pytest.raises(InputError, match=words):
-        proofs.prove_problems(domain, [problem])
-    domain.grade = lambda question, texts: Grading(texts[0], texts[0] in ("4", "four"), {})
-    proofs.prove_problems(domain, [problem])
-
-
-def test_built_in_rewards_prove_themselves() -> None:
-    """5"""
-    for reward in (Accuracy(), Likelihood()):
-        proofs.prove_reward(reward.name, reward)
+    install("domain.it", f"{MODULE}:Failing")
+    install("reward.it", f"{MODULE}:Unmade")
+    config = Config.model_validate({"reward": {"kind": "it"}, "domain": {"kind": "it"}})
+    with pytest.raises(InputError, match=r"of extra==2\.0 cannot be made \(RuntimeError: no lic"):
+        make_reward(config)
+    domain: Any = make_domain(config)
+    named = r"domain\.kind = 'it' of extra==2\.0 fails in "
+    with pytest.raises(StageError, match=rf"{named}'edit_prompt' \(KeyError: ") as caught:
+        domain.edit_prompt(None)
+    assert isinstance(caught.value.__cause__, KeyError)
+    with pytest.raises(StageError, match=rf"{named}'answer_prompts' \(ValueError: too late"):
+        domain.answer_prompts(None, None)
+    with pytest.raises(StageError, match=rf"{named}'name' \(OSError: gone"):
+        _ = domain.name
+    with pytest.raises(StageError, match=rf"{named}'absent' \(AttributeError: "):
+        _ = domain.absent
+    with pytest.raises(InputError, match=r"^said on purpose$"):
+        domain.check_edit(None, "")
+    assert not hasattr(domain, "__deepcopy__")

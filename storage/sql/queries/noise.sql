@@ -1,4 +1,4 @@
--- How much of the difference between self-edits of a problem is real, how much is retraining noise?
+-- How much of the difference in accuracy, whatever the reward is, between a problem's self-edits is real?
 WITH repeats AS (
     SELECT run, round, split, problem_id, self_edit_id, repeat, avg(correct::DOUBLE) AS reward
     FROM answers

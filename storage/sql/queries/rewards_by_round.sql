@@ -3,7 +3,7 @@ WITH best AS (
     SELECT run, round, avg(reward) AS best_reward
     FROM (
         SELECT run, round, problem_id, max(reward) AS reward
-        FROM scores WHERE split = 'train' GROUP BY ALL
+        FROM scores WHERE split = 'train' AND unusable IS NULL GROUP BY ALL
     ) GROUP BY ALL
 ),
 kept AS (

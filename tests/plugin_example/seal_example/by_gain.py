@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from seal_core.section import Section
 from seal_core.types import Score, Selection, SelfEdit
@@ -19,7 +19,7 @@ class ByGain:
 
         least: float = 0.05
 
-    def __init__(self, options: Options, config: Any) -> None:
+    def __init__(self, options: Options) -> None:
         self._least = options.least
 
     def weights(

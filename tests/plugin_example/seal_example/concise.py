@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from seal_core.rewards.reward import Accuracy, Judgement
 from seal_core.section import Section
@@ -22,7 +21,7 @@ class Concise:
 
         price: float = 0.001
 
-    def __init__(self, options: Options, config: Any) -> None:
+    def __init__(self, options: Options) -> None:
         self._price = options.price
 
     def judge(self, answers: Sequence[Answer], edit: SelfEdit | None) -> Judgement:

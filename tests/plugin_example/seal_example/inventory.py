@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from seal_core.domains.base import Grading, ProblemSet, PromptText, new_problem
 from seal_core.engines import LoraSettings
@@ -26,9 +25,10 @@ class Inventory:
 
         problems: int = 4
         heldout: int = 2
+        seed: int = 0
 
-    def __init__(self, options: Options, config: Any) -> None:
-        self._options, self._seed = options, config.run.seed
+    def __init__(self, options: Options) -> None:
+        self._options = options
 
     def load(self) -> ProblemSet:
         made = [self._problem(i) for i in range(self._options.problems + self._options.heldout)]
@@ -36,7 +36,7 @@ class Inventory:
         return ProblemSet(tuple(train), tuple(replace(own, split="heldout") for own in heldout))
 
     def _problem(self, number: int) -> Problem:
-        things = random.Random(f"{self._seed}/{number}").sample(_THINGS, 3)
+        things = random.Random(f"{self._options.seed}/{number}").sample(_THINGS, 3)
         text = ", ".join(f"{i + 1} {thing}" for i, thing in enumerate(things))
         asked = [(f"How many of {thing}?", [str(i + 1)]) for i, thing in enumerate(things)]
         return new_problem(self.name, "train", f"Shelf {number}", text, asked)

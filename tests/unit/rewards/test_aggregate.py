@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from typing import Any
 
+import numpy as np
 import pytest
 
+from seal_core.errors import StageError
 from seal_core.rewards.aggregate import score_self_edits
+from seal_core.rewards.reward import Judgement
 
 
 def test_mean_of_repeats_gain_and_uncertainty(edit, answer):
@@ -65,3 +69,26 @@ def test_published_means_are_reproduced(published, published_rows):
             assert score.baseline_reward == pytest.approx(stats["baseline_mean"], abs=1e-4)
             assert score.gain == pytest.approx(stats["gain_mean"], abs=2e-4)
             assert score.uncertainty * math.sqrt(3) == pytest.approx(stats["adapter_std"], abs=2e-4)
+
+
+class Given:
+    """A reward that gives the baseline one number, and self-edits another."""
+
+    name, evidence = "given", frozenset[str]()
+
+    def __init__(self, baseline: Any, adapted: Any) -> None:
+        self._baseline, self._adapted = baseline, adapted
+
+    def judge(self, answers: Any, edit: Any) -> Judgement:
+        return Judgement(self._baseline if edit is None else self._adapted)
+
+
+@pytest.mark.parametrize("strange", [math.nan, math.inf, -math.inf, "much", [1.0]])
+def test_a_reward_that_is_no_finite_number_is_refused(edit, answer, strange):
+    given = [edit("p", 0)], [answer("p", 0, 0, True)], [answer("p", None, 0, True)]
+    with pytest.raises(StageError, match=r"the reward 'given' gives p/0 of p .* no finite number"):
+        score_self_edits(*given, Given(0.5, strange))
+    with pytest.raises(StageError, match=r"the reward 'given' gives the baseline of p "):
+        score_self_edits(*given, Given(strange, 0.5))
+    (score,) = score_self_edits(*given, Given(None, np.float32(0.5)))
+    assert (score.reward, score.gain) == (0.5, None) and type(score.reward) is float

@@ -17,7 +17,6 @@ from seal_core.rewards.intervals import (
     Estimate,
     mean_interval,
     paired_difference,
-    problem_means,
 )
 
 SAMPLES = 1000
@@ -47,6 +46,14 @@ def test_no_values_have_no_interval():
     """1"""
     assert mean_interval([]) == Estimate(None, None, None, None, 0)
     assert paired_difference({"p": 1.0}, {"q": 1.0}) == Estimate(None, None, None, None, 0)
+
+
+@pytest.mark.parametrize("value", [1.5, -0.5, float("nan")])
+def test_a_value_outside_its_bounds_is_refused(value):
+    """2"""
+    with pytest.raises(ValueError, match=r"is not within the bounds \(0\.0, 1\.0\)"):
+        mean_interval([0.5, value])
+    assert mean_interval([0.5, 1.0 + 1e-12]).n == 2  # By rounding.
 
 
 @pytest.mark.parametrize(
@@ -168,11 +175,6 @@ def test_rare_changes_are_covered(p, share):
     for a, b in rounds:
         hits += _covered(paired_difference(_by_id(a), _by_id(b)), expected)
     assert hits / SAMPLES >= 0.93
-
-
-def test_problems_are_averaged_before_the_interval():
-    values = [("a", 1.0), ("b", 0.0), ("a", 0.0), ("a", 0.5)]
-    assert problem_means(values) == {"a": 0.5, "b": 0.0}
 
 
 def test_paired_difference_uses_shared_problems_only():

@@ -29,7 +29,7 @@ def test_published_noise_figures(published_rows):
     assert noise.apparent_best == pytest.approx(0.543, abs=5e-4)
     assert noise.heldout_best == pytest.approx(0.427, abs=5e-4)
     assert noise.winners_curse == pytest.approx(0.8, abs=0.05)
-    rewards = [score.adapter_accuracy or 0.0 for score in score_self_edits(*published_rows)]
+    rewards = [score.reward or 0.0 for score in score_self_edits(*published_rows)]
     assert noise.mean == pytest.approx(np.mean(rewards))
 
 
