@@ -166,6 +166,7 @@ def _execute(stage: Stage, work: Work) -> ShardResult:
     with recorded(context, stage, work) as execution:
         execution.output = stage.body(context, work)
         _check_model(context, work)
+        context.check_lease()
         execution.result = _persist(context, work, execution.output)
     write_result(context.store, work.key, execution.result.to_json())
     return execution.result
