@@ -80,9 +80,9 @@ class Plan(Builder):
         self._awaited.clear()
         built = works(self._basis)
         entries = [look_up(self._store, work, self._checked.name) for work in built]
-        results = tuple(
+        results = [
             entry.result or _pending(work) for work, entry in zip(built, entries, strict=True)
-        )
+        ]
         reasons = [
             reason
             for work, entry in zip(built, entries, strict=True)
