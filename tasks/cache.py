@@ -14,7 +14,7 @@ from storage.runs.history import restore_executions
 from storage.store import Store
 from storage.tables.paths import result_record
 from storage.tables.store_rows import StageRow
-from tasks.results import ForgottenResult, read_result
+from tasks.results import RefusedResult, read_result
 from tasks.work import ShardResult, Work
 
 
@@ -34,13 +34,13 @@ class CacheEntry:
 def look_up(store: Store, work: Work, run: str) -> CacheEntry:
     """Reads and verifies what is known of a shard."""
     try:
-        result = ShardResult.from_json(read_result(store, work.key))
+        result = ShardResult.from_json(read_result(store, work.key, run))
         if result.key != work.key:
             return CacheEntry(damage=f"{result_record(work.key)}: another shard's record")
         found = [_locate(store, ref, work, run) for ref in result.refs]
     except FileNotFoundError:
         return CacheEntry(damage=_orphan(store, work, run))
-    except ForgottenResult:
+    except RefusedResult:
         return CacheEntry()
     except StoreError as error:
         return CacheEntry(damage=str(error))

@@ -23,7 +23,7 @@ from tasks.context import RunContext, current
 from tasks.executions import recorded
 from tasks.gpu import await_gpu, hold_gpu_if_wanted
 from tasks.records import ShardLock, ShardRecords
-from tasks.results import forget_result, write_result
+from tasks.results import refuse_result, write_result
 from tasks.work import ShardResult, Stage, StageOutput, Work
 
 
@@ -39,8 +39,13 @@ class Shards(NamedTuple):
     cached: int
 
 
-def run_shards(context: RunContext, stage: Stage, works: Sequence[Work]) -> Shards:
+def run_shards(
+    context: RunContext, stage: Stage, works: Sequence[Work], *, with_weights: bool = False
+) -> Shards:
     """Runs all shards of a stage; those in the cache are verified, not repeated.
+
+    Args:
+        with_weights: A shard whose weights were removed on purpose is repeated too.
 
     Raises:
         StageError: a shard failed, or too many units did. What is done stays done.
@@ -53,7 +58,7 @@ def run_shards(context: RunContext, stage: Stage, works: Sequence[Work]) -> Shar
         for work in works:
             if len(flight) == window:
                 ended.append(_result(context, *flight.popleft()))
-            flight.append((work, _submit(context, stage, work)))
+            flight.append((work, _submit(context, stage, work, with_weights)))
         ended.extend(_result(context, *item) for item in flight)
     found = [result for result, cached in ended if cached]
     for said in restore_history(context.store, found, context.name):
@@ -81,10 +86,12 @@ def _task_of(stage: Stage) -> Task[..., dict[str, Any]]:
     )(run_shard)
 
 
-def _submit(context: RunContext, stage: Stage, work: Work) -> PrefectFuture[Any]:
+def _submit(
+    context: RunContext, stage: Stage, work: Work, with_weights: bool
+) -> PrefectFuture[Any]:
     miss = partial(await_gpu, context) if stage.uses else lambda: None
     refresh = PREFECT_TASKS_REFRESH_CACHE.value()
-    lock = ShardLock(context, work, refresh=refresh, miss=miss)
+    lock = ShardLock(context, work, refresh=refresh, with_weights=with_weights, miss=miss)
     policy = CacheKeyFnPolicy(
         cache_key_fn=_cache_key, lock_manager=lock, isolation_level=IsolationLevel.SERIALIZABLE
     )
@@ -131,7 +138,7 @@ def _check_errors(
         return
     for work, result in zip(works, results, strict=True):
         if result.n_errors:
-            forget_result(context.store, work.key)
+            refuse_result(context.store, work.key, context.name)
     raise StageError(
         f"{works[0].label}: {errors} of {units} units failed, more than "
         f'execution.max_error_share = {limit}. See `seal sql "SELECT * FROM errors"`; '
