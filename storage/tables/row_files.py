@@ -8,8 +8,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
-
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
 from storage.files.base import Files
@@ -329,7 +327,9 @@ class RowFiles:
             raise StoreError(f"{found.problem}: resume the run")
         member = found.file.places[path][1]
         try:
-            return Piece(path, member.sha256, member.metadata, self.compacted.rows(found.file, path))
+            return Piece(
+                path, member.sha256, member.metadata, self.compacted.rows(found.file, path)
+            )
         except StoreError:
             if self.manifests.find(path) == found.file:
                 raise

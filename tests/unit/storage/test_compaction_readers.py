@@ -132,6 +132,6 @@ def test_other_bytes_under_a_path(folder: Store, compacted: bool) -> None:
         compact(folder)
     write(folder, 3, answers(3, 7))
     for use in (folder.read, lambda ref: folder.adopt(ref, "fork", 0, "e/3")):
-        with pytest.raises(StoreError, match=f"{ref.path}: .*digest does not match: resume the run"):
+        with pytest.raises(StoreError, match=f"{ref.path}: .*digest does.*: resume the run"):
             use(ref)
     assert folder.files.glob("answers/run=fork/*/*") == []
