@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -25,6 +27,9 @@ from tasks.gpu import await_gpu, hold_gpu_if_wanted
 from tasks.records import ShardLock, ShardRecords
 from tasks.results import refuse_result, write_result
 from tasks.work import ShardResult, Stage, StageOutput, Work
+
+Flight = deque[tuple[Work, PrefectFuture[Any]]]
+_END_SECONDS = 5.0
 
 
 class Shards(NamedTuple):
@@ -52,12 +57,13 @@ def run_shards(
     """
     # Keeps every engine busy without a thread for each of ten thousand shards.
     window = 2 * context.config.execution.workers
-    flight: deque[tuple[Work, PrefectFuture[Any]]] = deque()
+    flight: Flight = deque()
     ended = []
-    with appending_executions(context.store, context.name):
+    with appending_executions(context.store, context.name), _awaited(context, flight):
         for work in works:
             if len(flight) == window:
-                ended.append(_result(context, *flight.popleft()))
+                ended.append(_result(context, *flight[0]))
+                flight.popleft()
             flight.append((work, _submit(context, stage, work, with_weights)))
         ended.extend(_result(context, *item) for item in flight)
     found = [result for result, cached in ended if cached]
@@ -66,6 +72,29 @@ def run_shards(
     results = tuple(result for result, _ in ended)
     _check_errors(context, works, results)
     return Shards(results, sum(cached for _, cached in ended))
+
+
+@contextmanager
+def _awaited(context: RunContext, flight: Flight) -> Iterator[None]:
+    """After an error, keeps the run's lock until the engines and what is in flight have ended."""
+    try:
+        yield
+    except BaseException:
+        left = [future for _, future in flight]
+        context.after_engines.callback(_await_end, left)
+        raise
+
+
+def _await_end(futures: Sequence[PrefectFuture[Any]]) -> None:
+    last = time.monotonic() + _END_SECONDS
+    for future in futures:
+        _end_of(future).wait(max(0.0, last - time.monotonic()))
+
+
+def _end_of(future: PrefectFuture[Any]) -> threading.Event:
+    ended = threading.Event()
+    future.add_done_callback(lambda _: ended.set())
+    return ended
 
 
 @cache
@@ -110,9 +139,7 @@ def _result(
     context: RunContext, work: Work, future: PrefectFuture[Any]
 ) -> tuple[ShardResult, bool]:
     """A shard's result, and whether it was cached."""
-    ended = threading.Event()
-    future.add_done_callback(lambda _: ended.set())
-    hold_gpu_if_wanted(context, ended)
+    hold_gpu_if_wanted(context, _end_of(future))
     try:
         plain = future.result()
     except InputError:

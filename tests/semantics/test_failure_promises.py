@@ -5,15 +5,18 @@
 3. An engine that is killed for want of memory is tried again, in any stage that has one.
 4. A run that another machine has taken over begins no further shard, and stores none that it was
    at work on; there it goes on.
-5. Work that was under way when the run was stopped counts as killed, not as failed.
+5. Work that was under way when the run was stopped counts as killed, not as failed; nobody else
+   can start the run before it has ended.
 """
 
 from __future__ import annotations
 
 import errno
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,9 +33,12 @@ from storage.runs.history import STOPPED
 from storage.runs.leases import Lease
 from storage.store import Store
 from tasks.context import current
+from tasks.opening import Engines
+from tasks.preflight import Preflight
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ask, method_tables
 from tests.semantics.scripted import Scripted
+from tests.waiting import HUNG
 
 STAGES = ("sample", "finetune", "evaluate", "score", "filter", "update")
 WITH_ENGINE = ("sample", "finetune", "evaluate", "update")
@@ -225,3 +231,32 @@ def test_work_that_ctrl_c_ended_counts_as_killed(run: Runner, store: Path) -> No
         store, "SELECT DISTINCT n_failed, n_killed > 0, seconds_wasted > 0 FROM wasted_work"
     )
     assert wasted == [(0, True, True)]
+
+
+def test_work_ends_before_the_run_is_free(run: Runner, store: Path) -> None:
+    """5"""
+    begun, closed, free = threading.Event(), threading.Event(), list[bool]()
+
+    def hook(name: str, items: Sequence[Any]) -> None:
+        if engine_stage(name, items) != "finetune":
+            return
+        if "P6" in items[0].rows[0].text:  # The first shard.
+            assert begun.wait(HUNG)
+            raise ValueError("a mistake")
+        begun.set()
+        assert closed.wait(HUNG)
+        time.sleep(0.5)  # A body that has more to do once its engine is gone.
+        with Store.open(str(store)).try_lock("run-a", 0) as is_free:
+            free.append(is_free)
+
+    class Closing(Scripted):
+        @contextmanager
+        def open(self, checked: Preflight, store: Store) -> Iterator[Engines]:
+            try:
+                yield Engines(self, self, self.try_model)
+            finally:
+                closed.set()
+
+    with pytest.raises(ValueError, match="a mistake"):
+        run(Closing(hook), execution__shard_size=1)
+    assert free == [False]
