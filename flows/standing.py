@@ -20,6 +20,7 @@ from storage.runs.importing import is_imported
 from storage.runs.registry import get_run
 from storage.runs.status import verdict_path
 from storage.store import Store
+from storage.tables.paths import part_path
 from storage.tables.store_rows import RunRow, StageRow
 from tasks.count import Count, CountedStage
 from tasks.engines_used import EngineUse, engines_used, mixtures
@@ -152,7 +153,7 @@ def _present(
     """Shards that are done, by this run or another."""
     table = declared()[item.stage].table
     slots = (f"{item.label}/{shard}" for shard in range(item.shards))
-    found = parts[table] & {store.part_path(table, run, item.round_index, slot) for slot in slots}
+    found = parts[table] & {part_path(table, run, item.round_index, slot) for slot in slots}
     # Only shards with errors can be left though their part is there: too many units failed.
     if not any(row.n_errors for row in rows):
         return len(found)

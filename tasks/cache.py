@@ -12,7 +12,7 @@ from seal_core.errors import StoreError
 from seal_core.types import TableRef
 from storage.runs.history import restore_executions
 from storage.store import Store
-from storage.tables.paths import result_record
+from storage.tables.paths import part_path, result_record
 from storage.tables.store_rows import StageRow
 from tasks.results import RefusedResult, read_result
 from tasks.work import ShardResult, Work
@@ -79,7 +79,7 @@ def _locate(
 
 def _orphan(store: Store, work: Work, run: str) -> str | None:
     """Parts without a record: it was deleted, or a kill came between the two."""
-    path = store.part_path(work.table, run, work.round_index, work.slot)
+    path = part_path(work.table, run, work.round_index, work.slot)
     identity = store.identity_of(path)
     if identity == work.key:
         return f"{result_record(work.key)}: the record is missing beside {path}"

@@ -53,11 +53,12 @@ def prune_adapters(
         kept = {row.self_edit_id for _, row in store.rows("selections", run) if row.kept}
         by_rule = {row.uri for row in rows if keep == "all" or row.self_edit_id in kept}
     present = {row.uri: row for row in rows if store.files.exists(row.uri)}
-    shared = (present.keys() & _needed_elsewhere(store, run)) - by_rule
-    doomed = [row for uri, row in present.items() if uri not in by_rule | shared]
-    if not dry_run:
-        for row in doomed:
-            _remove(store, row)
+    with store.keeping_weights():
+        shared = (present.keys() & _needed_elsewhere(store, run)) - by_rule
+        doomed = [row for uri, row in present.items() if uri not in by_rule | shared]
+        if not dry_run:
+            for row in doomed:
+                _remove(store, row)
     return Pruned(run, len(doomed), len(present) - len(doomed), len(shared))
 
 

@@ -79,26 +79,17 @@ class RowFiles:
         """
         data, content = encode_rows(table, rows, identity)
         path = part_path(table, run, round_index, slot)
-        return self._put(TableRef(table, path, sha256_of(data), len(rows), content), data, write)
+        ref = TableRef(table, path, sha256_of(data), len(rows), content)
+        return self._put(ref, data) if write else ref
 
     def append_part(
-        self,
-        table: str,
-        rows: Sequence[Any],
-        *,
-        run: str,
-        round_index: int,
-        write: bool = True,
+        self, table: str, rows: Sequence[Any], *, run: str, round_index: int
     ) -> TableRef:
-        """Writes rows as a file named by its content: history, which nothing replaces.
-
-        Args:
-            write: False to learn the ref only.
-        """
+        """Writes rows as a file named by its content: history, which nothing replaces."""
         data, content = encode_rows(table, rows, "")
         sha256 = sha256_of(data)
         path = content_path(table, run, round_index, sha256)
-        return self._put(TableRef(table, path, sha256, len(rows), content), data, write)
+        return self._put(TableRef(table, path, sha256, len(rows), content), data)
 
     def read(self, ref: TableRef) -> list[Any]:
         """The rows of a file, as the table's dataclass.
@@ -168,10 +159,6 @@ class RowFiles:
             # Other versions of the libraries wrote the file, so its bytes cannot be made again.
             self._place(replace(piece, path=own.path))
         return own
-
-    def part_path(self, table: str, run: str, round_index: int, slot: str) -> str:
-        """Where `write_part` puts the file of a key."""
-        return part_path(table, run, round_index, slot)
 
     def part_paths(self, table: str, run: str) -> set[str]:
         """Paths of the files that a run has in a table, in compacted ones too."""
@@ -272,10 +259,8 @@ class RowFiles:
         self.files.delete_many(sorted(fresh | replaced))
         return file, size
 
-    def _put(self, ref: TableRef, data: bytes, write: bool = True) -> TableRef:
+    def _put(self, ref: TableRef, data: bytes) -> TableRef:
         """Writes a file; nothing is written if its key holds these bytes already."""
-        if not write:
-            return ref
         inside = self._inside(ref.path)
         if inside.file is not None:
             if inside.differs(ref) is not None:
