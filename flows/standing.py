@@ -15,10 +15,12 @@ from seal_core.config import Config
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import recorded_verdict
 from seal_core.types import Split
+from storage.runs.history import executions, in_flight
 from storage.runs.importing import is_imported
 from storage.runs.registry import get_run
-from storage.runs.status import in_flight, verdict_path
+from storage.runs.status import verdict_path
 from storage.store import Store
+from storage.tables.paths import part_path
 from storage.tables.store_rows import RunRow, StageRow
 from tasks.count import Count, CountedStage
 from tasks.engines_used import EngineUse, engines_used, mixtures
@@ -100,7 +102,7 @@ def run_standing(store: Store, name: str) -> RunStanding:
     """
     row = get_run(store, name)
     begun: dict[CountedStage, list[StageRow]] = {}
-    for index, done in sorted(store.rows("stages", name), key=lambda item: item[1].started_at):
+    for index, done in sorted(executions(store, name), key=lambda item: item[1].started_at):
         begun.setdefault(CountedStage(done.stage, done.label, index, 0), []).append(done)
     parts = {stage.table: store.part_paths(stage.table, name) for stage in declared().values()}
     stages = []
@@ -151,12 +153,12 @@ def _present(
     """Shards that are done, by this run or another."""
     table = declared()[item.stage].table
     slots = (f"{item.label}/{shard}" for shard in range(item.shards))
-    found = parts[table] & {store.part_path(table, run, item.round_index, slot) for slot in slots}
+    found = parts[table] & {part_path(table, run, item.round_index, slot) for slot in slots}
     # Only shards with errors can be left though their part is there: too many units failed.
     if not any(row.n_errors for row in rows):
         return len(found)
     keys = (store.identity_of(path) for path in found)
-    return sum(bool(key) and has_result(store, key) for key in keys)
+    return sum(bool(key) and has_result(store, key, run) for key in keys)
 
 
 def _standing(item: CountedStage, rows: Sequence[StageRow], present: int | None) -> StageStanding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from seal_core.types import TableRef
@@ -68,6 +68,15 @@ class Store(RowFiles):
         if problem is None and ref.table in _WITH_WEIGHTS:
             return self._verify_weights(ref)
         return problem
+
+    def adopt(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
+        """As `RowFiles.adopt`; weights that it lists are not pruned at the same time."""
+        with self.keeping_weights() if ref.table in _WITH_WEIGHTS else nullcontext():
+            return super().adopt(ref, run, round_index, slot)
+
+    def keeping_weights(self) -> AbstractContextManager[None]:
+        """Held, on this machine, where weights go and where rows that need them are taken over."""
+        return self.lock("weights")
 
     def put_adapter(self, folder: Path) -> tuple[str, str]:
         """See `storage.weights.adapters.put_adapter`."""

@@ -16,9 +16,14 @@ Tell = Callable[[TableRef, Callable[[list[Any]], Any]], Any]
 
 @dataclass(frozen=True)
 class Made(Handle):
-    """What a stage made, or would make, by shard; `works` is empty for what a run is given."""
+    """What a stage made, or would make.
 
-    results: tuple[ShardResult, ...]
+    Attributes:
+        results: By shard; one that is made again is replaced here, for whoever holds the handle.
+        works: By shard; empty for what a run is given.
+    """
+
+    results: list[ShardResult]
     works: tuple[Work, ...] = ()
 
 

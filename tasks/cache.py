@@ -12,9 +12,9 @@ from seal_core.errors import StoreError
 from seal_core.types import TableRef
 from storage.runs.history import restore_executions
 from storage.store import Store
-from storage.tables.paths import result_record
+from storage.tables.paths import part_path, result_record
 from storage.tables.store_rows import StageRow
-from tasks.results import ForgottenResult, read_result
+from tasks.results import RefusedResult, read_result
 from tasks.work import ShardResult, Work
 
 
@@ -34,13 +34,13 @@ class CacheEntry:
 def look_up(store: Store, work: Work, run: str) -> CacheEntry:
     """Reads and verifies what is known of a shard."""
     try:
-        result = ShardResult.from_json(read_result(store, work.key))
+        result = ShardResult.from_json(read_result(store, work.key, run))
         if result.key != work.key:
             return CacheEntry(damage=f"{result_record(work.key)}: another shard's record")
         found = [_locate(store, ref, work, run) for ref in result.refs]
     except FileNotFoundError:
         return CacheEntry(damage=_orphan(store, work, run))
-    except ForgottenResult:
+    except RefusedResult:
         return CacheEntry()
     except StoreError as error:
         return CacheEntry(damage=str(error))
@@ -79,7 +79,7 @@ def _locate(
 
 def _orphan(store: Store, work: Work, run: str) -> str | None:
     """Parts without a record: it was deleted, or a kill came between the two."""
-    path = store.part_path(work.table, run, work.round_index, work.slot)
+    path = part_path(work.table, run, work.round_index, work.slot)
     identity = store.identity_of(path)
     if identity == work.key:
         return f"{result_record(work.key)}: the record is missing beside {path}"

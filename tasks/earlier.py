@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
 from seal_core.errors import InputError, StoreError
 from storage.runs.registry import get_run
 from storage.store import Store
-from storage.tables.paths import same_file
+from storage.tables.paths import part_path, same_file
 from tasks.context import RunContext
 from tasks.results import read_result
 from tasks.work import ShardResult, Work
@@ -67,7 +67,7 @@ def _lineage(store: Store, run: str | None) -> Iterator[str]:
 
 
 def _in_run(store: Store, work: Work, run: str, growing: str | None) -> Earlier | None:
-    path = store.part_path(work.table, run, work.round_index, work.slot)
+    path = part_path(work.table, run, work.round_index, work.slot)
     key = store.identity_of(path)
     if not key or key == work.key:  # The same work runs again only if it is to be made anew.
         return None

@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from seal_core.errors import StoreError
 from storage.store import Store
+from storage.tables.paths import part_path
 from storage.tables.store_rows import StageRow
 from tasks.interpreter import declared
 from tasks.preflight import Preflight
@@ -82,7 +83,7 @@ def _executions(store: Store, run: str) -> Iterator[StageRow]:
     for round_index, row in rows:
         if row.error is None and row.stage in stages:
             slot = f"{row.label}/{row.shard}"
-            own[store.part_path(stages[row.stage].table, run, round_index, slot)] = row
+            own[part_path(stages[row.stage].table, run, round_index, slot)] = row
     yield from own.values()
     for stage in stages.values():
         for path in sorted(store.part_paths(stage.table, run) - own.keys()):

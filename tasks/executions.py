@@ -60,6 +60,7 @@ def recorded(context: RunContext, stage: Stage, work: Work) -> Iterator[Executio
 
 def _begun(context: RunContext, stage: Stage, work: Work) -> StageRow:
     """The row as it is known before the work."""
+    engine, engine_version = _engine(context, stage)
     return StageRow(
         stage=work.stage,
         label=work.label,
@@ -77,18 +78,19 @@ def _begun(context: RunContext, stage: Stage, work: Work) -> StageRow:
         attempt=task_run.run_count or 1,
         versions=canonical_json(_versions()),
         error=None,
-        **_engine(context, stage),
+        engine=engine,
+        engine_version=engine_version,
+        precision=context.precision if stage.uses else None,
     )
 
 
-def _engine(context: RunContext, stage: Stage) -> dict[str, str]:
-    """What computed with the model; nothing for stages that do without one."""
+def _engine(context: RunContext, stage: Stage) -> tuple[str | None, str | None]:
+    """What computed with the model, and its version; nothing for stages that do without one."""
     if stage.uses is None:
-        return {}
-    kind, used = "transformers", version("transformers")
+        return None, None
     if stage.uses == "answers":
-        kind, used = context.config.engine.kind, context.engine_version
-    return {"engine": kind, "engine_version": used, "precision": context.precision}
+        return context.config.engine.kind, context.engine_version
+    return "transformers", version("transformers")
 
 
 def _ended(begun: StageRow, execution: Execution, seconds: float, error: str | None) -> StageRow:

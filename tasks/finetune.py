@@ -15,6 +15,7 @@ from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.stages import Handle, Place
 from seal_core.types import Adapter, Problem, SelfEdit, TableRef
+from storage.runs.pruning import is_pruned
 from tasks.basis import Basis, refs
 from tasks.chatting import domain_identity
 from tasks.context import RunContext
@@ -100,11 +101,12 @@ FINETUNE = Stage("finetune", version=5, table="adapters", uses="training", body=
 
 
 def _made_before(context: RunContext, work: Work, edits: Sequence[SelfEdit]) -> dict[str, Adapter]:
-    """Adapters of the same self-edits, by id."""
+    """Adapters of the same self-edits, by id; not those whose weights were removed since."""
     earlier = find_earlier(context, work, "self_edits")
     same = set(edits) & set(earlier.given)
     ids = {edit.self_edit_id for edit in same}
-    return {row.adapter_id: row for row in earlier.rows if row.self_edit_id in ids}
+    rows = [row for row in earlier.rows if row.self_edit_id in ids]
+    return {row.adapter_id: row for row in rows if not is_pruned(context.store, row)}
 
 
 def _job(

@@ -152,7 +152,7 @@ class Builder(Interpreter):
             found, size = self._checked.problems, self._shard_size
             problems = found.train if split == "train" else found.heldout
             groups = [problems[i : i + size] for i in range(0, len(problems), size)]
-            results = tuple(self._shard(f"{split}/{i}", group) for i, group in enumerate(groups))
+            results = [self._shard(f"{split}/{i}", group) for i, group in enumerate(groups)]
             self._splits[split] = Made(split, len(groups), results)
         return self._splits[split]
 
@@ -174,4 +174,4 @@ class Builder(Interpreter):
 
 def given(label: str, ref: TableRef) -> Made:
     """A handle of one part that no stage made."""
-    return Made(label, 1, (ShardResult((ref,), ref.rows, 0),))
+    return Made(label, 1, [ShardResult((ref,), ref.rows, 0)])

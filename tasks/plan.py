@@ -14,6 +14,7 @@ from seal_core.errors import StoreError
 from seal_core.stages import Handle, Place
 from seal_core.types import CONTROL_ROUND, TableRef
 from storage.store import Store
+from storage.tables.paths import part_path
 from tasks.basis import Made
 from tasks.cache import CacheEntry, look_up
 from tasks.count import CountedStage
@@ -80,9 +81,9 @@ class Plan(Builder):
         self._awaited.clear()
         built = works(self._basis)
         entries = [look_up(self._store, work, self._checked.name) for work in built]
-        results = tuple(
+        results = [
             entry.result or _pending(work) for work, entry in zip(built, entries, strict=True)
-        )
+        ]
         reasons = [
             reason
             for work, entry in zip(built, entries, strict=True)
@@ -113,7 +114,7 @@ class Plan(Builder):
     def _before(self, work: Work) -> dict[str, Any] | None:
         """Identity of the work that filled this slot before, in the first run that has it."""
         for run in self._compare:
-            path = self._store.part_path(work.table, run, work.round_index, work.slot)
+            path = part_path(work.table, run, work.round_index, work.slot)
             key = self._store.identity_of(path)
             if key:
                 try:

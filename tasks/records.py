@@ -21,6 +21,7 @@ from prefect.serializers import JSONSerializer
 from pydantic import PrivateAttr
 
 from seal_core.errors import StageError
+from storage.runs.pruning import has_pruned
 from storage.tables.paths import result_record
 from tasks.cache import CacheEntry, look_up
 from tasks.context import RunContext
@@ -38,6 +39,7 @@ class ShardLock(LockManager):
 
     Args:
         refresh: The shard is to be made whatever there is of it.
+        with_weights: Adapters whose weights were removed on purpose are a miss.
         miss: Called before the wait for the lock, which it may not follow: who holds the lock may
             wait for what `miss` waits for.
 
@@ -46,9 +48,15 @@ class ShardLock(LockManager):
     """
 
     def __init__(
-        self, context: RunContext, work: Work, *, refresh: bool, miss: Callable[[], None]
+        self,
+        context: RunContext,
+        work: Work,
+        *,
+        refresh: bool,
+        with_weights: bool,
+        miss: Callable[[], None],
     ) -> None:
-        self._context, self._work = context, work
+        self._context, self._work, self._with_weights = context, work, with_weights
         self._refresh, self._miss = refresh, miss
         self._held = ExitStack()
         self.entry = CacheEntry()
@@ -68,7 +76,11 @@ class ShardLock(LockManager):
             while not self._try_lock():
                 if self._context.stopping.is_set():
                     raise StageError("the run ended while another one worked on this shard")
-            self.entry = self._look_up()
+            try:
+                self.entry = self._look_up()
+            except BaseException:
+                self._held.close()
+                raise
         return True
 
     def release_lock(self, key: str, holder: str) -> None:
@@ -107,7 +119,10 @@ class ShardLock(LockManager):
         return self._held.enter_context(lock)
 
     def _look_up(self) -> CacheEntry:
-        return look_up(self._context.store, self._work, self._context.name)
+        store = self._context.store
+        entry = look_up(store, self._work, self._context.name)
+        refs = entry.result.refs if entry.result is not None and self._with_weights else ()
+        return CacheEntry() if any(has_pruned(store, ref) for ref in refs) else entry
 
     def _note(self, entry: CacheEntry) -> None:
         if entry.damage:

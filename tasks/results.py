@@ -6,6 +6,7 @@ its settings from the environment at that moment.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from seal_core.errors import StoreError
@@ -13,11 +14,9 @@ from storage.files.json_records import read_record, write_record
 from storage.store import Store
 from storage.tables.paths import result_record
 
-_FORGOTTEN = {"forgotten": True}
 
-
-class ForgottenResult(StoreError):
-    """The result is not to be used, though it is whole."""
+class RefusedResult(StoreError):
+    """The result is whole, but too many units in it failed for this run."""
 
 
 def write_result(store: Store, key: str, result: dict[str, Any]) -> None:
@@ -25,34 +24,49 @@ def write_result(store: Store, key: str, result: dict[str, Any]) -> None:
     write_record(store.files, result_record(key), {"result": result})
 
 
-def forget_result(store: Store, key: str) -> None:
-    """Has a shard run again the next time; a mark stays, since nothing is lost or damaged."""
-    write_record(store.files, result_record(key), _FORGOTTEN)
+def refuse_result(store: Store, key: str, run: str) -> None:
+    """Has a run execute a shard again the next time; for other runs the result is as good as ever.
+
+    Nothing to do if somebody is just making it anew, or if the record is damaged.
+    """
+    with store.try_lock(f"shard-{key}", 0) as free, suppress(FileNotFoundError, StoreError):
+        if free:
+            value = _read(store, key)
+            refused = sorted({*value.get("refused", []), run})
+            write_record(store.files, result_record(key), {**value, "refused": refused})
 
 
-def has_result(store: Store, key: str) -> bool:
-    """Whether there is a whole record."""
+def has_result(store: Store, key: str, run: str) -> bool:
+    """Whether there is a whole record that a run has not refused."""
     try:
-        read_result(store, key)
+        read_result(store, key, run)
     except (FileNotFoundError, StoreError):
         return False
     return True
 
 
-def read_result(store: Store, key: str) -> dict[str, Any]:
+def read_result(store: Store, key: str, run: str | None = None) -> dict[str, Any]:
     """What a shard's task returned, as plain JSON data.
+
+    Args:
+        run: Who wants to use it; None to look at it only.
 
     Raises:
         FileNotFoundError: there is no record.
-        ForgottenResult: it was forgotten.
+        RefusedResult: the run has refused it.
         StoreError: it is damaged, or of another kind, such as one that names a serializer.
     """
+    value = _read(store, key)
+    if run in value.get("refused", []):
+        raise RefusedResult(f"{result_record(key)}: too many units of this shard failed")
+    return value["result"]
+
+
+def _read(store: Store, key: str) -> dict[str, Any]:
     path = result_record(key)
     value = read_record(store.files, path)
-    if value == _FORGOTTEN:
-        raise ForgottenResult(f"{path}: too many units of this shard failed")
-    if not isinstance(value, dict) or set(value) != {"result"}:
+    if not isinstance(value, dict) or set(value) - {"refused"} != {"result"}:
         raise StoreError(f"{path}: no record of a shard's result; refused")
     if not isinstance(value["result"], dict):
         raise StoreError(f"{path}: the result is no JSON object; refused")
-    return value["result"]
+    return value

@@ -8,7 +8,7 @@ from typing import Any
 from seal_core.errors import InputError, StoreError
 from seal_core.stages import Handle, Place
 from seal_core.types import CONTROL_ROUND, TableRef
-from storage.runs.pruning import has_pruned, prune_adapters, unprune
+from storage.runs.pruning import has_pruned, prune_adapters
 from tasks.basis import Made, made
 from tasks.cache import look_up
 from tasks.context import RunContext
@@ -88,22 +88,32 @@ class Run(Builder):
         self, stage: Stage, at: Place, shards: int, works: Works, weights: Handle | None = None
     ) -> Made:
         context, built = self._context, works(self._basis)
-        if weights is not None:
-            self._restore(made(weights), built)
+        if weights is not None and self._restore(made(weights), built):
+            built = works(self._basis)
         label = f"{stage.name} {at.label}"
         context.progress.stage(stage.name, label, len(built))
         done = run_shards(context, stage, built)
         note_model(context)
         context.progress.finish(label, done.cached, len(built))
-        return Made(label, len(built), done.results, tuple(built))
+        return Made(label, len(built), list(done.results), tuple(built))
 
-    def _restore(self, adapters: Made, works: Sequence[Work]) -> None:
-        """Trains adapters again whose weights were removed, if what needs them is not cached."""
-        store, again = self._context.store, []
-        for work, result, needs in zip(adapters.works, adapters.results, works, strict=True):
-            pruned = has_pruned(store, result.ref("adapters"))
-            if pruned and look_up(store, needs, self._context.name).result is None:
-                unprune(store, result.ref("adapters"))
-                again.append(work)
-        if again:
-            run_shards(self._context, FINETUNE, again)
+    def _restore(self, adapters: Made, works: Sequence[Work]) -> bool:
+        """Trains adapters again whose weights were removed, if what needs them is not cached.
+
+        They may come out with other bits, so the handle has what was made now.
+
+        Returns:
+            Whether there were any.
+        """
+        context = self._context
+        again = [
+            i
+            for i, (result, needs) in enumerate(zip(adapters.results, works, strict=True))
+            if has_pruned(context.store, result.ref("adapters"))
+            and look_up(context.store, needs, context.name).result is None
+        ]
+        trained = [adapters.works[i] for i in again]
+        done = run_shards(context, FINETUNE, trained, with_weights=True)
+        for i, result in zip(again, done.results, strict=True):
+            adapters.results[i] = result
+        return bool(again)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -23,8 +25,11 @@ from tasks.context import RunContext, current
 from tasks.executions import recorded
 from tasks.gpu import await_gpu, hold_gpu_if_wanted
 from tasks.records import ShardLock, ShardRecords
-from tasks.results import forget_result, write_result
+from tasks.results import refuse_result, write_result
 from tasks.work import ShardResult, Stage, StageOutput, Work
+
+Flight = deque[tuple[Work, PrefectFuture[Any]]]
+_END_SECONDS = 5.0
 
 
 class Shards(NamedTuple):
@@ -39,21 +44,27 @@ class Shards(NamedTuple):
     cached: int
 
 
-def run_shards(context: RunContext, stage: Stage, works: Sequence[Work]) -> Shards:
+def run_shards(
+    context: RunContext, stage: Stage, works: Sequence[Work], *, with_weights: bool = False
+) -> Shards:
     """Runs all shards of a stage; those in the cache are verified, not repeated.
+
+    Args:
+        with_weights: A shard whose weights were removed on purpose is repeated too.
 
     Raises:
         StageError: a shard failed, or too many units did. What is done stays done.
     """
     # Keeps every engine busy without a thread for each of ten thousand shards.
     window = 2 * context.config.execution.workers
-    flight: deque[tuple[Work, PrefectFuture[Any]]] = deque()
+    flight: Flight = deque()
     ended = []
-    with appending_executions(context.store, context.name):
+    with appending_executions(context.store, context.name), _awaited(context, flight):
         for work in works:
             if len(flight) == window:
-                ended.append(_result(context, *flight.popleft()))
-            flight.append((work, _submit(context, stage, work)))
+                ended.append(_result(context, *flight[0]))
+                flight.popleft()
+            flight.append((work, _submit(context, stage, work, with_weights)))
         ended.extend(_result(context, *item) for item in flight)
     found = [result for result, cached in ended if cached]
     for said in restore_history(context.store, found, context.name):
@@ -61,6 +72,29 @@ def run_shards(context: RunContext, stage: Stage, works: Sequence[Work]) -> Shar
     results = tuple(result for result, _ in ended)
     _check_errors(context, works, results)
     return Shards(results, sum(cached for _, cached in ended))
+
+
+@contextmanager
+def _awaited(context: RunContext, flight: Flight) -> Iterator[None]:
+    """After an error, keeps the run's lock until the engines and what is in flight have ended."""
+    try:
+        yield
+    except BaseException:
+        left = [future for _, future in flight]
+        context.after_engines.callback(_await_end, left)
+        raise
+
+
+def _await_end(futures: Sequence[PrefectFuture[Any]]) -> None:
+    last = time.monotonic() + _END_SECONDS
+    for future in futures:
+        _end_of(future).wait(max(0.0, last - time.monotonic()))
+
+
+def _end_of(future: PrefectFuture[Any]) -> threading.Event:
+    ended = threading.Event()
+    future.add_done_callback(lambda _: ended.set())
+    return ended
 
 
 @cache
@@ -81,10 +115,12 @@ def _task_of(stage: Stage) -> Task[..., dict[str, Any]]:
     )(run_shard)
 
 
-def _submit(context: RunContext, stage: Stage, work: Work) -> PrefectFuture[Any]:
+def _submit(
+    context: RunContext, stage: Stage, work: Work, with_weights: bool
+) -> PrefectFuture[Any]:
     miss = partial(await_gpu, context) if stage.uses else lambda: None
     refresh = PREFECT_TASKS_REFRESH_CACHE.value()
-    lock = ShardLock(context, work, refresh=refresh, miss=miss)
+    lock = ShardLock(context, work, refresh=refresh, with_weights=with_weights, miss=miss)
     policy = CacheKeyFnPolicy(
         cache_key_fn=_cache_key, lock_manager=lock, isolation_level=IsolationLevel.SERIALIZABLE
     )
@@ -103,9 +139,7 @@ def _result(
     context: RunContext, work: Work, future: PrefectFuture[Any]
 ) -> tuple[ShardResult, bool]:
     """A shard's result, and whether it was cached."""
-    ended = threading.Event()
-    future.add_done_callback(lambda _: ended.set())
-    hold_gpu_if_wanted(context, ended)
+    hold_gpu_if_wanted(context, _end_of(future))
     try:
         plain = future.result()
     except InputError:
@@ -131,7 +165,7 @@ def _check_errors(
         return
     for work, result in zip(works, results, strict=True):
         if result.n_errors:
-            forget_result(context.store, work.key)
+            refuse_result(context.store, work.key, context.name)
     raise StageError(
         f"{works[0].label}: {errors} of {units} units failed, more than "
         f'execution.max_error_share = {limit}. See `seal sql "SELECT * FROM errors"`; '
@@ -166,6 +200,7 @@ def _execute(stage: Stage, work: Work) -> ShardResult:
     with recorded(context, stage, work) as execution:
         execution.output = stage.body(context, work)
         _check_model(context, work)
+        context.check_lease()
         execution.result = _persist(context, work, execution.output)
     write_result(context.store, work.key, execution.result.to_json())
     return execution.result

@@ -14,7 +14,7 @@ from storage.store import Store
 from storage.tables.paths import RESULT_RECORDS, partition_of
 from storage.tables.schema import TABLES
 from storage.tables.store_rows import StageRow
-from tasks.results import ForgottenResult, read_result
+from tasks.results import read_result
 from tasks.work import ShardResult
 
 
@@ -112,8 +112,6 @@ class _Verifier:
             self._found.results += 1
             try:
                 result = ShardResult.from_json(read_result(self._store, key))
-            except ForgottenResult:
-                continue
             except (StoreError, FileNotFoundError) as error:
                 self._note(str(error))
                 continue

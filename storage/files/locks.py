@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from seal_core.errors import InputError
-from storage.tables.paths import lock_name
 
 
 class Locks:
@@ -41,7 +42,7 @@ class Locks:
     @contextmanager
     def try_lock(self, name: str, timeout: float) -> Iterator[bool]:
         """As `lock`; whether it was free in time."""
-        path = self._folder / lock_name(name)
+        path = self._folder / _lock_name(name)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=timeout)
@@ -56,3 +57,9 @@ class Locks:
             yield True
         finally:
             lock.release()
+
+
+def _lock_name(name: str) -> str:
+    """A file name for any text: readable, and different for different texts."""
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
+    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.lock"

@@ -79,9 +79,9 @@ def compact(
 
 
 def recover(store: Store, run: str, note: Note) -> None:
-    """Deletes what a killed compaction left, and quarantines damaged compacted files.
+    """Deletes what no longer counts, and quarantines damaged compacted files.
 
-    The run's lock must be held. The shards whose rows were in a damaged file run again.
+    The run's lock must be held. What was in a damaged file is made or written again.
 
     Args:
         note: Told of each damaged file.
@@ -98,14 +98,14 @@ def recover(store: Store, run: str, note: Note) -> None:
         if manifest.counts(path):
             continue
         if is_compact(path) and (problem := _unreadable(store.files, path)):
-            note(f"{problem}; quarantined, its shards run again")
+            note(f"{problem}; quarantined, its parts are made again")
             store.quarantine(path)
         store.files.delete(path)
 
 
 def _is_damaged(store: Store, file: Compacted, note: Note) -> bool:
     if problem := store.compacted.problem(file):
-        note(f"{problem}; quarantined, its {len(file.members)} shards run again")
+        note(f"{problem}; quarantined, its {len(file.members)} parts are made again")
     return problem is not None
 
 

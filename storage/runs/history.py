@@ -128,13 +128,9 @@ def restore_executions(
 
 def execution_problem(store: Store, path: str) -> str | None:
     """None if a file of `stages` is whole, else what is wrong."""
-    try:
-        sha256 = sha256_of(store.files.read(path))
-    except FileNotFoundError:
-        file = store.manifests.find(path)
-        return store.compacted.problem(file) if file else f"{path}: the part is missing"
-    if is_content_path(path, sha256):
-        return None
+    found = store.located(path)
+    if found.data is None or is_content_path(path, sha256_of(found.data)):
+        return found.problem
     return f"{path}: the part's digest does not match its name"
 
 

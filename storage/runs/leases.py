@@ -33,8 +33,7 @@ class Lease:
 
     Attributes:
         lost: Set when another machine has taken it over, which it can once this process has been
-            out of reach for the lease's length. A shard that is still in flight does no harm:
-            both write equal parts.
+            out of reach for the lease's length. What is in flight then is not stored.
     """
 
     def __init__(self, files: Objects, path: str, content: dict[str, Any]) -> None:

@@ -53,38 +53,25 @@ def prune_adapters(
         kept = {row.self_edit_id for _, row in store.rows("selections", run) if row.kept}
         by_rule = {row.uri for row in rows if keep == "all" or row.self_edit_id in kept}
     present = {row.uri: row for row in rows if store.files.exists(row.uri)}
-    shared = (present.keys() & _needed_elsewhere(store, run)) - by_rule
-    doomed = [row for uri, row in present.items() if uri not in by_rule | shared]
-    if not dry_run:
-        for row in doomed:
-            _remove(store, row)
+    with store.keeping_weights():
+        shared = (present.keys() & _needed_elsewhere(store, run)) - by_rule
+        doomed = [row for uri, row in present.items() if uri not in by_rule | shared]
+        if not dry_run:
+            for row in doomed:
+                _remove(store, row)
     return Pruned(run, len(doomed), len(present) - len(doomed), len(shared))
-
-
-def unprune(store: Store, ref: TableRef) -> bool:
-    """Takes back the marks of an `adapters` part, whose shard then counts as damaged.
-
-    Returns:
-        Whether there was any: whether weights are to be trained again.
-    """
-    marks = [
-        weights.pruned_mark(row.uri)
-        for row in store.read(ref)
-        if row.uri is not None and not store.files.exists(row.uri)
-    ]
-    found = [mark for mark in marks if store.files.exists(mark)]
-    for mark in found:
-        store.files.delete(mark)
-    return bool(found)
 
 
 def has_pruned(store: Store, ref: TableRef) -> bool:
     """Whether weights of an `adapters` part were removed on purpose."""
-    return any(
-        not store.files.exists(row.uri) and store.files.exists(weights.pruned_mark(row.uri))
-        for row in store.read(ref)
-        if row.uri is not None
-    )
+    return any(is_pruned(store, row) for row in store.read(ref))
+
+
+def is_pruned(store: Store, row: Adapter) -> bool:
+    """Whether an adapter's weights were removed on purpose."""
+    if row.uri is None or store.files.exists(row.uri):
+        return False
+    return store.files.exists(weights.pruned_mark(row.uri))
 
 
 def _needed_elsewhere(store: Store, run: str) -> set[str]:

@@ -112,7 +112,7 @@ class Catalog:
             with self._connection.cursor() as cursor:
                 # Not `execute`, which would make the whole result first.
                 yield cursor.sql(text).to_arrow_reader(_BATCH)
-        except (duckdb.Error, pa.ArrowException) as error:
+        except (duckdb.Error, pa.ArrowException, FileNotFoundError) as error:
             if self._live(tables) != found:
                 root = self._store.root
                 raise StoreError(f"{root}: the store was compacted meanwhile: ask again") from error
@@ -186,6 +186,7 @@ class Catalog:
 
     def _fill_views(self, found: dict[str, list[str]]) -> None:
         for name, paths in found.items():
+            self._source.fetch(paths)
             sql = table_view(TABLES[name], [self._source.name(path) for path in paths])
             if self._filled.get(name) != sql:
                 self._connection.execute(sql)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -53,11 +54,15 @@ class ObjectSource:
         self._system.listings.pop(pattern, None)
         return [entry.path for entry in self._system.entries(pattern)]
 
+    def fetch(self, paths: Sequence[str]) -> None:
+        """Has listed parts at hand."""
+        self._system.fetch([self._system.known[path] for path in paths])
+
 
 class _Parts(AbstractFileSystem):
     """What DuckDB calls; everything else of fsspec's interface is refused.
 
-    Small parts are fetched together when they are listed, and kept while their version is the same:
+    Small parts are fetched together before a query, and kept while their version is the same:
     DuckDB opens each part several times per query, one after the other.
     """
 
@@ -72,13 +77,32 @@ class _Parts(AbstractFileSystem):
         self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 
     def entries(self, pattern: str) -> list[Entry]:
-        """Objects that match, listed once per query; the small ones are then at hand."""
+        """Objects that match, listed once per query."""
         if pattern not in self.listings:
             found = self._files.entries(pattern)
             self.known.update((entry.path, entry) for entry in found)
-            self._fetch(found)
             self.listings[pattern] = found
         return self.listings[pattern]
+
+    def fetch(self, entries: Sequence[Entry]) -> None:
+        """Fetches small parts that are not at hand.
+
+        Raises:
+            FileNotFoundError: one was compacted since it was listed.
+        """
+        missing, room = [], _CACHE_BYTES
+        for entry in entries:
+            key = (entry.path, entry.version)
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            elif entry.size <= min(_SMALL_BYTES, room):
+                room -= entry.size
+                missing.append(entry)
+        found = self._files.read_many([entry.path for entry in missing])
+        for entry, data in zip(missing, found, strict=True):
+            self._kept[entry.path, entry.version] = data
+        while sum(map(len, self._kept.values())) > _CACHE_BYTES:
+            self._kept.popitem(last=False)
 
     def glob(self, path: str, maxdepth: int | None = None, **_: Any) -> list[str]:
         # Views name files, which were listed just before.
@@ -124,21 +148,6 @@ class _Parts(AbstractFileSystem):
         if levels[0] not in TABLES or {"", ".", ".."} & set(levels):
             raise PermissionError(f"{inside!r} is outside of the store's tables")
         return inside
-
-    def _fetch(self, entries: list[Entry]) -> None:
-        missing, room = [], _CACHE_BYTES
-        for entry in entries:
-            key = (entry.path, entry.version)
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            elif entry.size <= min(_SMALL_BYTES, room):
-                room -= entry.size
-                missing.append(entry)
-        found = self._files.read_many([entry.path for entry in missing])
-        for entry, data in zip(missing, found, strict=True):
-            self._kept[entry.path, entry.version] = data
-        while sum(map(len, self._kept.values())) > _CACHE_BYTES:
-            self._kept.popitem(last=False)
 
 
 class _Ranges(io.RawIOBase):

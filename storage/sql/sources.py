@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +37,10 @@ class Source(Protocol):
 
     def listing(self, pattern: str) -> list[str]:
         """Paths of the store's files that match, as of now."""
+        ...
+
+    def fetch(self, paths: Sequence[str]) -> None:
+        """Has listed files at hand; raises FileNotFoundError if one was compacted meanwhile."""
         ...
 
 
@@ -81,6 +85,9 @@ class FolderSource:
 
     def listing(self, pattern: str) -> list[str]:
         return self._files.glob(pattern)
+
+    def fetch(self, paths: Sequence[str]) -> None:
+        """They are at hand."""
 
 
 def open_source(files: Files, alias: Path) -> Source:

@@ -126,19 +126,26 @@ class Manifests:
         Args:
             run: Only this one's.
             listing: Lists the files that match a pattern; by default those of the store.
+
+        Raises:
+            StoreError: a compacted file that counts is missing.
         """
         pattern = f"{table}/run={check_run(run) if run else '*'}/round=*/part-*.parquet"
         versions = self._versions(run)
         while True:
             paths = (listing or self._files.glob)(pattern)
+            manifests = self._all(paths, versions)
             # What a swap made superfluous is deleted after it, and so was there until now.
             before, versions = versions, self._versions(run)
             if versions == before:
                 break
-        # Manifests may be lost; of runs without compacted files there is none.
-        runs = {run_of(path) for path in paths if is_compact(path)}
-        runs |= {record.removeprefix(f"{MANIFESTS}/").removesuffix(".json") for record in versions}
-        manifests = {name: self._read(name, versions)[0] for name in runs}
+        there = set(paths)
+        for name, manifest in manifests.items():
+            for path in manifest.by_path:
+                if path.startswith(f"{table}/") and path not in there:
+                    raise StoreError(
+                        f"{path}: the compacted file is missing: resume the run {name!r}"
+                    )
         return [path for path in paths if manifests.get(run_of(path), _EMPTY).counts(path)]
 
     def swap(self, run: str, change: Callable[[Manifest], Iterable[Compacted]]) -> Manifest:
@@ -169,6 +176,12 @@ class Manifests:
         path, data = manifest_record(run), encode_record(asdict(manifest))
         if not self._files.swap(path, data, version) and self._files.read(path) != data:
             raise StoreError(f"{path}: another machine changed the manifest: try again")
+
+    def _all(self, paths: Iterable[str], versions: Mapping[str, str]) -> dict[str, Manifest]:
+        """By run; they may be lost, and of runs without compacted files there is none."""
+        runs = {run_of(path) for path in paths if is_compact(path)}
+        runs |= {record.removeprefix(f"{MANIFESTS}/").removesuffix(".json") for record in versions}
+        return {name: self._read(name, versions)[0] for name in runs}
 
     def _versions(self, run: str | None) -> dict[str, str]:
         """What changes when a manifest does, by path."""

@@ -165,9 +165,3 @@ def run_of(path: str) -> str:
 def round_of(path: str) -> int:
     """The round whose partition a part is in."""
     return partition_of(path).round_index
-
-
-def lock_name(name: str) -> str:
-    """A file name for any text: readable, and different for different texts."""
-    readable = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60]
-    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.lock"

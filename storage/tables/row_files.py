@@ -8,8 +8,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
-
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
 from storage.files.base import Files
@@ -20,11 +18,10 @@ from storage.tables.encoding import (
     decode,
     encode,
     encode_rows,
-    metadata_of,
-    open_part,
     readable,
     sha256_of,
 )
+from storage.tables.located import Located
 from storage.tables.manifest import Compacted, Manifest, Manifests
 from storage.tables.paths import (
     DAMAGED,
@@ -82,36 +79,27 @@ class RowFiles:
         """
         data, content = encode_rows(table, rows, identity)
         path = part_path(table, run, round_index, slot)
-        return self._put(TableRef(table, path, sha256_of(data), len(rows), content), data, write)
+        ref = TableRef(table, path, sha256_of(data), len(rows), content)
+        return self._put(ref, data) if write else ref
 
     def append_part(
-        self,
-        table: str,
-        rows: Sequence[Any],
-        *,
-        run: str,
-        round_index: int,
-        write: bool = True,
+        self, table: str, rows: Sequence[Any], *, run: str, round_index: int
     ) -> TableRef:
-        """Writes rows as a file named by its content: history, which nothing replaces.
-
-        Args:
-            write: False to learn the ref only.
-        """
+        """Writes rows as a file named by its content: history, which nothing replaces."""
         data, content = encode_rows(table, rows, "")
         sha256 = sha256_of(data)
         path = content_path(table, run, round_index, sha256)
-        return self._put(TableRef(table, path, sha256, len(rows), content), data, write)
+        return self._put(TableRef(table, path, sha256, len(rows), content), data)
 
     def read(self, ref: TableRef) -> list[Any]:
         """The rows of a file, as the table's dataclass.
 
         Raises:
-            StoreError: the file is missing or unreadable.
+            StoreError: the file is missing, unreadable, or another one than the ref is of.
         """
-        check_ref(ref)
+        rows = self._load_ref(ref).rows
         with readable(ref.path):
-            return TABLES[ref.table].from_arrow(self._load(ref.path).rows)
+            return TABLES[ref.table].from_arrow(rows)
 
     def rows(
         self, table: str, run: str | None = None, round_index: int | None = None
@@ -143,14 +131,7 @@ class RowFiles:
     def verify_rows(self, ref: TableRef) -> str | None:
         """None if a file is whole, else what is wrong; adapters that it lists aside."""
         check_ref(ref)
-        try:
-            data = self.files.read(ref.path)
-        except FileNotFoundError:
-            return self._verify_compacted(ref)
-        if sha256_of(data) != ref.sha256:
-            return f"{ref.path}: the part's digest does not match"
-        count = open_part(data, ref.path).metadata.num_rows
-        return _count_problem(ref, count)
+        return self.located(ref.path).differs(ref)
 
     def own_ref(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
         """The same file where a run keeps, or would keep, its own copy of it."""
@@ -161,16 +142,16 @@ class RowFiles:
         """Links a file into a run's own partition; nothing to do if it is there already.
 
         Raises:
-            StoreError: the file is missing.
+            StoreError: the file is missing, or another one than the ref is of.
         """
         own = self.own_ref(ref, run, round_index, slot)
         if own.path == ref.path or self.verify_rows(own) is None:
             return own
+        piece = self._load_ref(ref)
         if self.manifests.find(own.path) is None:
             with suppress(FileNotFoundError):
                 self.files.link(ref.path, own.path)
                 return own
-        piece = self._load(ref.path)
         data = encode(piece.rows, piece.metadata)
         if sha256_of(data) == ref.sha256:
             self._put(own, data)
@@ -178,10 +159,6 @@ class RowFiles:
             # Other versions of the libraries wrote the file, so its bytes cannot be made again.
             self._place(replace(piece, path=own.path))
         return own
-
-    def part_path(self, table: str, run: str, round_index: int, slot: str) -> str:
-        """Where `write_part` puts the file of a key."""
-        return part_path(table, run, round_index, slot)
 
     def part_paths(self, table: str, run: str) -> set[str]:
         """Paths of the files that a run has in a table, in compacted ones too."""
@@ -213,6 +190,13 @@ class RowFiles:
         """Digest of what a file's rows were made from; None if there is no readable file."""
         metadata = self._metadata(path)
         return None if metadata is None else metadata.get("seal.identity", "")
+
+    def located(self, path: str) -> Located:
+        """A file, or the compacted file that has its rows."""
+        try:
+            return Located(path, self.files.read(path))
+        except FileNotFoundError:
+            return self._inside(path)
 
     def is_of_this_version(self, path: str) -> bool:
         """Whether this version of the code and of its libraries wrote a file; False if it cannot
@@ -275,12 +259,11 @@ class RowFiles:
         self.files.delete_many(sorted(fresh | replaced))
         return file, size
 
-    def _put(self, ref: TableRef, data: bytes, write: bool = True) -> TableRef:
+    def _put(self, ref: TableRef, data: bytes) -> TableRef:
         """Writes a file; nothing is written if its key holds these bytes already."""
-        if not write:
-            return ref
-        if self.manifests.find(ref.path) is not None:
-            if self._verify_compacted(ref) is not None:
+        inside = self._inside(ref.path)
+        if inside.file is not None:
+            if inside.differs(ref) is not None:
                 rows, metadata = decode(data, ref.path)
                 self._place(Piece(ref.path, ref.sha256, metadata, rows))
             return ref
@@ -303,16 +286,17 @@ class RowFiles:
         self.exchange(partition_of(piece.path), choose)
         self.files.delete(piece.path)
 
-    def _verify_compacted(self, ref: TableRef) -> str | None:
-        file = self.manifests.find(ref.path)
-        if file is None:
-            return f"{ref.path}: the part is missing"
-        member = file.places[ref.path][1]
-        if member.sha256 != ref.sha256:
-            return f"{ref.path}: the part's digest does not match"
-        if problem := self.compacted.problem(file):
-            return f"{problem}; {ref.path} is in it"
-        return _count_problem(ref, member.rows)
+    def _inside(self, path: str) -> Located:
+        """The compacted file that has a file's rows; a later one if it was replaced meanwhile."""
+        file, before = self.manifests.find(path), None
+        while file is not None:
+            problem = self.compacted.problem(file)
+            if problem is None:
+                return Located(path, file=file)
+            if file == before:
+                return Located(path, file=file, problem=f"{problem}; {path} is in it")
+            file, before = self.manifests.find(path), file
+        return Located(path, problem=f"{path}: the part is missing")
 
     def _load(self, path: str) -> Piece:
         """A file's rows, and what is known of it.
@@ -320,35 +304,41 @@ class RowFiles:
         Raises:
             StoreError: it is missing or damaged.
         """
+        found = self.located(path)
+        if found.data is not None:
+            rows, metadata = decode(found.data, path)
+            return Piece(path, sha256_of(found.data), metadata, rows)
+        if found.file is None or found.problem is not None:
+            raise StoreError(f"{found.problem}: resume the run")
+        member = found.file.places[path][1]
         try:
-            data = self.files.read(path)
-        except FileNotFoundError:
-            file = self.manifests.find(path)
-            if file is None:
-                raise StoreError(f"{path} is missing: resume the run") from None
-            member = file.places[path][1]
-            return Piece(path, member.sha256, member.metadata, self.compacted.rows(file, path))
-        rows, metadata = decode(data, path)
-        return Piece(path, sha256_of(data), metadata, rows)
+            return Piece(
+                path, member.sha256, member.metadata, self.compacted.rows(found.file, path)
+            )
+        except StoreError:
+            if self.manifests.find(path) == found.file:
+                raise
+            return self._load(path)
+
+    def _load_ref(self, ref: TableRef) -> Piece:
+        """As `_load`, of the very file that a ref is of."""
+        check_ref(ref)
+        piece = self._load(ref.path)
+        if piece.sha256 != ref.sha256:
+            run = partition_of(ref.path).run
+            raise StoreError(
+                f"{ref.path}: the part's digest does not match: resume the run {run!r}"
+            )
+        return piece
 
     def _metadata(self, path: str) -> dict[str, str] | None:
         """What a file says of itself; None if there is no readable one."""
         try:
-            return metadata_of(self.files.read(path), path)
-        except FileNotFoundError:
-            file = self.manifests.find(path)
-            return file.places[path][1].metadata if file else None
+            return self.located(path).metadata
         except StoreError:
             return None
 
     def _rows_of(self, table: str, path: str) -> list[Any]:
-        try:
-            rows: pa.Table = decode(self.files.read(path), path)[0]
-        except FileNotFoundError as error:
-            raise StoreError(f"{path} is missing: resume the run") from error
+        rows = self._load(path).rows
         with readable(path):
             return TABLES[table].from_arrow(rows)
-
-
-def _count_problem(ref: TableRef, count: int) -> str | None:
-    return None if count == ref.rows else f"{ref.path}: the part has {count} rows, not {ref.rows}"

@@ -84,10 +84,6 @@ class RunRow:
     parent_run: str | None
 
 
-ANSWERING = ("sample", "evaluate")
-"""Stages whose model answers; others train it, or do without one."""
-
-
 @dataclass(frozen=True, slots=True)
 class StageRow:
     """One execution of one shard of a stage; cached shards are not executed and have no row.

@@ -69,7 +69,7 @@ def verify_adapter(files: Files, uri: str, sha256: str) -> str | None:
         return f"{uri}: the adapter is missing"
     try:
         found = folder_digest(folder)
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         return f"{uri}: the adapter is unreadable ({error.strerror})"
     return None if found == sha256 else f"{uri}: the adapter's digest is {found[:12]}"
 
@@ -113,12 +113,6 @@ def remove_adapter(files: Files, uri: str) -> None:
 def pruned_mark(uri: str) -> str:
     """Path of the mark that an adapter's weights were removed on purpose."""
     return f"_pruned/{check_uri(uri)}.json"
-
-
-def list_adapters(files: Files) -> list[str]:
-    """URIs of all adapters in the store, whole or not, sorted."""
-    paths = files.glob(f"{FOLDER}/*/*/*")
-    return sorted({uri for path in paths if _URI.fullmatch(uri := path.rpartition("/")[0])})
 
 
 def check_uri(uri: str) -> str:

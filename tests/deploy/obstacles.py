@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seal_core.types import TableRef
 from storage.store import Store
+from storage.tables.paths import part_path
 from tests.deploy.runs import Case
 
 
@@ -31,7 +32,7 @@ def block_adapter(whole: Case, case: Case, label: str) -> Obstacle:
         (item for item in store.rows("stages", whole.name) if item[1].label == label),
         key=lambda item: item[1].shard,
     )
-    part = store.part_path("adapters", whole.name, index, f"{label}/{last.shard}")
+    part = part_path("adapters", whole.name, index, f"{label}/{last.shard}")
     mine = [Path(row.uri) for row in store.read(TableRef("adapters", part, "", 0, ""))]
     tables = [store.rows(table, whole.name) for table in ("adapters", "policies")]
     uris = {Path(row.uri) for rows in tables for _, row in rows if row.uri}

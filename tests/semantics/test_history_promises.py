@@ -3,7 +3,7 @@
 1. An execution that is killed has a row that says so once the run goes on.
 2. Work that was repeated, killed or failed is counted by `wasted_work`.
 3. Work done again with other bits replaces what stood there: no row is doubled.
-4. The standing of a run says what is left.
+4. The standing of a run says what is left, and during a stage what is done of it.
 5. An execution that had ended when a kill came gets no second row.
 """
 
@@ -88,6 +88,23 @@ def test_the_standing_says_what_is_left(run: Runner, store: Path) -> None:
     lines = {line.label: line for line in run_standing(opened, "b").stages}
     assert (lines["finetune round_0"].done, lines["finetune round_0"].cached) == (0, N_TRAIN // 2)
     assert lines["update round_0"].done == 1
+
+
+def test_the_standing_during_a_stage(run: Runner, store: Path) -> None:
+    """4"""
+    seen: list[tuple[int, int, int, int]] = []
+
+    def look(name: str, items: Sequence[Any]) -> None:
+        if name == "train":
+            standing = run_standing(Store.open(str(store)), "a")
+            (line,) = [s for s in standing.stages if s.label == "finetune round_0"]
+            seen.append((standing.in_flight, line.done, line.cached, line.left))
+
+    run(Scripted(look), execution__workers=1, execution__shard_size=1)
+    assert {cached for _, _, cached, _ in seen} == {0}
+    assert {done + left for _, done, _, left in seen} == {N_TRAIN}
+    assert {done for _, done, _, _ in seen} >= set(range(1, N_TRAIN))
+    assert max(flight for flight, *_ in seen) <= 2
 
 
 def test_other_bits_replace_what_stood_there(done: Runner, store: Path) -> None:

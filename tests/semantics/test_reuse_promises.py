@@ -5,12 +5,13 @@
    names the field that changed, and writes nothing.
 3. A fork with more rounds, or another filter rule that keeps the same self-edits, trains only
    what follows from the change; it keeps its parent's shards, and outlives it.
-4. Weights that were removed on purpose are no damage; what needs them trains them again, and
-   those that another run shares stay.
+4. Weights that were removed on purpose are no damage; what needs them trains them again, also if
+   other bits come of it, and those that another run shares stay.
 5. A fork with more self-edits or repeats, or fewer, makes what is new only, and ends with the rows
    of a run that began so. What was made from other rows is made again.
 6. Another version of the code or of its libraries, which writes the same rows in other bytes,
    goes on with what is done.
+7. What one run refuses since too many units failed, another one keeps.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ import storage.runs.history
 import storage.store
 import storage.tables.encoding
 from flows.seal import restem
-from seal_core.errors import InputError
+from seal_core.errors import InputError, StageError
 from storage.runs.pruning import prune_adapters
 from storage.runs.registry import list_runs
 from storage.store import Store
@@ -43,6 +45,7 @@ from tests.semantics.runs import (
     files_of,
     tables,
 )
+from tests.semantics.scripted import Scripted
 
 
 @pytest.mark.parametrize("how", [shutil.move, shutil.copytree])
@@ -237,6 +240,58 @@ def test_pruned_weights_are_trained_again_when_needed(done: Runner, store: Path,
     assert 0 < len(needed.trained) <= N_HELDOUT
     assert tables(store) == rows
     assert weights_of(store) == 1 + (N_TRAIN if keep == "selected" else 0) + N_HELDOUT
+
+
+def is_of(answer: Any, condition: str) -> bool:
+    return answer.condition == condition and answer.adapter_id is not None
+
+
+class Other(Scripted):
+    """Training that is not repeatable to the bit."""
+
+    def _train(self, job: Any, out: Path) -> Any:
+        return super()._train(replace(job, seed=job.seed + 1), out)
+
+
+def test_weights_that_come_out_otherwise(done: Runner, store: Path) -> None:
+    """4"""
+    done(execution__keep_adapters="none")
+    done(name="b", fork="a", selection__min_gain=-1.0, execution__keep_adapters="none")
+    opened = Store.open(str(store))
+    assert weights_of(store) == 1
+    for label in ("input_only", "round_1"):
+        part = next(ref for ref in opened.refs("answers", "a") if is_of(opened.read(ref)[0], label))
+        (store / part.path).unlink()
+        needed = done(Other(), execution__keep_adapters="none")
+        assert needed.trained and needed.generated
+        again = done(execution__keep_adapters="none")
+        assert (again.generated, again.trained, again.updates, done.notes) == ([], [], 0, [])
+    shared = [ref for ref in opened.refs("adapters", "b") if opened.verify(ref)]
+    assert shared == []
+
+
+@pytest.mark.parametrize("strict_first", [False, True])
+def test_a_result_that_a_stricter_run_refuses_stays(
+    run: Runner, store: Path, strict_first: bool
+) -> None:
+    """7"""
+    fails = Scripted(fails="P0 ")
+    if not strict_first:
+        run(fails, execution__max_error_share=1.0)
+        before = files_of(store)
+    with pytest.raises(StageError, match="max_error_share"):
+        run(Scripted(fails="P0 "), name="b", execution__max_error_share=0.0)
+    again = run(execution__max_error_share=1.0)
+    if not strict_first:
+        assert (again.generated, again.trained, run.notes) == ([], [], [])
+        assert {k: v for k, v in files_of(store).items() if "run=a" in k} == {
+            k: v for k, v in before.items() if "run=a" in k
+        }
+    rest = run(name="b", execution__max_error_share=0.0)
+    assert rest.trained and run.notes == []
+    assert ask(store, "SELECT count(*) FROM adapters WHERE run = 'b' AND error IS NOT NULL") == [
+        (0,)
+    ]
 
 
 def test_weights_that_a_fork_shares_stay(done: Runner, store: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
+from storage.runs import compaction
 from storage.runs.compaction import compact, recover
 from storage.runs.history import (
     begin_execution,
@@ -24,7 +25,7 @@ from storage.runs.history import (
     recover_executions,
     restore_executions,
 )
-from storage.runs.registry import compaction, register_run
+from storage.runs.registry import register_run
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from storage.tables.encoding import encode, part_metadata, sha256_of
