@@ -69,6 +69,7 @@ class RunContext:
         precision: Of the model, in all that it does.
         engine_version: Of the library that answers.
         resumed: Whether the run was there before, so that what is missing was lost.
+        refresh: Whether everything is to be made again, as `PREFECT_TASKS_REFRESH_CACHE` says.
         stopping: Set when the run ends, for whatever reason.
         after_engines: Closed when the engines have ended.
         scratch: Folder of this machine for what is on its way into the store; None is any.
@@ -91,6 +92,7 @@ class RunContext:
     precision: str = ""
     engine_version: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
+    refresh: bool = False
     resumed: bool = False
     after_engines: ExitStack = field(default_factory=ExitStack)
     scratch: Path | None = None

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
-
 from seal_core.errors import InputError, StoreError
 from storage.runs.registry import get_run
 from storage.store import Store
@@ -49,7 +47,7 @@ def find_earlier(context: RunContext, work: Work, growing: str | None = None) ->
         growing: Role of the input that has more rows where more units are wanted. Who calls has to
             compare its rows, since one of the same id may have been made again.
     """
-    if not PREFECT_TASKS_REFRESH_CACHE.value():
+    if not context.refresh:
         for run in _lineage(context.store, context.name):
             found = _in_run(context.store, work, run, growing)
             if found is not None:

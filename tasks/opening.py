@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
+
 from seal_core.domains.left_out import left_out_lines
 from seal_core.engines import Generator
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
@@ -109,6 +111,7 @@ def open_run(
             trainer=engines.trainer,
             progress=progress,
             precision=checked.precision,
+            refresh=PREFECT_TASKS_REFRESH_CACHE.value(),
             engine_version=checked.engine_version,
             after_engines=after_engines,
             scratch=scratch,

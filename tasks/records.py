@@ -38,7 +38,6 @@ class ShardLock(LockManager):
     which the kernel frees with its holder, so that two equal runs do each shard once.
 
     Args:
-        refresh: The shard is to be made whatever there is of it.
         with_weights: Adapters whose weights were removed on purpose are a miss.
         miss: Called before the wait for the lock, which it may not follow: who holds the lock may
             wait for what `miss` waits for.
@@ -52,12 +51,11 @@ class ShardLock(LockManager):
         context: RunContext,
         work: Work,
         *,
-        refresh: bool,
         with_weights: bool,
         miss: Callable[[], None],
     ) -> None:
         self._context, self._work, self._with_weights = context, work, with_weights
-        self._refresh, self._miss = refresh, miss
+        self._miss = miss
         self._held = ExitStack()
         self.entry = CacheEntry()
 
@@ -71,7 +69,7 @@ class ShardLock(LockManager):
         """Waits for as long as another run works on the shard, but not beyond this run's end."""
         self.entry = self._look_up()
         self._note(self.entry)
-        if self.entry.result is None or self._refresh:
+        if self.entry.result is None or self._context.refresh:
             self._miss()
             while not self._try_lock():
                 if self._context.stopping.is_set():

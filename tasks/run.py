@@ -112,8 +112,9 @@ class Run(Builder):
             if has_pruned(context.store, result.ref("adapters"))
             and look_up(context.store, needs, context.name).result is None
         ]
-        trained = [adapters.works[i] for i in again]
-        done = run_shards(context, FINETUNE, trained, with_weights=True)
-        for i, result in zip(again, done.results, strict=True):
-            adapters.results[i] = result
+        if again:
+            trained = [adapters.works[i] for i in again]
+            done = run_shards(context, FINETUNE, trained, with_weights=True)
+            for i, result in zip(again, done.results, strict=True):
+                adapters.results[i] = result
         return bool(again)

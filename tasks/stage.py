@@ -15,7 +15,6 @@ from prefect import Task, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
-from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
 from prefect.transactions import IsolationLevel
 
 from seal_core.errors import EngineError, InputError, SealError, StageError, what_next
@@ -119,15 +118,14 @@ def _submit(
     context: RunContext, stage: Stage, work: Work, with_weights: bool
 ) -> PrefectFuture[Any]:
     miss = partial(await_gpu, context) if stage.uses else lambda: None
-    refresh = PREFECT_TASKS_REFRESH_CACHE.value()
-    lock = ShardLock(context, work, refresh=refresh, with_weights=with_weights, miss=miss)
+    lock = ShardLock(context, work, with_weights=with_weights, miss=miss)
     policy = CacheKeyFnPolicy(
         cache_key_fn=_cache_key, lock_manager=lock, isolation_level=IsolationLevel.SERIALIZABLE
     )
     configured = _task_of(stage).with_options(
         task_run_name=f"{work.label} {work.shard}",
         cache_policy=policy,
-        refresh_cache=refresh,
+        refresh_cache=context.refresh,
         retries=context.config.execution.shard_retries,
     )
     # Not an option: that takes blocks of the server alone, and the store knows no server.
