@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from dataclasses import replace
@@ -13,6 +14,7 @@ from safetensors.numpy import save_file
 
 from seal_core.errors import StoreError
 from storage.store import Store
+from storage.weights import adapters as weights
 from tests.unit.storage.rows import ADAPTER, put
 
 
@@ -69,3 +71,22 @@ def test_only_safetensors(store: Store, tmp_path: Path) -> None:
     for uri in ("/etc", "_adapters/../../x", "_adapters/ab/cd"):
         with pytest.raises(StoreError, match="no adapter"):
             store.adapter_folder(uri)
+
+
+def test_an_error_of_the_machine_is_no_damage(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, sha = store.put_adapter(adapter(tmp_path / "a"))
+    ref = put(store, "adapters", [replace(ADAPTER, uri=uri, sha256=sha)])
+
+    def broken(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "folder_digest", broken)
+        with pytest.raises(OSError, match="Too many open files"):
+            store.verify(ref)
+    monkeypatch.setattr(store.files, "read", broken)
+    for use in (store.verify, store.read):
+        with pytest.raises(OSError, match="Too many open files"):
+            use(ref)
