@@ -107,7 +107,9 @@ class Server:
                     f"the Prefect server did not start; the end of {self._log_path}:\n{tail}"
                 )
             time.sleep(_POLL_SECONDS)
-        threading.Thread(target=self._keep, name="prefect-server", daemon=True).start()
+        threading.Thread(
+            target=self._keep, name=f"prefect-server-{self._port}", daemon=True
+        ).start()
 
     def close(self) -> None:
         """Ends it for good."""

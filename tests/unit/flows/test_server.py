@@ -68,7 +68,8 @@ def test_a_server_that_was_closed_stays_away(server: flows.server.Server) -> Non
     server.close()
     assert eventually(lambda: not flows.server.answers(server.url))
     # Nobody is left who would start it again.
-    assert eventually(lambda: "prefect-server" not in {t.name for t in threading.enumerate()})
+    keeper = f"prefect-server-{server._port}"
+    assert eventually(lambda: keeper not in {t.name for t in threading.enumerate()})
     assert not flows.server.answers(server.url)
 
 
