@@ -50,7 +50,8 @@ class Question:
     """One question about a passage.
 
     Attributes:
-        question_id: Digest of the problem, the question's place in it, its text and reference answers.
+        question_id: Digest of the problem, the question's place in it, its text and reference
+            answers.
         prompt: The bare question, without any template.
         gold: Accepted answers; at least one, none of them blank.
     """

@@ -22,7 +22,9 @@ GLOSSARY = {
     "pid": "Process id on that machine.",
     "policy_id": "The policy that wrote the self-edit, or that answered.",
     "problem_id": "Digest of the passage and its questions.",
-    "question_id": "Digest of the problem, the question's place in it, its text and reference answers.",
+    "question_id": (
+        "Digest of the problem, the question's place in it, its text and reference answers."
+    ),
     "rank": "Rank of the LoRA matrices.",
     "repeat": "0-based index of the training repeat.",
     "reward": "The reward that the filter ranked by; None if there is none.",
