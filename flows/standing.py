@@ -154,9 +154,7 @@ def _present(
     table = declared()[item.stage].table
     slots = (f"{item.label}/{shard}" for shard in range(item.shards))
     found = parts[table] & {part_path(table, run, item.round_index, slot) for slot in slots}
-    # Only shards with errors can be left though their part is there: too many units failed.
-    if not any(row.n_errors for row in rows):
-        return len(found)
+    # A shard can be left though its file is there: too many of its units failed for this run.
     keys = (store.identity_of(path) for path in found)
     return sum(bool(key) and has_result(store, key, run) for key in keys)
 

@@ -53,8 +53,10 @@ def valid_options(point: str, kind: str, plain: Mapping[str, Any]) -> BaseModel:
         ValueError: One is wrong; names the key.
         InputError: The kind cannot be had, or its model fails.
     """
-    model = _options_model(point, kind)
+    own = _options_model(point, kind)
+    model = own
     try:
+        model = new_class(own.__name__, (own,), {"extra": "forbid"})
         return model.model_validate(plain)
     except ValidationError as error:
         first = error.errors()[0]
@@ -74,7 +76,7 @@ def _options_model(point: str, kind: str) -> type[BaseModel]:
     own = getattr(load_kind(point, kind), "Options", Section)
     if not (isinstance(own, type) and issubclass(own, BaseModel)):
         raise ValueError(f"{point}.kind = {kind!r}: its Options are no pydantic model")
-    return new_class(own.__name__, (own,), {"extra": "forbid"})
+    return own
 
 
 class _ForeignDomain(Foreign):

@@ -5,7 +5,6 @@ What is `title` here is how messages name the kind, see `Foreign.title`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,9 @@ from seal_core.rewards.aggregate import score_self_edits
 from seal_core.rewards.reward import REFERENCE_LOGPROBS, Reward
 from seal_core.rewards.selection import SelectionRule
 from seal_core.types import Problem, Question, Score, Selection, SelfEdit
+
+_HEAVIEST = 1e12
+"""Of an example; only how weights compare counts, and sums of them must stay finite."""
 
 
 def prove_problems(title: str, domain: Domain, problems: ProblemSet) -> None:
@@ -179,6 +181,6 @@ def weights_fault(edits: Sequence[SelfEdit], weights: Any) -> str | None:
             return f"weighs {item!r}, which is no self-edit of the round"
         if why := known[item].error or known[item].unusable:
             return f"weighs {item}, which teaches nothing: {why}"
-        if not (isinstance(weight, int | float) and math.isfinite(weight) and weight > 0):
-            return f"gives {item} the weight {weight!r}: it must be a finite positive number"
+        if not (isinstance(weight, int | float) and 0 < weight <= _HEAVIEST):
+            return f"gives {item} the weight {weight!r}: it must be a positive number, at most 1e12"
     return None

@@ -95,7 +95,8 @@ class SelfEdit:
     """What the policy wrote for one problem.
 
     Attributes:
-        self_edit_id: Digest of problem, policy, prompt, sampling settings and sample index.
+        self_edit_id: Digest of problem, policy, prompt, sampling settings and sample index; or, of
+            a copy for another condition, of the original and the condition.
         condition: `round_k`, or the control that this row stands for.
         sample_index: 0-based place among the samples of its problem; ties go to the lowest.
         prompt_id: Versioned name of the prompt, e.g. `implications@1`.

@@ -13,8 +13,9 @@ _OF_THE_MODEL = (
     *("--swa-bounded-replay", "--skip-tokenizer-init"),
     *("--generation-config", "--override-generation-config", "--chat-template", "--runner"),
     *("--convert", "--logits-processors", "--logprobs-mode", "--worker", "--scheduler-cls"),
-    "--weight-transfer-config",
+    *("--weight-transfer-config", "--watermark-config", "--diffusion-config"),
 )
+_SHORT_OF_THE_MODEL = ("-q", "-sc", "-dc")
 _OF_MEMORY = (
     *("--gpu-memory-utilization", "--device-memory-utilization", "--kv-cache-memory-bytes"),
     "--num-gpu-blocks-override",
@@ -38,7 +39,7 @@ def check_args(args: Sequence[str]) -> None:
                 f"engine.args has {name}: set engine.gpu_memory_utilization, which the trainers "
                 "heed as well"
             )
-        if arg.startswith("-q") or (
+        if arg.startswith(_SHORT_OF_THE_MODEL) or (
             name.startswith("--")
             and any(own.startswith(name) or name.startswith(own) for own in _OF_THE_MODEL)
         ):

@@ -14,7 +14,7 @@ from storage.runs.history import restore_executions
 from storage.store import Store
 from storage.tables.paths import part_path, result_record
 from storage.tables.store_rows import StageRow
-from tasks.results import RefusedResult, read_result
+from tasks.results import RefusedResult, read_results
 from tasks.work import ShardResult, Work
 
 
@@ -34,9 +34,10 @@ class CacheEntry:
 def look_up(store: Store, work: Work, run: str) -> CacheEntry:
     """Reads and verifies what is known of a shard."""
     try:
-        result = ShardResult.from_json(read_result(store, work.key, run))
-        if result.key != work.key:
+        results = [ShardResult.from_json(own) for own in read_results(store, work.key, run)]
+        if any(result.key != work.key for result in results):
             return CacheEntry(damage=f"{result_record(work.key)}: another shard's record")
+        result = next((own for own in results if _has(store, own, work, run)), results[0])
         found = [_locate(store, ref, work, run) for ref in result.refs]
     except FileNotFoundError:
         return CacheEntry(damage=_orphan(store, work, run))
@@ -52,6 +53,12 @@ def look_up(store: Store, work: Work, run: str) -> CacheEntry:
     if len(refs) < len(found):
         return CacheEntry(damage=damage)
     return CacheEntry(replace(result, refs=refs), damage)
+
+
+def _has(store: Store, result: ShardResult, work: Work, run: str) -> bool:
+    """Whether a run holds the rows of this result, and not of another one of the same key."""
+    own = (store.own_ref(ref, run, work.round_index, work.slot) for ref in result.refs)
+    return all(store.verify_rows(ref) is None for ref in own)
 
 
 def restore_history(store: Store, results: Sequence[ShardResult], run: str) -> Iterator[str]:

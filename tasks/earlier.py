@@ -48,15 +48,19 @@ def find_earlier(context: RunContext, work: Work, growing: str | None = None) ->
             compare its rows, since one of the same id may have been made again.
     """
     if not context.refresh:
-        for run in _lineage(context.store, context.name):
+        for run in lineage(context.store, context.name):
             found = _in_run(context.store, work, run, growing)
             if found is not None:
                 return found
     return Earlier()
 
 
-def _lineage(store: Store, run: str | None) -> Iterator[str]:
-    while run is not None:
+def lineage(store: Store, run: str | None) -> Iterator[str]:
+    """A run, the run that it was forked from, and so on."""
+    seen: set[str] = set()
+    # A name that was removed may have been given to a fork of its own fork.
+    while run is not None and run not in seen:
+        seen.add(run)
         yield run
         try:
             run = get_run(store, run).parent_run

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 from seal_core.errors import StoreError
 from storage.store import Store
-from storage.tables.paths import part_path
+from storage.tables.paths import part_path, partition_of, same_file
 from storage.tables.store_rows import StageRow
+from tasks.earlier import lineage
 from tasks.interpreter import declared
 from tasks.preflight import Preflight
-from tasks.results import read_result
+from tasks.results import read_results
 from tasks.work import Purpose, ShardResult
 
 
@@ -84,18 +85,39 @@ def _executions(store: Store, run: str) -> Iterator[StageRow]:
         if row.error is None and row.stage in stages:
             slot = f"{row.label}/{row.shard}"
             own[part_path(stages[row.stage].table, run, round_index, slot)] = row
-    yield from own.values()
+    for path, row in own.items():
+        yield row
+        if row.n_reused and (made := _made_earlier(store, run, path)):
+            yield made
     for stage in stages.values():
         for path in sorted(store.part_paths(stage.table, run) - own.keys()):
             if (row := _made(store, path)) is not None and row.stage == stage.name:
                 yield row
 
 
+def _made_earlier(store: Store, run: str, path: str) -> StageRow | None:
+    """The execution whose units a shard took over, in a run that this one was forked from."""
+    parents = (parent for parent in lineage(store, run) if parent != run)
+    made = (_made(store, same_file(path, parent)) for parent in parents)
+    return next((row for row in made if row), None)
+
+
 def _made(store: Store, path: str) -> StageRow | None:
     """The execution that made a part which was taken over; None if that is not known."""
     key = store.identity_of(path)
     try:
-        made = ShardResult.from_json(read_result(store, key)).execution if key else None
+        results = [ShardResult.from_json(own) for own in read_results(store, key)] if key else []
+        result = next((own for own in results if _is_of(store, own, path)), None)
+        made = result.execution if result else None
         return None if made is None else StageRow(**made.row)
     except (FileNotFoundError, StoreError, KeyError, TypeError, ValueError):
         return None
+
+
+def _is_of(store: Store, result: ShardResult, path: str) -> bool:
+    table = partition_of(path).table
+    return any(
+        store.verify_rows(replace(ref, path=path)) is None
+        for ref in result.refs
+        if ref.table == table
+    )

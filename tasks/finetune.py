@@ -132,6 +132,8 @@ def _job(
         return None
     default = to_settings(work.settings["lora"], (steps or {}).get(edit.problem_id))
     settings = domain.train_settings(problem, text, default)
+    if not isinstance(settings, LoraSettings):
+        raise StageError(f"the domain's train_settings gives {type(settings).__name__}")
     if settings.rank > default.rank:
         raise StageError(
             f"the domain trains {edit.self_edit_id} with rank {settings.rank}, above "

@@ -20,8 +20,17 @@ class RefusedResult(StoreError):
 
 
 def write_result(store: Store, key: str, result: dict[str, Any]) -> None:
-    """Keeps what a shard's task returns; `result` must be plain JSON data."""
-    write_record(store.files, result_record(key), {"result": result})
+    """Keeps what a shard's task returns; `result` must be plain JSON data.
+
+    What was there before stays behind it: runs that hold its rows go on with them, should the new
+    ones have come out otherwise.
+    """
+    try:
+        before = _read(store, key)
+    except (FileNotFoundError, StoreError):
+        before = {"results": []}
+    others = [other for other in before["results"] if other.get("refs") != result["refs"]]
+    write_record(store.files, result_record(key), {"results": [result, *others]})
 
 
 def refuse_result(store: Store, key: str, run: str) -> None:
@@ -45,11 +54,13 @@ def has_result(store: Store, key: str, run: str) -> bool:
     return True
 
 
-def read_result(store: Store, key: str, run: str | None = None) -> dict[str, Any]:
-    """What a shard's task returned, as plain JSON data.
+def read_results(store: Store, key: str, run: str | None = None) -> list[dict[str, Any]]:
+    """What a shard's task returned, as plain JSON data, the latest first: at least one.
+
+    There are several if a run made it again, and with other bits.
 
     Args:
-        run: Who wants to use it; None to look at it only.
+        run: Who wants to use one; None to look at them only.
 
     Raises:
         FileNotFoundError: there is no record.
@@ -59,14 +70,20 @@ def read_result(store: Store, key: str, run: str | None = None) -> dict[str, Any
     value = _read(store, key)
     if run in value.get("refused", []):
         raise RefusedResult(f"{result_record(key)}: too many units of this shard failed")
-    return value["result"]
+    return value["results"]
+
+
+def read_result(store: Store, key: str, run: str | None = None) -> dict[str, Any]:
+    """The latest of `read_results`."""
+    return read_results(store, key, run)[0]
 
 
 def _read(store: Store, key: str) -> dict[str, Any]:
     path = result_record(key)
     value = read_record(store.files, path)
-    if not isinstance(value, dict) or set(value) - {"refused"} != {"result"}:
+    if not isinstance(value, dict) or set(value) - {"refused"} != {"results"}:
         raise StoreError(f"{path}: no record of a shard's result; refused")
-    if not isinstance(value["result"], dict):
+    found = value["results"]
+    if not (isinstance(found, list) and found and all(isinstance(own, dict) for own in found)):
         raise StoreError(f"{path}: the result is no JSON object; refused")
     return value

@@ -58,8 +58,12 @@ class Run(Builder):
     def retain(self, round_index: int) -> None:
         """Removes the weights that the run is not to keep, once nothing in the round needs them."""
         context, keep = self._context, self._context.config.execution.keep_adapters
-        if keep != "all":
+        if keep == "all":
+            return
+        try:
             prune_adapters(context.store, context.name, keep, round_index)
+        except StoreError as error:  # Whether another, damaged run needs them cannot be known.
+            context.progress.note(f"weights of round {round_index} stay: {error}")
 
     def _told(self, ref: TableRef, tell: Callable[[list[Any]], Any]) -> Any:
         return tell(self._context.store.read(ref))

@@ -14,7 +14,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def ended_once() -> Iterator[None]:
-    """Ignores SIGINT and SIGTERM once one of them has come, until the block has ended.
+    """Ignores SIGINT and SIGTERM once one of them has come, in the block and after it.
 
     `timeout` sends SIGTERM twice, impatient people ctrl-C many times. The second would leave the
     engines at work, in the middle of their end, and Prefect waiting for them for ever.
@@ -26,7 +26,13 @@ def ended_once() -> Iterator[None]:
     # Those that are ignored stay so; None was not installed by Python, and cannot be put back.
     before = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
 
+    ended = False
+
     def first(number: int, frame: FrameType | None) -> Any:
+        nonlocal ended
+        if ended:
+            return None  # Somebody has put this handler back.
+        ended = True
         for other in before:
             signal.signal(other, signal.SIG_IGN)
         handler = before[signal.Signals(number)]
@@ -39,5 +45,6 @@ def ended_once() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not ended:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -75,7 +75,8 @@ def run_shards(
 
 @contextmanager
 def _awaited(context: RunContext, flight: Flight) -> Iterator[None]:
-    """After an error, keeps the run's lock until the engines and what is in flight have ended."""
+    """After an error, keeps the run's lock until the engines have ended, and for `_END_SECONDS`
+    what is in flight."""
     try:
         yield
     except BaseException:

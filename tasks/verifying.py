@@ -14,7 +14,7 @@ from storage.store import Store
 from storage.tables.paths import RESULT_RECORDS, partition_of
 from storage.tables.schema import TABLES
 from storage.tables.store_rows import StageRow
-from tasks.results import read_result
+from tasks.results import read_results
 from tasks.work import ShardResult
 
 
@@ -52,7 +52,7 @@ class _Verifier:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._found = Verified()
-        self._results: dict[str, ShardResult] = {}
+        self._results: dict[str, list[ShardResult]] = {}
         self._given: set[str] = set()
         self._whole: set[str] = set()
 
@@ -87,7 +87,7 @@ class _Verifier:
                     self._note(f"{path}: {error.strerror}")
 
     def _check_history(self, run: str) -> None:
-        made = [result.execution for result in self._results.values() if result.execution]
+        made = [r.execution for group in self._results.values() for r in group if r.execution]
         rows = [StageRow(**item.row) for item in made if item.run == run]
         try:
             lost = len(missing_executions(self._store, run, None, rows))
@@ -98,7 +98,8 @@ class _Verifier:
 
     def _refs(self, run: str) -> set[str]:
         """Parts that a run wrote itself."""
-        own = (r for r in self._results.values() if r.execution and r.execution.run == run)
+        results = (result for group in self._results.values() for result in group)
+        own = (r for r in results if r.execution and r.execution.run == run)
         return {ref.path for result in own for ref in result.refs}
 
     def _note(self, problem: str | None) -> None:
@@ -111,18 +112,18 @@ class _Verifier:
             key = PurePosixPath(path).stem
             self._found.results += 1
             try:
-                result = ShardResult.from_json(read_result(self._store, key))
+                results = [ShardResult.from_json(own) for own in read_results(self._store, key)]
             except (StoreError, FileNotFoundError) as error:
                 self._note(str(error))
                 continue
             except (KeyError, TypeError, ValueError) as error:
                 self._note(f"{path}: no result of a shard ({type(error).__name__})")
                 continue
-            if result.key != key:
+            if any(result.key != key for result in results):
                 self._note(f"{path}: another shard's record")
                 continue
-            self._results[key] = result
-            inputs = result.identity.get("inputs", {})
+            self._results[key] = results
+            inputs = results[0].identity.get("inputs", {})
             self._given.update(content for group in inputs.values() for content in group)
 
     def _part_problem(self, table: str, path: str) -> str | None:
@@ -133,8 +134,9 @@ class _Verifier:
         key = self._store.identity_of(path)
         if key is None:
             return f"{path}: the part is damaged"
-        if result := self._results.get(key):
-            return self._made_problem(result, table, path)
+        if results := self._results.get(key):
+            problems = [self._made_problem(result, table, path) for result in results]
+            return None if None in problems else problems[0]
         if problem := self._store.altered(path):
             return problem
         ref = self._store.read_ref(table, path)

@@ -108,15 +108,20 @@ class Catalog:
             text = check_statement(self._planner, sql, {})
             tables = _mentioned(text, self._needs)
             found = self._live(tables)
-            self._fill_views(found)
+            try:
+                self._fill_views(found)
+            except FileNotFoundError as error:  # An object that went after the listing.
+                raise self._compacted() from error
             with self._connection.cursor() as cursor:
                 # Not `execute`, which would make the whole result first.
                 yield cursor.sql(text).to_arrow_reader(_BATCH)
-        except (duckdb.Error, pa.ArrowException, FileNotFoundError) as error:
+        except (duckdb.Error, pa.ArrowException) as error:
             if self._live(tables) != found:
-                root = self._store.root
-                raise StoreError(f"{root}: the store was compacted meanwhile: ask again") from error
+                raise self._compacted() from error
             raise InputError(f"SQL: {self._described(error)}") from error
+
+    def _compacted(self) -> StoreError:
+        return StoreError(f"{self._store.root}: the store was compacted meanwhile: ask again")
 
     def fetch(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of `query`."""

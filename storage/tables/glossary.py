@@ -20,7 +20,7 @@ GLOSSARY = {
     "n_repeats": "Repeats with at least one graded answer.",
     "n_tokens": "Tokens generated; None if imported.",
     "pid": "Process id on that machine.",
-    "policy_id": "The policy that wrote the self-edit, or that answered.",
+    "policy_id": "The policy that wrote the self-edit, was trained on it, or answered.",
     "problem_id": "Digest of the passage and its questions.",
     "question_id": (
         "Digest of the problem, the question's place in it, its text and reference answers."

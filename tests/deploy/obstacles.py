@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from seal_core.types import TableRef
 from storage.store import Store
 from storage.tables.paths import part_path
 from tests.deploy.runs import Case
@@ -33,7 +32,7 @@ def block_adapter(whole: Case, case: Case, label: str) -> Obstacle:
         key=lambda item: item[1].shard,
     )
     part = part_path("adapters", whole.name, index, f"{label}/{last.shard}")
-    mine = [Path(row.uri) for row in store.read(TableRef("adapters", part, "", 0, ""))]
+    mine = [Path(row.uri) for row in store.read(store.read_ref("adapters", part))]
     tables = [store.rows(table, whole.name) for table in ("adapters", "policies")]
     uris = {Path(row.uri) for rows in tables for _, row in rows if row.uri}
     # Adapters whose digests begin alike share a folder; nobody else's may be blocked.

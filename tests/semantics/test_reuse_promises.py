@@ -29,11 +29,13 @@ import storage.runs.history
 import storage.store
 import storage.tables.encoding
 from flows.seal import restem
+from flows.standing import run_standing
 from seal_core.errors import InputError, StageError
 from storage.runs.pruning import prune_adapters
 from storage.runs.registry import list_runs
 from storage.store import Store
 from tasks.count import Count
+from tasks.verifying import verify_runs
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (
     N_HELDOUT,
@@ -165,6 +167,14 @@ def test_more_of_the_same_makes_the_new_ones_only(
     assert rows_of_b(store) == rows_of_b(tmp_path / "fresh")
 
 
+def test_a_name_may_go_to_a_fork_of_its_own_fork(done: Runner, store: Path) -> None:
+    """5"""
+    done(name="b", fork="a", selection__min_gain=-1.0)
+    remove(store, "a")
+    done(name="a", fork="b", finetune__lr=0.01)
+    assert run_standing(Store.open(str(store)), "a").left == 0
+
+
 def test_less_of_the_same_makes_nothing(done: Runner, store: Path) -> None:
     """5"""
     fork = done(name="b", fork="a", sample__edits_per_problem=K - 1)
@@ -266,8 +276,10 @@ def test_weights_that_come_out_otherwise(done: Runner, store: Path) -> None:
         assert needed.trained and needed.generated
         again = done(execution__keep_adapters="none")
         assert (again.generated, again.trained, again.updates, done.notes) == ([], [], 0, [])
-    shared = [ref for ref in opened.refs("adapters", "b") if opened.verify(ref)]
-    assert shared == []
+    for name, own in (("a", {}), ("b", {"selection__min_gain": -1.0})):
+        again = done(name=name, execution__keep_adapters="none", **own)
+        assert (again.generated, again.trained, again.updates, done.notes) == ([], [], 0, [])
+    assert verify_runs(opened, ["a", "b"]).problems == []
 
 
 @pytest.mark.parametrize("strict_first", [False, True])
@@ -289,9 +301,14 @@ def test_a_result_that_a_stricter_run_refuses_stays(
         }
     rest = run(name="b", execution__max_error_share=0.0)
     assert rest.trained and run.notes == []
-    assert ask(store, "SELECT count(*) FROM adapters WHERE run = 'b' AND error IS NOT NULL") == [
-        (0,)
-    ]
+    failed = "SELECT count(*) > 0 FROM adapters WHERE run = '{}' AND error IS NOT NULL"
+    assert ask(store, failed.format("b")) == [(False,)]
+    # Both go on with their own rows, which stand in one record now.
+    for name, share in (("a", 1.0), ("b", 0.0)):
+        again = run(name=name, execution__max_error_share=share)
+        assert (again.generated, again.trained, again.updates, run.notes) == ([], [], 0, [])
+    assert ask(store, failed.format("a")) == [(True,)]
+    assert verify_runs(Store.open(str(store)), ["a", "b"]).problems == []
 
 
 def test_weights_that_a_fork_shares_stay(done: Runner, store: Path) -> None:

@@ -27,6 +27,7 @@ def test_running_servers_take_no_settings_of_a_start() -> None:
         *("--dtype", "--dtype=half", "--hf_overrides={}", "-q"),
         *("-qfp8", "--quant", "--hf-overrides.rope_theta", "--kv-cache-dtype", "--tokenizer"),
         *("--tokenizer-revision", "--lora-dtype=float16", "--mamba-cache-dtype", "--spec-model"),
+        *("-sc", "-dc", "-sc={}", "--watermark-config"),
         *("--logprobs-mode=processed_logprobs", "--override-generation-config", "--quantization-c"),
     ],
 )

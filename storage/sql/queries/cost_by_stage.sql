@@ -6,7 +6,7 @@ SELECT run, stage,
     sum(n_errors)::BIGINT AS n_errors,
     sum(n_tokens)::BIGINT AS n_tokens,
     coalesce(sum(seconds), 0) AS seconds,
-    sum(seconds) / nullif(sum(n_units), 0) AS seconds_per_unit,
+    sum(seconds) / nullif(sum(n_units - coalesce(n_reused, 0)), 0) AS seconds_per_unit,
     sum(n_tokens) / nullif(sum(seconds), 0) AS tokens_per_second
 FROM stages
 GROUP BY run, stage
