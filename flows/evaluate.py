@@ -7,19 +7,19 @@ from dataclasses import replace
 
 from prefect import flow
 
-from flows.artifacts import reported
 from flows.loading import load_config, with_store
-from flows.results import held_out_results, number, span
 from flows.seal import heldout_evaluation
+from flows.views.artifacts import reported
+from flows.views.results import held_out_results, number, span
 from flows.worker import watch_worker
 from seal_core.types import TableRef
 from storage.runs.policy_lookup import find_policy
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from tasks.context import Progress
-from tasks.count import Count
-from tasks.opening import OpenEngines, engine_processes, open_run
-from tasks.preflight import Measured, Preflight, preflight
+from tasks.opening.open_run import OpenEngines, engine_processes, open_run
+from tasks.opening.preflight import Measured, Preflight, preflight
+from tasks.running.count import Count
 
 
 @flow(name="seal-evaluate", log_prints=True)

@@ -11,9 +11,9 @@ import typer
 from prefect.settings import PREFECT_API_URL
 
 from flows.loading import load_config
-from flows.results import held_out_results, print_results
 from flows.seal_flow import seal
 from flows.terminal import table_console
+from flows.views.results import held_out_results, print_results
 from seal_core.errors import EngineError, SealError
 from storage.sql.catalog import Catalog
 from storage.store import Store

@@ -21,10 +21,10 @@ from storage.runs.importing import is_imported
 from storage.runs.registry import get_run, list_runs
 from storage.store import Store
 from storage.tables.store_rows import RunRow
-from tasks.lora import all_targets
-from tasks.model_trial import remembered_verdict
-from tasks.plan import Plan, PlannedStage
-from tasks.preflight import Preflight
+from tasks.opening.model_trial import remembered_verdict
+from tasks.opening.preflight import Preflight
+from tasks.running.plan import Plan, PlannedStage
+from tasks.stages.lora import all_targets
 
 
 @dataclass(frozen=True)

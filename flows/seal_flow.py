@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from prefect import flow
 
-from flows.artifacts import reported
 from flows.loading import load_config, with_store
 from flows.seal import restem
+from flows.views.artifacts import reported
 from flows.worker import dated, watch_worker
 from tasks.context import Progress
-from tasks.count import Count
-from tasks.opening import OpenEngines, engine_processes, open_run
-from tasks.preflight import Preflight, preflight
+from tasks.opening.open_run import OpenEngines, engine_processes, open_run
+from tasks.opening.preflight import Preflight, preflight
+from tasks.running.count import Count
 
 
 @flow(name="seal")

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.commands.options import STORE
-from flows.results import CROSSED, Results, held_out_results, number, signed
 from flows.terminal import table_console
+from flows.views.results import CROSSED, Results, held_out_results, number, signed
 from seal_core.errors import InputError
 from seal_core.rewards.intervals import Estimate, mean_interval
 from seal_core.types import INPUT_ONLY_MATCHED

@@ -11,7 +11,7 @@ from typing import Any
 
 from seal_core.errors import InputError
 from seal_core.fingerprint import canonical_json
-from seal_core.models.model_digest import differences
+from seal_core.models.files.model_digest import differences
 
 _MISSING = object()
 _DTYPE = "model.dtype"

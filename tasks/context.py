@@ -14,7 +14,7 @@ from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.engines import Generator, LoraSettings, TrainedAdapter, Trainer
 from seal_core.errors import StageError
-from seal_core.models.model_digest import ModelFiles
+from seal_core.models.files.model_digest import ModelFiles
 from seal_core.types import TrainRow
 from storage.runs.leases import Lease
 from storage.store import Store
@@ -75,8 +75,9 @@ class RunContext:
         scratch: Folder of this machine for what is on its way into the store; None is any.
         lease: The run's, among machines; None in a folder.
         wants_gpu, holds_gpu: Set when a task needs the run's slot of the server's limit, and when
-            the run has it; see `tasks.gpu`.
-        model_noted: Whether the user was told how the model is used; see `tasks.model_note`.
+            the run has it; see `tasks.running.gpu`.
+        model_noted: Whether the user was told how the model is used; see
+            `tasks.opening.model_note`.
         model_files: The model's files, which may not change while the run works.
     """
 

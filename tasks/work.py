@@ -18,7 +18,7 @@ Purpose = Literal["answers", "training"]
 
 @dataclass(frozen=True)
 class Stage:
-    """The one declaration of a stage; `tasks.interpreter.declared` lists them.
+    """The one declaration of a stage; `tasks.running.interpreter.declared` lists them.
 
     Attributes:
         version: Raise it when the body makes other rows of the same identity.
@@ -138,7 +138,7 @@ class ShardResult:
         refs: One part per table that the stage writes.
         n_units: Rows of the stage's main table; `n_errors` of them carry an error.
         key: Digest of `identity`.
-        identity: Of the work; what a later plan compares with, see `tasks.plan`.
+        identity: Of the work; what a later plan compares with, see `tasks.running.plan`.
         execution: None if it never ran, as in a plan, or was given and not made.
     """
 
@@ -175,7 +175,7 @@ class StageOutput:
 
     Attributes:
         n_tokens: Tokens generated or trained on, for the record of the execution.
-        n_reused: Rows of the main table that an earlier execution made, see `tasks.earlier`.
+        n_reused: Rows of the main table that an earlier execution made, see `tasks.stages.earlier`.
     """
 
     rows: Mapping[str, Sequence[Any]]

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from flows.commands.options import STORE, JsonOption, StoreOption
-from flows.health import all_checks
+from flows.views.health import all_checks
 
 
 def doctor(

@@ -16,9 +16,9 @@ from flows.loading import valid_config
 from seal_core import __version__
 from seal_core.config import Config
 from seal_core.errors import InputError
-from seal_core.models.gguf_place import check_conversion
-from seal_core.models.model_digest import digest_model
-from seal_core.models.model_place import find_model
+from seal_core.models.files.gguf_place import check_conversion
+from seal_core.models.files.model_digest import digest_model
+from seal_core.models.files.model_place import find_model
 from seal_core.places import user_path
 from seal_core.probe.verdict import ModelReport
 from seal_core.probe.verdict_files import todays_code
@@ -92,7 +92,7 @@ def convert(
     os.environ["TQDM_DISABLE"] = "1"  # Bars of several libraries; tqdm reads it as it is imported.
     try:
         # torch takes seconds to import, and only this command needs it here.
-        from seal_core.models.convert import convert as convert_model  # noqa: PLC0415
+        from seal_core.models.files.convert import convert as convert_model  # noqa: PLC0415
     except ImportError as error:
         raise InputError(
             f"this transformers cannot read GGUF ({error}): pip install 'seal-pipeline[gguf]'"

@@ -11,7 +11,7 @@ from flows.commands.options import JsonOption, RehashOption
 from flows.loading import load_config, store_setting
 from flows.terminal import table_console
 from seal_core.domains.left_out import left_out_lines
-from tasks.preflight import preflight
+from tasks.opening.preflight import preflight
 
 
 def plan(

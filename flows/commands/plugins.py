@@ -10,7 +10,7 @@ from rich.table import Table
 
 from flows.commands.options import JsonOption
 from flows.terminal import table_console
-from seal_core.plugins import all_kinds
+from seal_core.kinds.entry_points import all_kinds
 
 
 def plugins(as_json: JsonOption = False) -> None:

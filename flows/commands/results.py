@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import STORE, JsonOption, StoreOption
-from flows.results import held_out_results, print_results
 from flows.terminal import table_console
+from flows.views.results import held_out_results, print_results
 from storage.sql.catalog import Catalog
 from storage.store import Store
 

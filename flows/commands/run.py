@@ -14,9 +14,9 @@ from flows.commands.options import JsonOption, RehashOption
 from flows.environment import prepare_prefect
 from flows.loading import load_config, store_setting
 from flows.server import check_named_server, start_server
-from tasks.claiming import check_free, check_name
-from tasks.preflight import preflight
-from tasks.signals import ended_once
+from tasks.opening.claiming import check_free, check_name
+from tasks.opening.preflight import preflight
+from tasks.opening.signals import ended_once
 
 
 class Terminated(KeyboardInterrupt):

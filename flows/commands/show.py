@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from flows.commands.options import STORE, JsonOption, StoreOption
-from flows.prompt_view import print_prompts, view_prompts
-from flows.showing import adapters_in, explain, print_explanation
+from flows.views.prompt_view import print_prompts, view_prompts
+from flows.views.showing import adapters_in, explain, print_explanation
 from storage.sql.catalog import Catalog
 from storage.store import Store
 

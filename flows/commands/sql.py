@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import STORE, StoreOption
-from flows.formats import FORMATS, render, replacing, write_parquet, write_text
+from flows.views.formats import FORMATS, render, replacing, write_parquet, write_text
 from seal_core.errors import InputError
 from storage.sql.catalog import Catalog
 from storage.sql.views import write_database

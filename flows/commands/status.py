@@ -10,12 +10,12 @@ import typer
 from rich.table import Table
 
 from flows.commands.options import STORE, JsonOption, StoreOption
-from flows.formats import visible
-from flows.standing import RunStanding, run_standing
 from flows.terminal import table_console
+from flows.views.formats import visible
+from flows.views.standing import RunStanding, run_standing
 from storage.runs.registry import list_runs
 from storage.store import Store
-from tasks.engines_used import mixtures
+from tasks.running.engines_used import mixtures
 
 _COLUMNS = ("stage", "shards", "done", "cached", "failed", "killed", "left")
 _COLUMNS += ("units", "errors", "seconds", "tokens")

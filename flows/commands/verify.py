@@ -10,7 +10,7 @@ import typer
 from flows.commands.options import STORE, JsonOption, StoreOption
 from storage.runs.registry import get_run, list_runs
 from storage.store import Store
-from tasks.verifying import Verified, verify_runs
+from tasks.caching.verifying import Verified, verify_runs
 
 
 def verify(

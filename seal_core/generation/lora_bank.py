@@ -18,7 +18,7 @@ from torch import nn
 
 from seal_core.errors import InputError
 from seal_core.generation.lora_groups import Group, Segment, row_order, segments
-from seal_core.models.adapter_files import adapter_stamp, read_adapter
+from seal_core.models.files.adapter_files import adapter_stamp, read_adapter
 from seal_core.models.linear import is_linear, matrix
 
 Paths = tuple[str, ...]

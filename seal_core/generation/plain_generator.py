@@ -22,7 +22,7 @@ from seal_core.generation.request_rows import decode_row, generation, score_text
 from seal_core.generation.requests import failed_generation as failed
 from seal_core.generation.sampling import Sampler
 from seal_core.generation.stopping import StopFinder
-from seal_core.models.adapter_files import read_adapter
+from seal_core.models.files.adapter_files import read_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import is_finite

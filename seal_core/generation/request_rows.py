@@ -10,7 +10,7 @@ from seal_core.generation.decoding import DecodeRow
 from seal_core.generation.requests import check_request, failed_generation
 from seal_core.generation.stopping import StopFinder
 from seal_core.models.loading import LoadedModel, check_known
-from seal_core.models.tokens import encode_completion, encode_prompt
+from seal_core.models.text.tokens import encode_completion, encode_prompt
 
 
 def decode_row(loaded: LoadedModel, index: int, request: GenerateRequest) -> DecodeRow:

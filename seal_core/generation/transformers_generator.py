@@ -22,7 +22,7 @@ from seal_core.generation.request_rows import decode_row, generation, score_text
 from seal_core.generation.requests import failed_generation
 from seal_core.generation.scoring import text_logprobs
 from seal_core.generation.stopping import StopFinder
-from seal_core.models.adapter_files import adapter_stamp
+from seal_core.models.files.adapter_files import adapter_stamp
 from seal_core.models.loading import LoadedModel
 
 _ADAPTER_BYTES = {"cpu": 1 << 30, "cuda": 16 << 30}

@@ -15,16 +15,16 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError, in_one_line
-from seal_core.models.context import longest_row
-from seal_core.models.model_files import check_model_folder, model_name, refuse_quantized
-from seal_core.models.reading import reading
-from seal_core.models.tokenizers import (
+from seal_core.models.files.model_files import check_model_folder, model_name, refuse_quantized
+from seal_core.models.files.reading import reading
+from seal_core.models.text.context import longest_row
+from seal_core.models.text.tokenizers import (
     end_tokens,
     load_config,
     load_generation,
     load_tokenizer,
 )
-from seal_core.models.tokens import Codec
+from seal_core.models.text.tokens import Codec
 
 _DTYPES = {
     "float32": torch.float32,

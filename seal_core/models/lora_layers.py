@@ -11,8 +11,8 @@ from torch import nn
 
 from seal_core.errors import EngineError, InputError
 from seal_core.fingerprint import derive_seed
-from seal_core.models.adapter_files import LoraPair, adapter_stamp, read_adapter
 from seal_core.models.barred import barred_layers, other_towers
+from seal_core.models.files.adapter_files import LoraPair, adapter_stamp, read_adapter
 from seal_core.models.linear import is_linear, matrix, shape
 
 ALL_LINEAR = "all-linear"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from seal_core.models.model_files import weight_files
-from seal_core.models.reading import reading
+from seal_core.models.files.model_files import weight_files
+from seal_core.models.files.reading import reading
 
 Shapes = Mapping[str, Sequence[int]]
 """`[out, in]` of linear layers by the full name of their module."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seal_core.errors import InputError
-from seal_core.models.model_files import weight_files
+from seal_core.models.files.model_files import weight_files
 
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 _SAFETENSORS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float64"}

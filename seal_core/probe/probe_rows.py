@@ -16,7 +16,7 @@ from seal_core.engines import GenerateRequest
 from seal_core.generation.decoding import DecodeRow
 from seal_core.generation.plain_generator import adapted, run_generate
 from seal_core.generation.vllm.options import PROBE_RANK
-from seal_core.models.adapter_files import write_adapter
+from seal_core.models.files.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers, Weights

@@ -15,7 +15,7 @@ import torch
 from seal_core.engines import GenerateRequest, Generator, Scored, ScoreRequest
 from seal_core.errors import EngineError
 from seal_core.generation.plain_generator import PlainGenerator
-from seal_core.models.adapter_files import write_adapter
+from seal_core.models.files.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers

@@ -10,10 +10,10 @@ from seal_core.engines import LoraSettings
 from seal_core.models.loading import LoadedModel
 from seal_core.models.lora_layers import LinearLayers
 from seal_core.models.rounding import missing_share, relative_error
-from seal_core.models.tokens import EncodedRow
+from seal_core.models.text.tokens import EncodedRow
 from seal_core.probe.probe_rows import RANK, random_weights, some_tokens
-from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.peft_trainer import backward, peft_model
+from seal_core.training.slots.lora_slots import LoraSlots
 from seal_core.training.ticks import Share, TickRunner
 
 _ROWS = (((3, 1), (11, 4)), ((7, 3),))

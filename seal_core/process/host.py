@@ -35,7 +35,7 @@ from seal_core.generation.plain_generator import PlainGenerator
 from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import LoadedModel, load_model
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.tokenizers import load_codec
+from seal_core.models.text.tokenizers import load_codec
 from seal_core.probe.known_verdict import known_verdict
 from seal_core.probe.model_report import model_report
 from seal_core.probe.reference_scores import References

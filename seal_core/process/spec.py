@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
-from seal_core.models.model_digest import ModelFiles
+from seal_core.models.files.model_digest import ModelFiles
 
 
 @dataclass(frozen=True, slots=True)

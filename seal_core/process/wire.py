@@ -23,7 +23,7 @@ from seal_core.engines import (
     TrainJob,
     TrainRow,
 )
-from seal_core.models.model_digest import ModelFiles
+from seal_core.models.files.model_digest import ModelFiles
 from seal_core.probe.reference_scores import Asked, References
 from seal_core.probe.verdict import Comparison, ModelReport, Verdict
 from seal_core.process.spec import EngineSpec

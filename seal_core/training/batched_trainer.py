@@ -23,11 +23,10 @@ import torch
 
 from seal_core.engines import Progress, TrainedAdapter, TrainJob
 from seal_core.errors import EngineError, InputError
-from seal_core.models.adapter_files import write_adapter
+from seal_core.models.files.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.lora_layers import LinearLayers, is_finite
 from seal_core.training.beside import Ahead, Behind, workers
-from seal_core.training.lora_slots import LoraSlots, wants_together
 from seal_core.training.memory_plan import (
     MemoryPlan,
     TokenBytes,
@@ -39,6 +38,7 @@ from seal_core.training.memory_plan import (
 from seal_core.training.peft_trainer import encode_job, failed, start_weights, succeeded
 from seal_core.training.row_logits import tick_tokens
 from seal_core.training.running import Running, StepReader, Training, choose
+from seal_core.training.slots.lora_slots import LoraSlots, wants_together
 from seal_core.training.ticks import TickRunner
 from seal_core.training.training_plan import check_ids, check_settings, plan_steps
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from seal_core.training.transfer import sent
+from seal_core.training.slots.transfer import sent
 
 
 @dataclass(slots=True, weakref_slot=True)

@@ -18,7 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from seal_core.models.loading import LoadedModel
 from seal_core.models.rounding import TOLERANCE, logits_error
-from seal_core.training.transfer import sent
+from seal_core.training.slots.transfer import sent
 
 _NAME = "seal_packed"
 _SIMILAR = 0.6

@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from seal_core.engines import LoraSettings, Progress, TrainedAdapter, TrainJob
 from seal_core.errors import InputError
-from seal_core.models.adapter_files import write_adapter
+from seal_core.models.files.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel, check_known
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers, Weights, is_finite
-from seal_core.models.tokens import EncodedRow, encode_rows
+from seal_core.models.text.tokens import EncodedRow, encode_rows
 from seal_core.training.training_plan import (
     Step,
     check_ids,

@@ -22,11 +22,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from seal_core.engines import LoraSettings, Progress, TrainedAdapter, TrainJob, TrainRow
 from seal_core.errors import InputError
-from seal_core.models.adapter_files import write_adapter
+from seal_core.models.files.adapter_files import write_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
 from seal_core.models.lora_layers import LinearLayers, is_finite
-from seal_core.models.tokens import EncodedRow
+from seal_core.models.text.tokens import EncodedRow
 from seal_core.training.checkpoints import can_checkpoint, set_checkpoints, train_adapters_only
 from seal_core.training.peft_trainer import encode_job, failed, peft_model, start_weights
 from seal_core.training.training_plan import check_settings

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from seal_core.models.loading import LoadedModel
-from seal_core.models.tokens import EncodedRow
+from seal_core.models.text.tokens import EncodedRow
 from seal_core.training.packing import Packing
-from seal_core.training.transfer import sent
+from seal_core.training.slots.transfer import sent
 
 
 def tick_tokens(rows: Sequence[Sequence[EncodedRow]], pack: bool) -> tuple[int, ...]:

@@ -10,8 +10,8 @@ import torch
 
 from seal_core.engines import TrainJob
 from seal_core.models.lora_layers import Weights
-from seal_core.models.tokens import EncodedRow
-from seal_core.training.slot_step import SlotStep
+from seal_core.models.text.tokens import EncodedRow
+from seal_core.training.slots.slot_step import SlotStep
 from seal_core.training.ticks import Share
 from seal_core.training.training_plan import Step
 

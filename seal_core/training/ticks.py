@@ -10,14 +10,14 @@ import torch
 from torch.nn import functional
 
 from seal_core.models.loading import LoadedModel
-from seal_core.models.tokens import EncodedRow
+from seal_core.models.text.tokens import EncodedRow
 from seal_core.training.checkpoints import can_checkpoint, set_checkpoints
 from seal_core.training.layout import Layout
-from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.packing import packed
 from seal_core.training.row_logits import packed_logits, padded_logits, tick_tokens
+from seal_core.training.slots.lora_slots import LoraSlots
+from seal_core.training.slots.transfer import sent
 from seal_core.training.tick import RowDropout, Tick
-from seal_core.training.transfer import sent
 
 
 @dataclass(frozen=True, slots=True)

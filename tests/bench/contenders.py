@@ -25,7 +25,7 @@ from seal_core.engines import (
 )
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
-from seal_core.models.tokens import EncodedRow
+from seal_core.models.text.tokens import EncodedRow
 from seal_core.training import batched_trainer, peft_trainer
 from seal_core.training.peft_trainer import PeftTrainer
 from tests.bench.timing import Sample, measure

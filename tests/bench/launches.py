@@ -21,9 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from seal_core.models.loading import LoadedModel
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.tokens import EncodedRow
-from seal_core.training.lora_slots import LoraSlots
-from seal_core.training.slot_step import SlotStep
+from seal_core.models.text.tokens import EncodedRow
+from seal_core.training.slots.lora_slots import LoraSlots
+from seal_core.training.slots.slot_step import SlotStep
 from seal_core.training.ticks import Share, TickRunner
 from tests.bench import edits, floor, report
 from tests.bench.records import Record, Records, machine

@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from seal_core.engines import TrainJob
 from seal_core.models.loading import LoadedModel
-from seal_core.models.tokens import encode_row
+from seal_core.models.text.tokens import encode_row
 from tests.bench.floor import ALL_LINEAR, synchronize
 from tests.bench.timing import Sample, now
 

@@ -16,7 +16,7 @@ from flows.planning import RunPlan, plan_run
 from flows.progress import PlainProgress
 from flows.seal_flow import run_rounds
 from seal_core.config import Config
-from tasks.preflight import preflight
+from tasks.opening.preflight import preflight
 from tests.models import save_qwen2
 from tests.semantics.runs import N_HELDOUT, N_TRAIN, ROOT, K
 from tests.semantics.scripted import Scripted, write_problems

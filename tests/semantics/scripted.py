@@ -29,8 +29,8 @@ from seal_core.engines import (
     TrainRow,
 )
 from storage.store import Store
-from tasks.opening import Engines
-from tasks.preflight import Preflight
+from tasks.opening.open_run import Engines
+from tasks.opening.preflight import Preflight
 
 KNOWN, UNKNOWN = -0.25, -4.0
 """Log-probability of each of the two tokens of an answer, nats."""

@@ -19,11 +19,11 @@ from prefect.artifacts import MarkdownArtifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
-import flows.artifacts
-from flows.artifacts import artifact_key, reported
+import flows.views.artifacts
 from flows.seal_flow import run_rounds
+from flows.views.artifacts import artifact_key, reported
 from seal_core.errors import EngineError, StoreError
-from tasks.preflight import preflight
+from tasks.opening.preflight import preflight
 from tests.semantics.conftest import Runner
 from tests.semantics.scripted import Scripted
 
@@ -100,7 +100,7 @@ def test_an_unreadable_store_stops_nothing(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(flows.artifacts, "Catalog", fail)
+    monkeypatch.setattr(flows.views.artifacts, "Catalog", fail)
     state = start(run, store, Scripted())
     assert state.is_completed()
     assert str(error) in left_by(state)["seal-results-my-run-1"]

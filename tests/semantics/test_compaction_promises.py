@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from flows.results import held_out_results
-from flows.standing import run_standing
+from flows.views.results import held_out_results
+from flows.views.standing import run_standing
 from seal_core.errors import EngineError, StageError
 from storage.runs.compaction import compact
 from storage.sql.catalog import Catalog

@@ -25,7 +25,7 @@ from storage.files.json_records import read_record, write_record
 from storage.files.local import LocalFiles
 from storage.runs.history import KILLED, begin_execution
 from storage.store import Store
-from tasks.results import read_result
+from tasks.caching.results import read_result
 from tasks.work import ShardResult
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (

@@ -19,13 +19,13 @@ from rich.console import Console
 
 from flows.evaluate import measure
 from flows.progress import PlainProgress
-from flows.results import held_out_results
-from flows.standing import run_standing
+from flows.views.results import held_out_results
+from flows.views.standing import run_standing
 from seal_core.errors import InputError
 from storage.runs.policy_lookup import find_policy
 from storage.sql.catalog import Catalog
 from storage.store import Store
-from tasks.preflight import Measured, preflight
+from tasks.opening.preflight import Measured, preflight
 from tests.models import save_qwen2
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import N_HELDOUT, ask

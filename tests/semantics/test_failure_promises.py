@@ -24,17 +24,17 @@ import pytest
 
 import storage.files.local
 import storage.runs.leases
-import tasks.score
-import tasks.select
-from flows.standing import StageStanding, run_standing
+import tasks.stages.score
+import tasks.stages.select
+from flows.views.standing import StageStanding, run_standing
 from seal_core.errors import EngineError, StageError
 from storage.files.local import LocalFiles
 from storage.runs.history import STOPPED
 from storage.runs.leases import Lease
 from storage.store import Store
 from tasks.context import current
-from tasks.opening import Engines
-from tasks.preflight import Preflight
+from tasks.opening.open_run import Engines
+from tasks.opening.preflight import Preflight
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ask, method_tables
 from tests.semantics.scripted import Scripted
@@ -106,11 +106,11 @@ def test_an_error_in_any_stage(
 ) -> None:
     """1"""
     error = ValueError(f"a mistake in {stage}")
-    score, select = tasks.score.score_self_edits, tasks.select.make_selection
+    score, select = tasks.stages.score.score_self_edits, tasks.stages.select.make_selection
     if stage == "score":
-        monkeypatch.setattr(tasks.score, "score_self_edits", fail_once(error, score))
+        monkeypatch.setattr(tasks.stages.score, "score_self_edits", fail_once(error, score))
     if stage == "filter":
-        monkeypatch.setattr(tasks.select, "make_selection", fail_once(error, select))
+        monkeypatch.setattr(tasks.stages.select, "make_selection", fail_once(error, select))
     broken = failing_engine(stage, error)
     with pytest.raises(ValueError, match=f"a mistake in {stage}"):
         run(broken)

@@ -23,7 +23,7 @@ from seal_core.errors import EngineError
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from storage.tables.paths import part_path
-from tasks.preflight import preflight
+from tasks.opening.preflight import preflight
 from tests.models import save_qwen2
 from tests.semantics.scripted import Scripted, write_problems
 

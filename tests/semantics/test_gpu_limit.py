@@ -31,8 +31,8 @@ from flows.loading import load_config
 from flows.progress import PlainProgress
 from flows.seal_flow import run_rounds
 from seal_core.config import Config
-from tasks.gpu import uses_gpu
-from tasks.preflight import preflight
+from tasks.opening.preflight import preflight
+from tasks.running.gpu import uses_gpu
 from tests.models import save_qwen2
 from tests.semantics.scripted import Scripted, write_problems
 from tests.waiting import HUNG

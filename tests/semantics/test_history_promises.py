@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from flows.standing import run_standing
+from flows.views.standing import run_standing
 from seal_core.errors import EngineError, StageError
 from storage.files.json_records import write_record
 from storage.runs.history import KILLED, begin_execution, recover_executions

@@ -23,10 +23,10 @@ from flows.progress import PlainProgress
 from flows.seal import BASELINE, heldout_evaluation, restem
 from storage.runs.policy_lookup import find_policy
 from storage.store import Store
-from tasks.count import Count
-from tasks.interpreter import declared
-from tasks.plan import Plan
-from tasks.preflight import Measured, preflight
+from tasks.opening.preflight import Measured, preflight
+from tasks.running.count import Count
+from tasks.running.interpreter import declared
+from tasks.running.plan import Plan
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import N_HELDOUT, N_TRAIN, ask
 from tests.semantics.scripted import Scripted

@@ -23,8 +23,8 @@ from prefect.settings import PREFECT_TASKS_REFRESH_CACHE, temporary_settings
 
 from flows.seal import restem
 from flows.seal_flow import run_rounds
-from tasks.count import Count
-from tasks.preflight import preflight
+from tasks.opening.preflight import preflight
+from tasks.running.count import Count
 from tests.semantics.conftest import Notes, Runner
 from tests.semantics.runs import N_HELDOUT, N_TRAIN, K, method_tables
 from tests.semantics.scripted import Scripted

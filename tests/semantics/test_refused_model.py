@@ -18,7 +18,7 @@ from rich.console import Console
 
 from flows.planning import print_plan
 from seal_core.errors import EngineError, InputError
-from seal_core.models.model_digest import digest_model
+from seal_core.models.files.model_digest import digest_model
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import (
     circumstances,

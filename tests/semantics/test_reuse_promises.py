@@ -29,13 +29,13 @@ import storage.runs.history
 import storage.store
 import storage.tables.encoding
 from flows.seal import restem
-from flows.standing import run_standing
+from flows.views.standing import run_standing
 from seal_core.errors import InputError, StageError
 from storage.runs.pruning import prune_adapters
 from storage.runs.registry import list_runs
 from storage.store import Store
-from tasks.count import Count
-from tasks.verifying import verify_runs
+from tasks.caching.verifying import verify_runs
+from tasks.running.count import Count
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (
     N_HELDOUT,

@@ -30,15 +30,15 @@ from typing import Any
 import pytest
 
 from flows.loading import load_config
-from flows.results import held_out_results
 from flows.seal import restem
-from flows.standing import run_standing
+from flows.views.results import held_out_results
+from flows.views.standing import run_standing
 from seal_core.errors import EngineError, InputError, StageError
 from storage.files.json_records import read_record, write_record
 from storage.files.local import LocalFiles
 from storage.sql.catalog import Catalog
 from storage.store import Store
-from tasks.count import Count
+from tasks.running.count import Count
 from tests.semantics.runs import N_HELDOUT, N_TRAIN, ROOT, K, ask, method_tables, snapshot
 from tests.semantics.scripted import Scripted
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-import tasks.cache
-import tasks.records
+import tasks.caching.cache
+import tasks.caching.records
 from storage.store import Store
-from tasks.cache import CacheEntry
+from tasks.caching.cache import CacheEntry
 from tasks.work import Work
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ask
@@ -31,7 +31,7 @@ def test_each_shard_is_executed_once(
     asked: dict[str, dict[str, list[bool]]] = {"a": {}, "b": {}}
 
     def look_up(opened: Store, work: Work, run: str) -> CacheEntry:
-        entry = tasks.cache.look_up(opened, work, run)
+        entry = tasks.caching.cache.look_up(opened, work, run)
         asked[run].setdefault(work.key, []).append(entry.result is not None)
         if run == "b" and entry.result is None and work.key in asked["a"]:
             both_at_it.set()
@@ -42,7 +42,7 @@ def test_each_shard_is_executed_once(
         at_work.set()
         assert both_at_it.wait(HUNG)
 
-    monkeypatch.setattr(tasks.records, "look_up", look_up)
+    monkeypatch.setattr(tasks.caching.records, "look_up", look_up)
     engines = Scripted(slowly), Scripted()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(Runner(inputs, store), engines[0], "a")

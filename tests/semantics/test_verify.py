@@ -16,7 +16,7 @@ from seal_core.errors import StageError
 from storage.runs.compaction import compact
 from storage.runs.registry import list_runs
 from storage.store import Store
-from tasks.verifying import Verified, verify_runs
+from tasks.caching.verifying import Verified, verify_runs
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import KINDS, N_TRAIN, damage, files_of
 from tests.semantics.scripted import Scripted

@@ -12,7 +12,7 @@ from gguf import GGUFReader, dequantize
 from seal_core.engines import GenerateRequest
 from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import LoadedModel
-from seal_core.models.tokens import encode_prompt
+from seal_core.models.text.tokens import encode_prompt
 from tests.e2e.test_command import seal
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"

@@ -17,7 +17,7 @@ from seal_core.engines import (
 from seal_core.generation.plain_generator import PlainGenerator
 from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import LoadedModel, load_model
-from seal_core.models.tokens import encode_row
+from seal_core.models.text.tokens import encode_row
 from seal_core.training.batched_trainer import BatchedTrainer
 from seal_core.training.peft_trainer import PeftTrainer
 from seal_core.types import Problem

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from seal_core import proofs
-from seal_core.chosen import load_problems, make_domain, prove_rules
 from seal_core.config import Config
 from seal_core.domains.base import Grading, ProblemSet
 from seal_core.errors import InputError
+from seal_core.kinds.chosen import load_problems, make_domain, prove_rules
+from seal_core.kinds.foreign import proofs
 from seal_core.rewards.reward import Accuracy, Judgement, Likelihood
 from tests.foreign import Even, Flat, KeepAll, Sums, install
 

@@ -26,7 +26,7 @@ from flows.loading import load_config, store_setting, with_store
 from seal_core.domains.hub import read_dataset
 from seal_core.domains.squad import read_squad
 from seal_core.errors import InputError
-from seal_core.models.model_place import find_model
+from seal_core.models.files.model_place import find_model
 from seal_core.places import user_path
 from storage.files.roots import open_files
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from seal_core.errors import EngineError, InputError
-from seal_core.models.adapter_files import (
+from seal_core.models.files.adapter_files import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     LoraPair,

@@ -25,7 +25,7 @@ from seal_core.generation.vllm.requests import Texts
 from seal_core.generation.vllm.server import VllmServer
 from seal_core.generation.vllm.wave import Job, Wave
 from seal_core.models.model_shapes import linear_shapes, target_names
-from seal_core.models.tokenizers import right_below
+from seal_core.models.text.tokenizers import right_below
 from seal_core.places import user_path
 
 _CLOSE_SECONDS = 30.0

@@ -22,8 +22,8 @@ from seal_core.engines import (
 from seal_core.errors import InputError
 from seal_core.generation.requests import check_request, failed_generation
 from seal_core.generation.stopping import StopFinder
-from seal_core.models.tokenizers import load_codec, saved_end_tokens, vocabulary_size
-from seal_core.models.tokens import encode_completion, encode_prompt
+from seal_core.models.text.tokenizers import load_codec, saved_end_tokens, vocabulary_size
+from seal_core.models.text.tokens import encode_completion, encode_prompt
 
 _FINISHED = ("stop", "length")
 _MINUS_INFINITY = -9999.0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from flows.prompt_view import _Viewer
+from flows.views.prompt_view import _Viewer
 from seal_core.config import Config
 from seal_core.domains.base import PromptText
 from seal_core.engines import TrainJob
 from seal_core.models.loading import load_model
 from seal_core.training.peft_trainer import encode_job
 from seal_core.types import TrainRow
-from tasks.finetune import to_settings
-from tasks.lora import lora_settings
+from tasks.stages.finetune import to_settings
+from tasks.stages.lora import lora_settings
 from tests.chat_models import save_chat_model
 
 ROW = TrainRow("A set of things.", "What is it?", chat=True)

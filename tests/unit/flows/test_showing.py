@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from flows.showing import print_explanation
+from flows.views.showing import print_explanation
 
 
 def test_generated_text_stays_text() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.standing import run_standing
+from flows.views.standing import run_standing
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from storage.runs.registry import register_run

@@ -18,7 +18,7 @@ from seal_core.generation.batching import Item, pack, split_by_length
 from seal_core.generation.lora_bank import LoraBank
 from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.models.loading import LoadedModel, load_model
-from seal_core.models.tokens import encode_completion, encode_prompt
+from seal_core.models.text.tokens import encode_completion, encode_prompt
 
 SIZES = (6, 5, 4, 3, 2, 1)
 """Rows per stack: more sizes than get a product of their own, so some are filled up."""

@@ -14,9 +14,9 @@ from seal_core.engines import GenerateRequest, ScoreRequest
 from seal_core.generation.lora_bank import LoraBank
 from seal_core.generation.prefill import pad_left, positions_of
 from seal_core.generation.transformers_generator import TransformersGenerator
-from seal_core.models.adapter_files import read_adapter
+from seal_core.models.files.adapter_files import read_adapter
 from seal_core.models.loading import LoadedModel, load_model
-from seal_core.models.tokens import encode_prompt
+from seal_core.models.text.tokens import encode_prompt
 
 PROMPTS = ("The river Avel", "Who founded the town of Brin?", "Zo", "A b c", "What is it, then")
 

@@ -13,7 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 from seal_core.errors import InputError
-from seal_core.models.adapter_files import CONFIG_FILE, WEIGHTS_FILE, read_adapter, write_adapter
+from seal_core.models.files.adapter_files import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    read_adapter,
+    write_adapter,
+)
 from seal_core.models.loading import load_model
 from seal_core.models.lora_layers import LinearLayers
 

@@ -10,7 +10,7 @@ from tokenizers import AddedToken
 
 from seal_core.engines import ChatSettings, TrainRow
 from seal_core.errors import InputError
-from seal_core.models.tokens import Codec, encode_prompt, encode_row
+from seal_core.models.text.tokens import Codec, encode_prompt, encode_row
 from tests.chat_models import BACKENDS, CHATML, CONTROL, END, chat_tokenizer
 
 KINDS = sorted(CONTROL)

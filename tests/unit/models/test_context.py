@@ -7,8 +7,8 @@ from pathlib import Path
 
 from transformers import MptConfig, Phi3Config, Qwen2Config, WhisperConfig
 
-from seal_core.models.context import longest_row
-from seal_core.models.tokenizers import right_below
+from seal_core.models.text.context import longest_row
+from seal_core.models.text.tokenizers import right_below
 
 _STRETCHED = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from seal_core.errors import InputError
-from seal_core.models import convert as convert_module
-from seal_core.models import gguf_file
-from seal_core.models.convert import convert
+from seal_core.models.files import convert as convert_module
+from seal_core.models.files import gguf_file
+from seal_core.models.files.convert import convert
+from seal_core.models.files.model_files import check_model_folder
 from seal_core.models.loading import load_model
-from seal_core.models.model_files import check_model_folder
 from tests.gguf_files import TEMPLATE, small_llama, write_gguf
 
 IDS = torch.arange(3, 90)[None]

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast
 
 from seal_core.engines import TrainRow
 from seal_core.errors import InputError
-from seal_core.models.literal import LiteralEncoder
-from seal_core.models.tokens import Codec, encode_completion, encode_prompt, encode_row
+from seal_core.models.text.literal import LiteralEncoder
+from seal_core.models.text.tokens import Codec, encode_completion, encode_prompt, encode_row
 from tests.chat_models import BACKENDS, chat_tokenizer
 
 ORDINARY = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seal_core.errors import InputError
-from seal_core.models.model_digest import differences, digest_model
+from seal_core.models.files.model_digest import differences, digest_model
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from seal_core.errors import InputError
+from seal_core.models.files.model_digest import digest_model
+from seal_core.models.files.model_files import check_model_folder, weight_files
 from seal_core.models.loading import load_model
-from seal_core.models.model_digest import digest_model
-from seal_core.models.model_files import check_model_folder, weight_files
-from seal_core.models.tokenizers import load_tokenizer
+from seal_core.models.text.tokenizers import load_tokenizer
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_a_folder_with_an_adapter_in_it_is_refused(folder) -> None:
 
 def test_checks_import_no_torch() -> None:
     code = (
-        "import sys, seal_core.models.model_place, seal_core.process.pool; "
+        "import sys, seal_core.models.files.model_place, seal_core.process.pool; "
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

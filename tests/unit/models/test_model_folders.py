@@ -26,7 +26,7 @@ from transformers import (
 from seal_core.errors import InputError, in_one_line
 from seal_core.models.loading import load_model
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.tokenizers import load_tokenizer, saved_end_tokens
+from seal_core.models.text.tokenizers import load_tokenizer, saved_end_tokens
 from seal_core.probe.model_check import check_model
 from tests.models import byte_tokenizer, save_qwen2
 

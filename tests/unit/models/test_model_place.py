@@ -14,9 +14,9 @@ from huggingface_hub import constants
 
 from seal_core.errors import InputError
 from seal_core.minilm import weights_path
+from seal_core.models.files.model_digest import digest_model
+from seal_core.models.files.model_place import find_model
 from seal_core.models.loading import load_model
-from seal_core.models.model_digest import digest_model
-from seal_core.models.model_place import find_model
 from tests.hub_server import NAME, Hub, serve_model
 from tests.models import save_qwen2
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from seal_core.engines import ChatSettings
 from seal_core.errors import InputError
-from seal_core.models.tokens import Codec
+from seal_core.models.text.tokens import Codec
 from tests.chat_models import byte_backend
 from tests.unit.models.test_chat import library, said
 

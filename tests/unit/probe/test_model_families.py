@@ -17,10 +17,10 @@ from seal_core.models.lora_layers import LinearLayers
 from seal_core.probe.model_check import check_model
 from seal_core.training.batched_trainer import BatchedTrainer
 from seal_core.training.checkpoints import can_checkpoint, set_checkpoints
-from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.memory_plan import TokenBytes
 from seal_core.training.peft_trainer import PeftTrainer
 from seal_core.training.policy_sft import update_policy
+from seal_core.training.slots.lora_slots import LoraSlots
 from seal_core.types import TrainRow
 from tests.families import save_family
 from tests.unit.training.test_batched_trainer import distance
@@ -204,7 +204,7 @@ def test_a_bank_that_does_not_fit_leaves_the_model_whole(loaded: LoadedModel, mo
     modules = LinearLayers(loaded.model).resolve(("all-linear",))
     before = dict(loaded.model.named_modules())
     with monkeypatch.context() as patch:
-        patch.setattr("seal_core.training.lora_slots.torch.zeros", full)
+        patch.setattr("seal_core.training.slots.lora_slots.torch.zeros", full)
         with pytest.raises(torch.OutOfMemoryError):
             LoraSlots(loaded.model, modules, 4, 2, torch.float32)
     assert dict(loaded.model.named_modules()) == before

@@ -16,7 +16,7 @@ from seal_core.models.lora_layers import LinearLayers
 from seal_core.models.rounding import logits_error, missing_share, spread
 from seal_core.probe import model_check
 from seal_core.probe.model_check import check_model
-from seal_core.training.lora_slots import LoraSlots
+from seal_core.training.slots.lora_slots import LoraSlots
 from tests.models import save_qwen2
 from tests.unit.conftest import save_tokenizer
 from tests.zoo.recipe import build

@@ -22,7 +22,7 @@ from seal_core.engines import (
 )
 from seal_core.errors import EngineError, InputError
 from seal_core.generation.transformers_generator import TransformersGenerator
-from seal_core.models.model_digest import digest_model
+from seal_core.models.files.model_digest import digest_model
 from seal_core.process import wire
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.process import EngineProcess
@@ -157,7 +157,7 @@ from pathlib import Path
 from seal_core.process.pool import EnginePool, PooledGenerator
 from seal_core.process.spec import EngineSpec
 from seal_core.engines import GenerateRequest
-from seal_core.models.model_digest import digest_model
+from seal_core.models.files.model_digest import digest_model
 from seal_core.process import wire
 assert "torch" not in sys.modules
 pool = EnginePool(1, EngineSpec({model_path!r}, device="cpu"), Path({str(tmp_path)!r}))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows.formats import render, replacing, write_parquet
+from flows.views.formats import render, replacing, write_parquet
 from seal_core.errors import InputError, StoreError
 from storage.sql.catalog import Catalog, QueryResult
 from storage.store import Store

@@ -23,7 +23,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from flows.store_health import disk_check, store_check
+from flows.views.store_health import disk_check, store_check
 from seal_core.errors import InputError, StoreConnectionError
 from storage.files import objects as object_files
 from storage.files.object_errors import explain

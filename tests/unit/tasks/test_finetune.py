@@ -16,8 +16,8 @@ from seal_core.stages import Place
 from seal_core.types import Problem
 from storage.store import Store
 from tasks.context import RunContext
-from tasks.finetune import FINETUNE, _finetune, matched_steps
-from tasks.lora import all_targets, finetune_settings
+from tasks.stages.finetune import FINETUNE, _finetune, matched_steps
+from tasks.stages.lora import all_targets, finetune_settings
 from tasks.work import Work
 from tests.semantics.scripted import Scripted
 from tests.unit.storage.rows import ADAPTER, EDIT, POLICY, PROBLEM, QUESTION, put

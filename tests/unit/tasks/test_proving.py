@@ -15,7 +15,7 @@ from seal_core.generation.vllm.options import Served
 from seal_core.models.loading import load_model
 from seal_core.probe.served_check import references
 from seal_core.process.pool import EnginePool
-from tasks.proving import ProvenGenerator
+from tasks.opening.proving import ProvenGenerator
 from tests.models import save_qwen2
 
 REQUEST = GenerateRequest("a", "The river", max_tokens=4)

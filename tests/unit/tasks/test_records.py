@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-import tasks.records
+import tasks.caching.records
 from seal_core.errors import StoreConnectionError
 from storage.store import Store
-from tasks.cache import CacheEntry
-from tasks.records import ShardLock
+from tasks.caching.cache import CacheEntry
+from tasks.caching.records import ShardLock
 
 
 def test_a_lock_is_freed_if_the_second_look_fails(
@@ -29,7 +29,7 @@ def test_a_lock_is_freed_if_the_second_look_fails(
             return found
         raise StoreConnectionError("out of reach")
 
-    monkeypatch.setattr(tasks.records, "look_up", look_up)
+    monkeypatch.setattr(tasks.caching.records, "look_up", look_up)
     options: dict[str, Any] = {"refresh": False, "with_weights": False, "miss": lambda: None}
     lock = ShardLock(cast(Any, context), cast(Any, work), **options)
     with pytest.raises(StoreConnectionError):

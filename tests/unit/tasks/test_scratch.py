@@ -12,7 +12,7 @@ import pytest
 from seal_core.errors import StageError
 from storage.runs.leftovers import remove_leftovers
 from storage.store import Store
-from tasks.scratch import run_scratch
+from tasks.opening.scratch import run_scratch
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import os, signal, sys
-from tasks.signals import ended_once
+from tasks.opening.signals import ended_once
 
 number, seen = int(sys.argv[1]), []
 

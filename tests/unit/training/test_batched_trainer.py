@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from seal_core.engines import LoraSettings, TrainedAdapter, TrainJob, TrainRow
 from seal_core.generation.transformers_generator import TransformersGenerator
-from seal_core.models.adapter_files import read_adapter
+from seal_core.models.files.adapter_files import read_adapter
 from seal_core.models.loading import load_model
 from seal_core.training.batched_trainer import BatchedTrainer
 from seal_core.training.peft_trainer import PeftTrainer

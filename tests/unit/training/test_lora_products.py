@@ -11,9 +11,9 @@ from torch import nn
 
 from seal_core.models.lora_layers import Weights
 from seal_core.training.layout import Layout
-from seal_core.training.lora_slots import LoraSlots
-from seal_core.training.rows_apart import norm_of
-from seal_core.training.slot_step import SlotStep
+from seal_core.training.slots.lora_slots import LoraSlots
+from seal_core.training.slots.rows_apart import norm_of
+from seal_core.training.slots.slot_step import SlotStep
 from seal_core.training.tick import RowDropout, Tick
 
 LENGTHS, RANKS, SCALES = (5, 1, 9), (4, 2, 3), (2.0, 0.3, 1.0)

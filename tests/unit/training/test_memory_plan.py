@@ -11,7 +11,6 @@ from seal_core.engines import LoraSettings, TrainJob, TrainRow
 from seal_core.errors import EngineError, InputError
 from seal_core.models.loading import load_model
 from seal_core.training.batched_trainer import BatchedTrainer
-from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.memory_plan import (
     TokenBytes,
     adapter_bytes,
@@ -22,6 +21,7 @@ from seal_core.training.memory_plan import (
     plan_memory,
 )
 from seal_core.training.peft_trainer import PeftTrainer
+from seal_core.training.slots.lora_slots import LoraSlots
 from seal_core.training.ticks import TickRunner
 from tests.unit.training.test_batched_trainer import different_jobs, distance
 

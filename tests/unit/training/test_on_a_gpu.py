@@ -21,14 +21,14 @@ import torch
 from seal_core.engines import GenerateRequest, LoraSettings, TrainJob
 from seal_core.models.loading import load_model
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.tokens import EncodedRow
+from seal_core.models.text.tokens import EncodedRow
 from seal_core.probe.model_check import check_model
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
 from seal_core.training.batched_trainer import BatchedTrainer
-from seal_core.training.lora_slots import LoraSlots
 from seal_core.training.peft_trainer import PeftTrainer
-from seal_core.training.slot_step import SlotStep
+from seal_core.training.slots.lora_slots import LoraSlots
+from seal_core.training.slots.slot_step import SlotStep
 from seal_core.training.ticks import Share, TickRunner
 from tests.models import save_qwen2
 from tests.unit.training.test_batched_trainer import (

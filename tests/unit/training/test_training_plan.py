@@ -9,7 +9,7 @@ import pytest
 
 from seal_core.engines import LoraSettings, TrainRow
 from seal_core.errors import InputError
-from seal_core.models.tokens import encode_row, encode_rows
+from seal_core.models.text.tokens import encode_row, encode_rows
 from seal_core.training.training_plan import check_settings, epoch_loss, lr_factor, plan_steps
 
 COUNTS = (5, 9, 2, 7, 4)

@@ -13,7 +13,7 @@ import torch
 
 from seal_core.generation.vllm.adapters import AdapterShelf, join
 from seal_core.generation.vllm.memory_folder import MemoryFolder
-from seal_core.models.adapter_files import write_adapter
+from seal_core.models.files.adapter_files import write_adapter
 from seal_core.models.loading import load_model
 from seal_core.models.model_shapes import linear_shapes, target_names
 

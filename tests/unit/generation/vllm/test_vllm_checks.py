@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.health import vllm_check, vllm_server_check
+from flows.views.health import vllm_check, vllm_server_check
 from seal_core.config import Config
 from seal_core.errors import InputError
 from seal_core.generation.vllm.checks import check_server, check_vllm, server_version
@@ -28,7 +28,7 @@ from seal_core.generation.vllm.options import (
     server_environment,
 )
 from seal_core.logs import log_causes
-from tasks.serving import server_share, vllm_options
+from tasks.opening.serving import server_share, vllm_options
 from tests import scripted_vllm
 
 MODEL = "/models/Qwen2.5-7B"

@@ -1,0 +1,1 @@
+"""Files of models and adapters: where they are, what is in them."""

@@ -1,0 +1,1 @@
+"""The weights of many adapters at once: products, gradients, steps."""

@@ -1,0 +1,1 @@
+"""From a config to an open run: checks, name, engines."""

@@ -1,0 +1,1 @@
+"""The interpreters of the algorithm, and the Prefect tasks of a run."""

@@ -1,0 +1,1 @@
+"""The stages of the method: each a declaration, its works and its body."""
