@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from seal_core.config import Config
 from seal_core.errors import InputError
 from seal_core.kinds.entry_points import BUILT_IN
-from seal_core.kinds.foreign import FOREIGN, Foreign
+from seal_core.kinds.sections import FOREIGN, Foreign
 from seal_core.places import user_path
 
 _MAX_SHOWN = 200

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from seal_core.kinds.foreign import (
+from seal_core.kinds.sections import (
     AccuracySection,
     AnyDomain,
     AnyOuterLoop,

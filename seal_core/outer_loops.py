@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from seal_core.kinds.foreign import RestemSection
+from seal_core.kinds.sections import RestemSection
 from seal_core.types import Score, Selection, SelfEdit
 
 

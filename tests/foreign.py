@@ -12,7 +12,7 @@ import pytest
 
 from seal_core.config import BestOfKSection
 from seal_core.domains.base import Grading, ProblemSet, PromptText, new_problem
-from seal_core.kinds.foreign import entry_points as plugins
+from seal_core.kinds import entry_points as plugins
 from seal_core.rewards.reward import Judgement
 from seal_core.rewards.selection import select
 from seal_core.section import Section

@@ -11,7 +11,9 @@ from seal_core.domains.base import Domain, ProblemSet
 from seal_core.domains.knowledge import KnowledgeDomain
 from seal_core.errors import InputError, in_one_line
 from seal_core.kinds.entry_points import load_kind, package_of
-from seal_core.kinds.foreign import (
+from seal_core.kinds.guarded import Guarded, before_work
+from seal_core.kinds.proofs import prove_outer_loop, prove_problems, prove_reward, prove_selection
+from seal_core.kinds.sections import (
     AccuracySection,
     BestOfKSection,
     Foreign,
@@ -20,8 +22,6 @@ from seal_core.kinds.foreign import (
     RestemSection,
     valid_options,
 )
-from seal_core.kinds.guarded import Guarded, before_work
-from seal_core.kinds.proofs import prove_outer_loop, prove_problems, prove_reward, prove_selection
 from seal_core.outer_loops import OuterLoop, Restem
 from seal_core.rewards.reward import Accuracy, Likelihood, Reward
 from seal_core.rewards.selection import BestOfK, SelectionRule

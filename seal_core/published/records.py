@@ -10,7 +10,7 @@ from typing import Any, Literal
 from seal_core.config import RowsSection
 from seal_core.errors import InputError
 from seal_core.fingerprint import make_id
-from seal_core.kinds.foreign import BestOfKSection
+from seal_core.kinds.sections import BestOfKSection
 from seal_core.published.articles import ArticleRows, Source, read_article
 from seal_core.published.forms import ContinualForm, PretrainingForm, ResultsForm, read_form
 from seal_core.published.pretraining import pretraining_answers, pretraining_policies

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from seal_core.kinds.foreign import BestOfKSection
+from seal_core.kinds.sections import BestOfKSection
 from seal_core.types import Score, Selection
 
 _DIGITS = 9

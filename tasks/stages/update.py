@@ -12,8 +12,8 @@ from seal_core.domains.base import Domain
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.kinds.chosen import make_outer_loop
-from seal_core.kinds.foreign import RestemSection
 from seal_core.kinds.proofs import weights_fault
+from seal_core.kinds.sections import RestemSection
 from seal_core.outer_loops import OuterLoop
 from seal_core.stages import Handle, Place
 from seal_core.types import Policy, Problem, Score, Selection, SelfEdit, TrainRow

@@ -114,14 +114,14 @@ def owners_of(store: Path) -> dict[str, set[Owner]]:
     """The shards that made each file; those of files that no shard makes are missing."""
     owners: dict[str, set[Owner]] = {}
     for path in sorted((store / "_results").glob("*.json")):
-        result = json.loads(path.read_bytes())["value"]["result"]
-        row = result["execution"]["row"]
-        owner = (row["label"], row["shard"])
-        owners.setdefault(path.relative_to(store).as_posix(), set()).add(owner)
-        for ref in result["refs"]:
-            owners.setdefault(ref["path"], set()).add(owner)
-            for adapter in _adapters_in(store, ref):
-                owners.setdefault(adapter, set()).add(owner)
+        for result in json.loads(path.read_bytes())["value"]["results"]:
+            row = result["execution"]["row"]
+            owner = (row["label"], row["shard"])
+            owners.setdefault(path.relative_to(store).as_posix(), set()).add(owner)
+            for ref in result["refs"]:
+                owners.setdefault(ref["path"], set()).add(owner)
+                for adapter in _adapters_in(store, ref):
+                    owners.setdefault(adapter, set()).add(owner)
     return owners
 
 

@@ -186,9 +186,10 @@ def crafted(kind: str, value: dict[str, Any], fired: Path) -> dict[str, Any]:
         serializer = {"type": "pickle", "picklelib": "cloudpickle"}
         return {"metadata": {"serializer": serializer}, "result": bomb}
     call = {"__class__": "subprocess.getoutput", "data": [f"touch {fired}"]}
-    result = {**value["result"], "identity": {**value["result"]["identity"], "more": call}}
+    (result,) = value["results"]
+    result = {**result, "identity": {**result["identity"], "more": call}}
     if kind == "class":
-        return {"result": result}
+        return {"results": [result]}
     return {"metadata": {"serializer": {"type": "json", "jsonlib": "os"}}, "result": result}
 
 

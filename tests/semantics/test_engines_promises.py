@@ -34,7 +34,7 @@ from storage.store import Store
 from storage.tables import encoding, schema
 from storage.tables.paths import run_record
 from storage.tables.store_rows import StageRow
-from tasks.opening.open_run import preflight
+from tasks.opening import preflight
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import ROOT, ask
 from tests.semantics.scripted import Scripted

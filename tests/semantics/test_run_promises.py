@@ -290,5 +290,5 @@ def test_a_record_that_is_not_json_is_refused(run: Any, store: Path) -> None:
     value = read_record(files, f"_results/{record.name}")
     write_record(files, f"_results/{record.name}", value | {"serializer": "pickle"})
     run()
-    assert read_record(files, f"_results/{record.name}").keys() == {"result"}
+    assert read_record(files, f"_results/{record.name}").keys() == {"results"}
     assert method_tables(store) == before

@@ -17,8 +17,8 @@ import pytest
 from seal_core.config import Config
 from seal_core.domains.base import Grading, ProblemSet
 from seal_core.errors import InputError
+from seal_core.kinds import proofs
 from seal_core.kinds.chosen import load_problems, make_domain, prove_rules
-from seal_core.kinds.foreign import proofs
 from seal_core.rewards.reward import Accuracy, Judgement, Likelihood
 from tests.foreign import Even, Flat, KeepAll, Sums, install
 
@@ -200,7 +200,7 @@ class Idle(Weights):
         ("selection", "Few", "must give one verdict per score"),
         ("selection", "Ids", "must give one verdict per score"),
         ("outer_loop", "Unknown", "weighs 'edit-9', which is no self-edit of the round"),
-        ("outer_loop", "Negative", r"gives edit-0 the weight -1\.0: it must be a finite positive"),
+        ("outer_loop", "Negative", r"gives edit-0 the weight -1\.0: it must be a positive number"),
         ("outer_loop", "Text", "gives edit-0 the weight '1'"),
         ("outer_loop", "Blank", "weighs edit-3, which teaches nothing: blank"),
         ("outer_loop", "Lost", "weighs edit-2, which teaches nothing: lost"),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from seal_core.kinds.foreign import BestOfKSection
+from seal_core.kinds.sections import BestOfKSection
 from seal_core.rewards.aggregate import score_self_edits
 from seal_core.rewards.reward import Accuracy
 from seal_core.rewards.selection import rule_name, select

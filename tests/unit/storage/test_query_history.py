@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from seal_core.kinds.foreign import BestOfKSection
+from seal_core.kinds.sections import BestOfKSection
 from seal_core.rewards.aggregate import score_self_edits
 from seal_core.rewards.selection import select
 from seal_core.types import CONTROL_ROUND, Answer, Score, Selection, SelfEdit

@@ -20,7 +20,7 @@ def test_a_lock_is_freed_if_the_second_look_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.open(str(tmp_path / "store"))
-    context = SimpleNamespace(store=store, name="a", stopping=threading.Event())
+    context = SimpleNamespace(store=store, name="a", refresh=False, stopping=threading.Event())
     work = SimpleNamespace(key="0" * 64, label="sample", shard=0)
     looks = iter([CacheEntry()])
 
@@ -30,8 +30,7 @@ def test_a_lock_is_freed_if_the_second_look_fails(
         raise StoreConnectionError("out of reach")
 
     monkeypatch.setattr(tasks.caching.records, "look_up", look_up)
-    options: dict[str, Any] = {"refresh": False, "with_weights": False, "miss": lambda: None}
-    lock = ShardLock(cast(Any, context), cast(Any, work), **options)
+    lock = ShardLock(cast(Any, context), cast(Any, work), with_weights=False, miss=lambda: None)
     with pytest.raises(StoreConnectionError):
         lock.acquire_lock("", "")
     with store.try_lock(f"shard-{work.key}", 0) as free:
