@@ -93,7 +93,7 @@ def open_run(
     for line in left_out_lines(checked.problems.left_out):
         progress.note(line)
     with (
-        ended_once(),
+        ended_once(inside=True),
         hold(store, checked.name) as lease,
         run_scratch(store, checked.name) as scratch,
         ExitStack() as after_engines,

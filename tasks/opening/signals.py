@@ -10,22 +10,28 @@ from types import FrameType
 from typing import Any
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+_blocks = 0
 
 
 @contextmanager
-def ended_once() -> Iterator[None]:
+def ended_once(*, inside: bool = False) -> Iterator[None]:
     """Ignores SIGINT and SIGTERM once one of them has come, in the block and after it.
 
     `timeout` sends SIGTERM twice, impatient people ctrl-C many times. The second would leave the
     engines at work, in the middle of their end, and Prefect waiting for them for ever.
+
+    Args:
+        inside: Only within another such block. Prefect's flows have a handler of their own, over
+            which it goes; but a worker's flow run is cancelled by that handler alone.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python handles signals in the main thread only.
+    global _blocks
+    # Python handles signals in the main thread only.
+    if (inside and not _blocks) or threading.current_thread() is not threading.main_thread():
+        yield
         return
     handlers = {number: signal.getsignal(number) for number in _ENDING}
     # Those that are ignored stay so; None was not installed by Python, and cannot be put back.
     before = {n: h for n, h in handlers.items() if h not in (signal.SIG_IGN, None)}
-
     ended = False
 
     def first(number: int, frame: FrameType | None) -> Any:
@@ -42,9 +48,11 @@ def ended_once() -> Iterator[None]:
 
     for number in before:
         signal.signal(number, first)
+    _blocks += 1
     try:
         yield
     finally:
+        _blocks -= 1
         if not ended:
             for number, handler in before.items():
                 signal.signal(number, handler)

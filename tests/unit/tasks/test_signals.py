@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.opening.signals import ended_once
+
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import os, signal, sys
@@ -30,7 +32,7 @@ try:
     with ended_once():
         outer = signal.getsignal(number)
         try:
-            with ended_once():
+            with ended_once(inside=True):
                 try:
                     send()
                 finally:
@@ -52,3 +54,12 @@ def test_only_the_first_signal_is_heard(number: signal.Signals) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.stdout == "1\n", done.stderr
     assert done.stderr.count("KeyboardInterrupt") == 1
+
+
+def test_a_workers_flow_run_keeps_prefects_handler() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with ended_once(inside=True):
+        assert signal.getsignal(signal.SIGTERM) is before
+    with ended_once():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
