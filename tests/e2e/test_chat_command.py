@@ -99,6 +99,7 @@ def test_a_template_that_cannot_be_used_is_refused_before_any_work(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.long
 def test_what_the_template_is_told_is_a_part_of_the_run(folder: Path) -> None:
     """4"""
     command = ["plan", *DEMO[1:], *INSTRUCT, *SHORT, "--set", f"model.path={folder / 'model'}"]

@@ -58,6 +58,7 @@ def test_seal_compact(store: Store, tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.long
 def test_long_results(store: Store, tmp_path: Path) -> None:
     """3"""
     n = 10_001

@@ -23,7 +23,12 @@ SLOW = "right, but slow: answers one request at a time over generate() and PEFT"
 
 
 @pytest.mark.parametrize(
-    ("kind", "verdict"), [("minilm", FAST), ("experts", FAST), ("recurrent", SLOW)]
+    ("kind", "verdict"),
+    [
+        ("minilm", FAST),
+        pytest.param("experts", FAST, marks=pytest.mark.long),
+        ("recurrent", SLOW),
+    ],
 )
 def test_a_check_is_one_screen(tmp_path: Path, kind: str, verdict: str) -> None:
     """1"""

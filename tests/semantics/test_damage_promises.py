@@ -58,7 +58,7 @@ def test_a_damaged_part_is_named_and_mended(done: Runner, store: Path, i: int) -
     check_mended(done, store, {GIVEN_OR_MADE[i]: KINDS[i % len(KINDS)]})
 
 
-@pytest.mark.parametrize("first", range(len(KINDS)), ids=KINDS)
+@pytest.mark.parametrize("first", [0, *(pytest.param(i, marks=pytest.mark.long) for i in (1, 2))])
 def test_damaged_records_are_named_and_mended(done: Runner, store: Path, first: int) -> None:
     """1"""
     kinds = {place: KINDS[(first + i) % len(KINDS)] for i, place in enumerate(RECORDS)}
@@ -128,7 +128,10 @@ def test_swapped_files_are_found(done: Runner, store: Path, place: str) -> None:
     assert tables(store) == rows
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    ["flip", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("delete", "truncate"))],
+)
 def test_rows_of_executions_are_written_again(done: Runner, store: Path, kind: str) -> None:
     """3"""
     opened = Store.open(str(store))

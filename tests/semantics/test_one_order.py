@@ -66,7 +66,14 @@ def recorded(store: Path, run: str) -> list[tuple[Any, ...]]:
     )
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+LONG = ("no controls", "last round only", "no round to cross")
+EVERY = [
+    pytest.param(own, id=name, marks=[pytest.mark.long] if name in LONG else [])
+    for name, own in SETTINGS.items()
+]
+
+
+@pytest.mark.parametrize("settings", EVERY)
 def test_count_plan_and_run_agree(run: Runner, store: Path, settings: dict[str, Any]) -> None:
     """1"""
     config = run.config(settings)

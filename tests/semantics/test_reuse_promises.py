@@ -50,7 +50,9 @@ from tests.semantics.runs import (
 from tests.semantics.scripted import Scripted
 
 
-@pytest.mark.parametrize("how", [shutil.move, shutil.copytree])
+@pytest.mark.parametrize(
+    "how", [pytest.param(shutil.move, marks=pytest.mark.long), shutil.copytree]
+)
 def test_a_store_elsewhere_goes_on(done: Runner, inputs: Path, store: Path, how: Any) -> None:
     """1"""
     before = files_of(store)
@@ -139,7 +141,7 @@ def rows_of_b(store: Path) -> dict[str, list[Any]]:
     return {k: v for k, v in tables(store, "WHERE run = 'b'").items() if k != "runs"}
 
 
-@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize("pruned", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_more_of_the_same_makes_the_new_ones_only(
     done: Runner, inputs: Path, store: Path, tmp_path: Path, pruned: bool
 ) -> None:
@@ -187,7 +189,7 @@ def test_less_of_the_same_makes_nothing(done: Runner, store: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("table", ["self_edits", "adapters"])
+@pytest.mark.parametrize("table", [pytest.param("self_edits", marks=pytest.mark.long), "adapters"])
 def test_units_of_damaged_rows_are_made_again(
     done: Runner, inputs: Path, store: Path, tmp_path: Path, table: str
 ) -> None:
@@ -235,7 +237,7 @@ def weights_of(store: Path) -> int:
     return len(list(store.rglob("adapter_model.safetensors")))
 
 
-@pytest.mark.parametrize("keep", ["selected", "none"])
+@pytest.mark.parametrize("keep", [pytest.param("selected", marks=pytest.mark.long), "none"])
 def test_pruned_weights_are_trained_again_when_needed(done: Runner, store: Path, keep: str) -> None:
     """4"""
     before, rows = files_of(store), tables(store)
@@ -263,6 +265,7 @@ class Other(Scripted):
         return super()._train(replace(job, seed=job.seed + 1), out)
 
 
+@pytest.mark.long
 def test_weights_that_come_out_otherwise(done: Runner, store: Path) -> None:
     """4"""
     done(execution__keep_adapters="none")
@@ -282,7 +285,7 @@ def test_weights_that_come_out_otherwise(done: Runner, store: Path) -> None:
     assert verify_runs(opened, ["a", "b"]).problems == []
 
 
-@pytest.mark.parametrize("strict_first", [False, True])
+@pytest.mark.parametrize("strict_first", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_result_that_a_stricter_run_refuses_stays(
     run: Runner, store: Path, strict_first: bool
 ) -> None:
