@@ -265,7 +265,6 @@ class Other(Scripted):
         return super()._train(replace(job, seed=job.seed + 1), out)
 
 
-@pytest.mark.long
 def test_weights_that_come_out_otherwise(done: Runner, store: Path) -> None:
     """4"""
     done(execution__keep_adapters="none")
