@@ -35,8 +35,8 @@ demo-seeds: $(STAMP) ## the demo over five seeds fixed in advance
 		$(BIN)/seal run configs/demo.toml --name demo-start-$$seed --fork demo-seed-$$seed \
 			--set run.seed=$$seed --set outer_loop.start=base || exit 1; \
 	done
-	$(BIN)/python -m flows.seeds demo-seed $(SEEDS)
-	$(BIN)/python -m flows.seeds demo-start $(SEEDS)
+	$(BIN)/python -m flows.views.seeds demo-seed $(SEEDS)
+	$(BIN)/python -m flows.views.seeds demo-start $(SEEDS)
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

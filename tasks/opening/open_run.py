@@ -119,13 +119,7 @@ def open_run(
         )
         row = _claim(named, context, engines)
         context.resumed = _recover(store, checked.name, progress)
-        if config.engine.servers:
-            progress.note(
-                f"this run's precision is {checked.precision}; its servers cannot be asked for "
-                f"theirs and must have been started with --dtype {checked.precision}"
-            )
-        if context.resumed:
-            tell_change(store, checked, progress.note)
+        _tell_engines(context, checked)
         try:
             with appending_executions(store, checked.name), use(context):
                 run = Run(context, checked, row.shard_size)
@@ -135,6 +129,17 @@ def open_run(
             context.stopping.set()
         for line in mixtures(engines_used(store, checked.name)):
             progress.note(line)
+
+
+def _tell_engines(context: RunContext, checked: Preflight) -> None:
+    """Says what cannot be asked of servers, and which engine a resumed run goes on with."""
+    if context.config.engine.servers:
+        context.progress.note(
+            f"this run's precision is {checked.precision}; its servers cannot be asked for "
+            f"theirs and must have been started with --dtype {checked.precision}"
+        )
+    if context.resumed:
+        tell_change(context.store, checked, context.progress.note)
 
 
 def _claim(named: Named, context: RunContext, engines: Engines) -> RunRow:

@@ -1,4 +1,4 @@
-"""Sums up the same experiment over seeds: `python -m flows.seeds PREFIX SEED …`.
+"""Sums up the same experiment over seeds: `python -m flows.views.seeds PREFIX SEED …`.
 
 Reads the runs `PREFIX-SEED` of the store, prints a row per seed, and the mean over seeds of the
 gain from the first round's policy to the last's, with an interval over seeds.
