@@ -1,8 +1,8 @@
 """The configuration of a run, validated before anything starts.
 
-Every section except `execution` and `engine` bears identity, of `run` all but the name: its
-values decide what is reused from the cache. `execution` says where and how fast the work is done
-(paths, devices, batch and shard sizes), `engine` by which library, never what is asked for.
+Every section except those of `EXECUTION` bears identity, of `run` all but the name: its values
+decide what is reused from the cache. `execution` says where and how fast the work is done (paths,
+devices, batch and shard sizes), `engine` and `trainer` by which library, never what is asked for.
 Imports no torch.
 """
 
@@ -18,17 +18,23 @@ from seal_core.engine_section import EngineSection
 from seal_core.kinds.sections import (
     AccuracySection,
     AnyDomain,
+    AnyEngine,
     AnyOuterLoop,
     AnyReward,
     AnySelection,
+    AnyTrainer,
     BestOfKSection,
     KnowledgeSection,
     RestemSection,
+    TrainerSection,
 )
 from seal_core.section import NonNegativeInt, PositiveFloat, PositiveInt, Section, Share
 
 EMBEDDED = "minilm"
 """Name of the model and of the data source that ship with the package."""
+
+EXECUTION = ("execution", "engine", "trainer")
+"""Sections that enter no identity."""
 
 
 class RunSection(Section):
@@ -247,8 +253,6 @@ class ExecutionSection(Section):
 
     Attributes:
         store: Folder or `s3://` URL of the store.
-        trainer: `batched` trains many adapters at once, `peft` one after the other; the
-            results agree to rounding.
         workers: Engine processes that work at once.
         threads: CPU threads of each engine process.
         shard_size: Problems per shard; a kill loses at most the shards in flight.
@@ -264,7 +268,6 @@ class ExecutionSection(Section):
     """
 
     store: str = "seal-store"
-    trainer: Literal["batched", "peft"] = "batched"
     device: str = "auto"
     workers: PositiveInt = 1
     threads: PositiveInt = 1
@@ -310,13 +313,18 @@ class Config(Section):
     update: UpdateSection = UpdateSection()
     heldout: HeldoutSection = HeldoutSection()
     execution: ExecutionSection = ExecutionSection()
-    engine: EngineSection = EngineSection()
+    engine: AnyEngine = EngineSection()
+    trainer: AnyTrainer = TrainerSection()
 
     @model_validator(mode="before")
     @classmethod
-    def _filter_has_another_name(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "filter" in given:
+    def _have_other_names(cls, given: Any) -> Any:
+        plain = given if isinstance(given, dict) else {}
+        if "filter" in plain:
             raise ValueError("[filter] is called [selection] now, and its rule is its kind")
+        execution = plain.get("execution")
+        if isinstance(execution, dict) and "trainer" in execution:
+            raise ValueError("execution.trainer is called trainer.kind now")
         return given
 
     @model_validator(mode="after")
@@ -333,7 +341,7 @@ class Config(Section):
 
     def identity(self) -> dict[str, Any]:
         """All values that may change a result, as plain JSON types."""
-        plain = self.model_dump(mode="json", exclude={"execution", "engine"})
+        plain = self.model_dump(mode="json", exclude=set(EXECUTION))
         plain["run"].pop("name")
         if not plain["finetune"]["published"]:
             del plain["finetune"]["published"]  # Runs from before the setting stay the same.

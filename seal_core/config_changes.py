@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from seal_core.config import EXECUTION
 from seal_core.errors import InputError
 from seal_core.fingerprint import canonical_json
 from seal_core.models.files.model_digest import differences
@@ -20,8 +21,8 @@ _MODEL = "contents.model"
 
 
 def config_identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that may change a result; neither `execution` nor the name counts."""
-    plain = {key: value for key, value in config.items() if key not in ("execution", "engine")}
+    """The part of a config that may change a result; neither `EXECUTION` nor the name counts."""
+    plain = {key: value for key, value in config.items() if key not in EXECUTION}
     if isinstance(plain.get("run"), Mapping):
         plain["run"] = {key: value for key, value in plain["run"].items() if key != "name"}
     if isinstance(plain.get("contents"), Mapping):

@@ -1,8 +1,8 @@
-"""The two protocols every engine implements: Generator answers, Trainer makes adapters.
+"""The protocols of engines: a Generator answers, a Trainer makes adapters, an Engine opens one.
 
-Both work on batches whose items are independent of one another: an item's result depends on
-the item alone (up to floating-point ties), and an item that fails carries its error while the
-others go on. An engine as a whole that cannot work raises `EngineError`.
+Generators and Trainers work on batches whose items are independent of one another: an item's
+result depends on the item alone (up to floating-point ties), and an item that fails carries its
+error while the others go on. An engine as a whole that cannot work raises `EngineError`.
 
 Adapters are folders in PEFT's format (`adapter_config.json`, `adapter_model.safetensors`) on
 a local path. A *stack* of adapters is applied to the base model as the sum of its deltas, in
@@ -220,4 +220,52 @@ class Trainer(Protocol):
 
     def close(self) -> None:
         """Frees the model; the trainer cannot be used afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInUse:
+    """The model that an engine is to answer with.
+
+    Attributes:
+        path: Folder of its files.
+        name: As the config gives it, for messages.
+        dtype: Of its weights, e.g. `float32`; the run's cache keys say so.
+        chat: What its chat template is told.
+        max_rank: Largest rank of a stack of adapters that will be asked for.
+    """
+
+    path: str
+    name: str
+    dtype: str
+    chat: ChatSettings
+    max_rank: int
+
+
+class Engine(Protocol):
+    """A kind of `[engine]` that answers outside of the trainers' processes."""
+
+    def check(self, model: ModelInUse) -> str:
+        """Passes if the engine can be opened here; the version of the library that answers.
+
+        Raises:
+            InputError: It cannot; with the fix.
+        """
+        ...
+
+    def memory_share(self, trainers: str | None) -> float:
+        """Share of the trainers' GPU's memory that it takes for itself.
+
+        Args:
+            trainers: `CUDA_VISIBLE_DEVICES` of the trainers; None on a CPU.
+        """
+        ...
+
+    def open(self, model: ModelInUse, log_dir: Path, timeout: float) -> Generator:
+        """A generator for the model.
+
+        Args:
+            log_dir: Folder for what its processes print.
+            timeout: Seconds for one call.
+        """
         ...

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import Any, ClassVar, Literal
 
+from seal_core.config import Config
 from seal_core.fingerprint import digest
+from seal_core.kinds.sections import Foreign
 from seal_core.stages import Place
 from seal_core.types import TableRef
 from tasks.context import RunContext
 
 Inputs = Mapping[str, Sequence[TableRef]]
 
-Purpose = Literal["answers", "training"]
+Purpose = Literal["answers", "training", "updates"]
+
+
+def engine_of(purpose: Purpose, config: Config, answers_version: str) -> tuple[str, str]:
+    """The kind that computes with the model for a purpose, and its library's version."""
+    if purpose == "answers":
+        return config.engine.kind, answers_version
+    trainer = config.trainer
+    if purpose == "training" and isinstance(trainer, Foreign):
+        return trainer.kind, trainer.package.partition("==")[2]
+    return "transformers", version("transformers")
 
 
 @dataclass(frozen=True)

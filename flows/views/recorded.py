@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.errors import InputError
-from seal_core.kinds.chosen import make_domain, version_note
+from seal_core.kinds.chosen import make_domain
+from seal_core.kinds.foreign import version_note
 from storage.sql.catalog import Catalog
 
 

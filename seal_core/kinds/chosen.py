@@ -1,17 +1,16 @@
-"""Makes what a config chose: domain, reward, selection and outer loop; and tries foreign kinds."""
+"""Makes what a config chose at each plug point; and tries foreign kinds."""
 
 from __future__ import annotations
-
-from typing import Any
-
-from pydantic import BaseModel
 
 from seal_core.config import Config
 from seal_core.domains.base import Domain, ProblemSet
 from seal_core.domains.knowledge import KnowledgeDomain
-from seal_core.errors import InputError, in_one_line
-from seal_core.kinds.entry_points import load_kind, package_of
-from seal_core.kinds.guarded import Guarded, before_work
+from seal_core.engine_section import EngineSection
+from seal_core.engines import Engine
+from seal_core.generation.vllm.engine import VllmEngine
+from seal_core.kinds.foreign import make_foreign
+from seal_core.kinds.foreign_engine import ForeignEngine
+from seal_core.kinds.guarded import before_work
 from seal_core.kinds.proofs import prove_outer_loop, prove_problems, prove_reward, prove_selection
 from seal_core.kinds.sections import (
     AccuracySection,
@@ -20,7 +19,6 @@ from seal_core.kinds.sections import (
     KnowledgeSection,
     LikelihoodSection,
     RestemSection,
-    valid_options,
 )
 from seal_core.outer_loops import OuterLoop, Restem
 from seal_core.rewards.reward import Accuracy, Likelihood, Reward
@@ -39,7 +37,7 @@ def make_domain(config: Config, any_version: bool = False) -> Domain:
     section = config.domain
     if isinstance(section, KnowledgeSection):
         return KnowledgeDomain.from_config(config)
-    return _foreign(section, any_version)
+    return make_foreign(section, any_version)
 
 
 def make_reward(config: Config) -> Reward:
@@ -49,19 +47,27 @@ def make_reward(config: Config) -> Reward:
         return Accuracy()
     if isinstance(section, LikelihoodSection):
         return Likelihood()
-    return _foreign(section)
+    return make_foreign(section)
 
 
 def make_selection(config: Config) -> SelectionRule:
     """The selection that the configuration names; raises as `make_domain`."""
     section = config.selection
-    return BestOfK(section) if isinstance(section, BestOfKSection) else _foreign(section)
+    return BestOfK(section) if isinstance(section, BestOfKSection) else make_foreign(section)
 
 
 def make_outer_loop(config: Config) -> OuterLoop:
     """The outer loop that the configuration names; raises as `make_domain`."""
     section = config.outer_loop
-    return Restem(section) if isinstance(section, RestemSection) else _foreign(section)
+    return Restem(section) if isinstance(section, RestemSection) else make_foreign(section)
+
+
+def make_engine(config: Config) -> Engine | None:
+    """The engine that answers; None if the trainers' processes do. Raises as `make_domain`."""
+    section = config.engine
+    if isinstance(section, EngineSection):
+        return VllmEngine(section) if section.kind == "vllm" else None
+    return ForeignEngine(make_foreign(section), section.title)
 
 
 def load_problems(config: Config, domain: Domain) -> ProblemSet:
@@ -90,33 +96,3 @@ def prove_rules(config: Config, domain: Domain, problems: ProblemSet) -> None:
         prove_selection(section.title, make_selection(config))
     if isinstance(section := config.outer_loop, Foreign):
         prove_outer_loop(section.title, make_outer_loop(config))
-
-
-def version_note(section: BaseModel) -> str | None:
-    """That a kind's package is another version here than it was in the run; None if it is not."""
-    if not isinstance(section, Foreign):
-        return None
-    here = package_of(section.point, section.kind)
-    return None if here == section.package else f"{section.title} is {here} here"
-
-
-def _foreign(section: Foreign, any_version: bool = False) -> Any:
-    """A kind of another package, from nothing but its options, which bear identity."""
-    target = load_kind(section.point, section.kind)
-    note = version_note(section)
-    if note and not any_version:
-        raise InputError(f"{note}: install the version that the run was made with")
-    try:
-        options = valid_options(section.point, section.kind, section.options)
-    except ValueError as error:
-        raise InputError(f"{error}: {section.title} has other options than were recorded") from None
-    if not any_version and options.model_dump().keys() != section.options.keys():
-        raise InputError(f"{section.title}: its options are incomplete: give them beside the kind")
-    try:
-        return Guarded(target(options), section.title)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{section.title} cannot be made ({type(error).__name__}: {in_one_line(error)})"
-        ) from error

@@ -21,6 +21,8 @@ BUILT_IN = {
     "reward": ("accuracy", "likelihood"),
     "selection": ("best_of_k",),
     "outer_loop": ("restem",),
+    "engine": ("transformers", "vllm"),
+    "trainer": ("batched", "peft"),
 }
 """Kinds of this package by point; each point is a section of the config."""
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
+from seal_core.engine_section import EngineSection
 from seal_core.errors import InputError, in_one_line
 from seal_core.kinds.entry_points import BUILT_IN, load_kind, package_of
 from seal_core.section import Section
@@ -20,7 +21,7 @@ class Foreign(Section):
     """A kind of another package.
 
     Attributes:
-        package: `name==version`, which bears identity as the options do.
+        package: `name==version`, part of the cache key where the options are.
         options: Checked by the kind's own `Options`, defaults included.
     """
 
@@ -95,6 +96,16 @@ class _ForeignOuterLoop(Foreign):
     point = "outer_loop"
 
 
+class _ForeignEngine(Foreign):
+    point = "engine"
+
+
+class ForeignTrainer(Foreign):
+    """A kind of `[trainer]`, as an engine process is told of it."""
+
+    point = "trainer"
+
+
 class KnowledgeSection(Section):
     """Passages and questions about them: `[data]`, `[rows]` and the prompts are its settings."""
 
@@ -142,6 +153,17 @@ class RestemSection(Section):
     cut: Literal["open", "leave_out"] = "open"
 
 
+class TrainerSection(Section):
+    """What trains the adapters of self-edits; changes no result and enters no identity.
+
+    Attributes:
+        kind: `batched` trains many adapters at once, `peft` one after the other; the results
+            agree to rounding.
+    """
+
+    kind: Literal["batched", "peft"] = "batched"
+
+
 def _tag(point: str) -> Discriminator:
     def tag(value: Any) -> str:
         first = BUILT_IN[point][0]
@@ -171,4 +193,16 @@ AnySelection = Annotated[
 AnyOuterLoop = Annotated[
     Annotated[RestemSection, Tag("restem")] | Annotated[_ForeignOuterLoop, Tag(FOREIGN)],
     _tag("outer_loop"),
+]
+AnyEngine = Annotated[
+    Annotated[EngineSection, Tag("transformers")]
+    | Annotated[EngineSection, Tag("vllm")]
+    | Annotated[_ForeignEngine, Tag(FOREIGN)],
+    _tag("engine"),
+]
+AnyTrainer = Annotated[
+    Annotated[TrainerSection, Tag("batched")]
+    | Annotated[TrainerSection, Tag("peft")]
+    | Annotated[ForeignTrainer, Tag(FOREIGN)],
+    _tag("trainer"),
 ]

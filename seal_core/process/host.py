@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from seal_core.engines import (
     GenerateRequest,
@@ -33,6 +34,9 @@ from seal_core.engines import (
 from seal_core.errors import InputError, SealError
 from seal_core.generation.plain_generator import PlainGenerator
 from seal_core.generation.transformers_generator import TransformersGenerator
+from seal_core.kinds.foreign import make_foreign
+from seal_core.kinds.guarded import Guarded
+from seal_core.kinds.sections import AnyTrainer, ForeignTrainer
 from seal_core.models.loading import LoadedModel, load_model
 from seal_core.models.lora_layers import LinearLayers
 from seal_core.models.text.tokenizers import load_codec
@@ -40,6 +44,7 @@ from seal_core.probe.known_verdict import known_verdict
 from seal_core.probe.model_report import model_report
 from seal_core.probe.reference_scores import References
 from seal_core.probe.served_check import references
+from seal_core.probe.trainer_proof import check_trainer
 from seal_core.probe.verdict import ModelReport, Verdict
 from seal_core.probe.verdict_files import VerdictFiles
 from seal_core.process import wire
@@ -168,17 +173,32 @@ class Engines:
     def _new_trainer(self) -> Trainer:
         loaded, spec = self._shared(), self._spec
         verdict = self._sound(loaded)
-        if spec.trainer == "peft" or verdict.trainer == "plain":
+        section = TypeAdapter(AnyTrainer).validate_python(spec.trainer)
+        if isinstance(section, ForeignTrainer):
+            return self._foreign_trainer(section, loaded)
+        if section.kind == "peft" or verdict.trainer == "plain":
             return PeftTrainer(loaded)
-        if spec.trainer == "batched":
-            return BatchedTrainer(
-                loaded,
-                memory_bytes=spec.memory_bytes,
-                pack=verdict.trainer == "packed",
-                server_share=spec.server_share,
-                sharers=spec.sharers,
-            )
-        raise InputError(f"trainer is {spec.trainer!r}: use 'batched' or 'peft'")
+        return BatchedTrainer(
+            loaded,
+            memory_bytes=spec.memory_bytes,
+            pack=verdict.trainer == "packed",
+            server_share=spec.server_share,
+            sharers=spec.sharers,
+        )
+
+    def _foreign_trainer(self, section: ForeignTrainer, loaded: LoadedModel) -> Trainer:
+        """Another package's, if it trains as the plain libraries do.
+
+        Raises:
+            InputError: It does not; says in what.
+            StageError: It fails.
+        """
+        spec = self._spec
+        opened = make_foreign(section).open(loaded, spec.memory_bytes)
+        trainer: Trainer = Guarded(opened, section.title)  # pyright: ignore[reportAssignmentType]
+        if fault := check_trainer(trainer, self._shared(), spec.targets, spec.fill_rows):
+            raise InputError(f"{section.title} {fault}: use trainer.kind = 'batched'")
+        return trainer
 
     def _sound(self, loaded: LoadedModel) -> Verdict:
         """The verdict on a model that can be used.

@@ -21,6 +21,7 @@ from typing import Any
 
 from seal_core.engines import Progress
 from seal_core.errors import EngineError, InputError, SealError, StageError, StoreError
+from seal_core.gpus import visible_gpu
 from seal_core.logs import log_tail
 from seal_core.process import wire
 from seal_core.process.spec import EngineSpec
@@ -218,14 +219,3 @@ def _environment(spec: EngineSpec) -> dict[str, str]:
         # The child sees one GPU: with several, the transformers trainer would spread over all.
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     return environment
-
-
-def visible_gpu(device: str) -> str | None:
-    """What an engine on this device has as `CUDA_VISIBLE_DEVICES`; None for a CPU's."""
-    kind, _, index = device.partition(":")
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if kind not in ("auto", "cuda") or listed == "":
-        return None
-    visible = [gpu for gpu in (listed or "").split(",") if gpu]
-    place = int(index) if index.isdecimal() else 0
-    return visible[place] if place < len(visible) else str(place) if not visible else ""

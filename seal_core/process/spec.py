@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.models.files.model_digest import ModelFiles
@@ -27,8 +28,8 @@ class EngineSpec:
         chat: What the model's chat template is told; like the model, it bears identity.
         memory_bytes: For adapters in training and their activations, besides the model; None
             for most of a GPU, or a share of the machine's memory on a CPU.
-        trainer: `batched` (many adapters at once) or `peft` (one after another).
-        server_share: Of the GPU's memory, which a vLLM server takes on the same GPU.
+        trainer: `[trainer]` of the config, as plain JSON.
+        server_share: Of the GPU's memory, which the engine that answers takes on the same GPU.
         sharers: Engine processes on the same GPU.
     """
 
@@ -37,7 +38,7 @@ class EngineSpec:
     dtype: str = "auto"
     threads: int = 1
     max_batch_tokens: int = 32768
-    trainer: str = "batched"
+    trainer: dict[str, Any] = field(default_factory=lambda: {"kind": "batched"})
     memory_bytes: int | None = None
     server_share: float = 0.0
     sharers: int = 1

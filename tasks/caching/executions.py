@@ -18,7 +18,7 @@ from seal_core.fingerprint import canonical_json
 from storage.runs.history import STOPPED, begin_execution, end_execution
 from storage.tables.store_rows import StageRow
 from tasks.context import RunContext
-from tasks.work import MadeBy, ShardResult, Stage, StageOutput, Work
+from tasks.work import MadeBy, ShardResult, Stage, StageOutput, Work, engine_of
 
 _RECORDED_VERSIONS = ("seal-pipeline", "torch", "transformers", "peft", "trl", "prefect")
 
@@ -88,9 +88,7 @@ def _engine(context: RunContext, stage: Stage) -> tuple[str | None, str | None]:
     """What computed with the model, and its version; nothing for stages that do without one."""
     if stage.uses is None:
         return None, None
-    if stage.uses == "answers":
-        return context.config.engine.kind, context.engine_version
-    return "transformers", version("transformers")
+    return engine_of(stage.uses, context.config, context.engine_version)
 
 
 def _ended(begun: StageRow, execution: Execution, seconds: float, error: str | None) -> StageRow:

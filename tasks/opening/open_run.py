@@ -10,7 +10,9 @@ from functools import partial
 from prefect.settings import PREFECT_TASKS_REFRESH_CACHE
 
 from seal_core.domains.left_out import left_out_lines
+from seal_core.engine_section import EngineSection
 from seal_core.engines import Generator
+from seal_core.kinds.chosen import make_engine
 from seal_core.process.pool import EnginePool, PooledGenerator, PooledTrainer
 from seal_core.process.spec import EngineSpec
 from storage.runs.compaction import recover
@@ -57,16 +59,17 @@ def engine_processes(checked: Preflight, store: Store) -> Iterator[Engines]:
     with EnginePool(execution.workers, _engine_spec(checked, store), log_dir) as pool:
         timeout = execution.shard_timeout
         trainer = PooledTrainer(pool, timeout)
-        if checked.config.engine.kind == "transformers":
+        engine = make_engine(checked.config)
+        if engine is None:
             # The model that was tried is the one that answers next.
             load = partial(pool.call, "open", {}, timeout)
             yield Engines(PooledGenerator(pool, timeout), trainer, load)
         else:
             with serving(
-                checked.config, checked.model_path, checked.precision, log_dir
+                engine, checked.config, checked.model_path, checked.precision, log_dir
             ) as generator:
-                name = checked.config.model.path
-                proven = ProvenGenerator(generator, pool, name, timeout)
+                name, kind = checked.config.model.path, checked.config.engine.kind
+                proven = ProvenGenerator(generator, pool, name, kind, timeout)
                 yield Engines(proven, trainer, partial(pool.call, "try_model", {}, timeout))
 
 
@@ -133,7 +136,8 @@ def open_run(
 
 def _tell_engines(context: RunContext, checked: Preflight) -> None:
     """Says what cannot be asked of servers, and which engine a resumed run goes on with."""
-    if context.config.engine.servers:
+    section = context.config.engine
+    if isinstance(section, EngineSection) and section.servers:
         context.progress.note(
             f"this run's precision is {checked.precision}; its servers cannot be asked for "
             f"theirs and must have been started with --dtype {checked.precision}"
@@ -168,7 +172,7 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         dtype=checked.precision,
         threads=execution.threads,
         max_batch_tokens=execution.max_batch_tokens,
-        trainer=execution.trainer,
+        trainer=checked.config.trainer.model_dump(mode="json"),
         targets=all_targets(checked.config),
         fill_rows=checked.config.finetune.published,
         chat=chat_settings(checked.config),

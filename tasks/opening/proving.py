@@ -1,4 +1,4 @@
-"""Holds each server of a vLLM engine to the plain libraries before its first answer counts."""
+"""Holds each server of an engine to the plain libraries before its first answer counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from seal_core.engines import (
     GenerateRequest,
@@ -24,6 +24,7 @@ from seal_core.process.pool import EnginePool
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Serving(Generator, Protocol):
     """A Generator that spreads its requests over servers."""
 
@@ -38,19 +39,22 @@ class ProvenGenerator:
     A server that was restarted by someone may serve another model, so it is tried again.
 
     Args:
+        generator: A `Serving`, or one that answers in this process and cannot be restarted.
         pool: Engine processes that know what the plain libraries answer.
         name: Of the model, for messages.
+        kind: Of the engine, for messages.
     """
 
     def __init__(
         self,
-        generator: Serving,
+        generator: Generator,
         pool: EnginePool,
         name: str,
+        kind: str,
         timeout: float,
     ) -> None:
-        self._generator, self._pool, self._name = generator, pool, name
-        self._timeout = timeout
+        self._generator, self._pool, self._timeout = generator, pool, timeout
+        self._name, self._kind = name, kind
         self._lock = threading.Lock()
         self._proven: set[tuple[str, int]] = set()
 
@@ -82,12 +86,14 @@ class ProvenGenerator:
         answers = ask()
         if restarted := self._unproven():
             raise EngineError(
-                f"the vLLM server {restarted[0].url} was restarted by someone while it was asked"
+                f"the {self._kind} server {restarted[0].url} was restarted by someone while it "
+                "was asked"
             )
         return answers
 
     def _unproven(self) -> list[Served]:
-        servers = self._generator.servers()
+        own = self._generator
+        servers = own.servers() if isinstance(own, Serving) else [Served("", 0, own)]
         return [served for served in servers if (served.url, served.life) not in self._proven]
 
     def _plain_scores(self, requests: Sequence[ScoreRequest]) -> Sequence[Scored]:
@@ -101,10 +107,10 @@ class ProvenGenerator:
             comparisons = check(served.generator, expected, self._plain_scores)
         for found in comparisons:
             if found.fault is not None:
+                place = f"server {served.url}" if served.url else "engine"
                 raise InputError(
-                    f"the vLLM {f'server {served.url}' if served.url else 'engine'} does not "
-                    f"answer as {self._name} does: {found.name}: {found.fault}; check what its "
-                    "server was started with (model, dtype, adapters), or use engine.kind = "
-                    "'transformers'"
+                    f"the {self._kind} {place} does not answer as {self._name} does: "
+                    f"{found.name}: {found.fault}; check what its server was started with (model, "
+                    "dtype, adapters), or use engine.kind = 'transformers'"
                 )
         self._proven.add((served.url, served.life))

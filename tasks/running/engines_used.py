@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from typing import get_args
 
 from seal_core.errors import StoreError
 from storage.store import Store
@@ -15,7 +15,7 @@ from tasks.caching.results import read_results
 from tasks.opening.preflight import Preflight
 from tasks.running.interpreter import declared
 from tasks.stages.earlier import lineage
-from tasks.work import Purpose, ShardResult
+from tasks.work import Purpose, ShardResult, engine_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def engines_used(store: Store, run: str) -> list[EngineUse]:
 def mixtures(uses: list[EngineUse]) -> list[str]:
     """One line for each purpose that several engines served."""
     lines = []
-    for purpose in ("answers", "training"):
+    for purpose in get_args(Purpose):
         of = [use for use in uses if use.purpose == purpose]
         if len(of) > 1:
             parts = ", ".join(f"{use} ({use.shards} shards)" for use in of)
@@ -64,15 +64,12 @@ def mixtures(uses: list[EngineUse]) -> list[str]:
 
 def tell_change(store: Store, checked: Preflight, note: Callable[[str], None]) -> None:
     """Says that a run goes on with another engine than it was begun with."""
-    kind = checked.config.engine.kind
-    training = ("transformers", version("transformers"), checked.precision)
-    now = {"answers": (kind, checked.engine_version, checked.precision), "training": training}
     for use in engines_used(store, checked.name):
-        if (use.engine, use.version, use.precision) != now[use.purpose]:
-            engine, number, precision = now[use.purpose]
+        engine, number = engine_of(use.purpose, checked.config, checked.engine_version)
+        if (use.engine, use.version, use.precision) != (engine, number, checked.precision):
             note(
                 f"{use.purpose} so far: {use} ({use.shards} shards); what is left is done by "
-                f"{engine} {number} in {precision}"
+                f"{engine} {number} in {checked.precision}"
             )
 
 

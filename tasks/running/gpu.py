@@ -15,6 +15,7 @@ from pathlib import Path
 from prefect.concurrency.sync import concurrency
 
 from seal_core.config import Config
+from seal_core.engine_section import EngineSection
 from seal_core.errors import StageError
 from tasks.context import RunContext
 
@@ -80,7 +81,7 @@ def hold_gpu(context: RunContext) -> None:
 
 def uses_gpu(config: Config) -> bool:
     """Whether the run's engines will work on a GPU; asks the machine, and not torch."""
-    if config.engine.gpus:
+    if isinstance(config.engine, EngineSection) and config.engine.gpus:
         return True
     device = config.execution.device
     if device != "auto":

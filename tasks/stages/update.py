@@ -129,7 +129,7 @@ def _update(context: RunContext, work: Work) -> StageOutput:
     )
 
 
-UPDATE = Stage("update", version=5, table="policies", uses="training", body=_update)
+UPDATE = Stage("update", version=5, table="policies", uses="updates", body=_update)
 
 
 def _nothing_to_learn(context: RunContext, work: Work) -> str:

@@ -1,4 +1,4 @@
-"""A package adds a domain, a reward and an outer loop; the commands of docs/plugins.md as typed."""
+"""A package adds a kind at most plug points; the commands of docs/plugins.md as typed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,13 @@ def test_the_commands_of_the_page(folder: Path) -> None:
 def test_what_the_package_has_is_used(folder: Path) -> None:
     listed = json.loads(seal("plugins", "--json", cwd=folder))
     mine = [f"{kind['point']}.{kind['name']}" for kind in listed if kind["package"]]
-    assert mine == ["domain.inventory", "outer_loop.by_gain", "reward.concise"]
+    assert mine == [
+        "domain.inventory",
+        "engine.library",
+        "outer_loop.by_gain",
+        "reward.concise",
+        "trainer.one_by_one",
+    ]
     score = json.loads(
         seal("sql", "SELECT * FROM scores WHERE split = 'train'", "--format", "json", cwd=folder)
     )[0]
@@ -64,6 +71,25 @@ def test_what_the_package_has_is_used(folder: Path) -> None:
     shown = seal("show", rows[0]["self_edit_id"], cwd=folder)
     assert "[1 " in shown and "Shelf " in shown and "cost" in shown
     assert json.loads(seal("show", rows[0]["self_edit_id"], "--json", cwd=folder))["score"]
+
+
+def test_its_engine_and_trainer_are_proven_and_recorded(folder: Path) -> None:
+    """They enter no cache key: what another engine made is taken over."""
+    kinds = ["--set", "engine.kind=library", "--set", "trainer.kind=one_by_one"]
+    seal("run", "example.toml", "--name", "same", *kinds, cwd=folder)
+    seal("run", "example.toml", "--name", "own", "--set", "run.seed=1", *kinds, cwd=folder)
+    made = (
+        "SELECT run, stage, engine, engine_version FROM stages WHERE run IN ('same', 'own') "
+        "AND engine IS NOT NULL GROUP BY ALL ORDER BY ALL"
+    )
+    rows = json.loads(seal("sql", made, "--format", "json", cwd=folder))
+    here = version("transformers")
+    assert [tuple(row.values()) for row in rows] == [
+        ("own", "evaluate", "library", here),
+        ("own", "finetune", "one_by_one", "1.0"),
+        ("own", "sample", "library", here),
+        ("own", "update", "transformers", here),
+    ]
 
 
 def test_a_change_of_its_options_is_planned(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 import seal_core.config as config_module
-from seal_core.config import Config, DataSection, ExecutionSection
+from seal_core.config import EXECUTION, Config, DataSection, ExecutionSection
 from seal_core.fingerprint import digest
 
 
@@ -51,7 +51,6 @@ def test_defaults_are_a_valid_run_of_the_embedded_model():
         {"data": {"source": "csv"}},
         {"execution": {"max_error_share": 1.5}},
         {"execution": {"shard_timeout": 0}},
-        {"engine": {"kind": "tgi"}},
         {"engine": {"servers": ["localhost:8000"]}},
         {"engine": {"adapter_slots": 0}},
         {"engine": {"gpu_memory_utilization": 1.5}},
@@ -96,7 +95,7 @@ def test_execution_and_name_are_no_identity():
         }
     )
     assert digest(other.identity()) == digest(plain)
-    assert not {"execution", "engine"} & set(plain) and "name" not in plain["run"]
+    assert not set(EXECUTION) & set(plain) and "name" not in plain["run"]
 
 
 def test_every_other_value_is_identity():
@@ -115,7 +114,7 @@ def test_every_other_value_is_identity():
         "update": {"epochs": 1},
         "heldout": {"repeats": 2},
     }
-    assert set(changes) | {"domain", "execution", "engine", "chat"} == set(Config.model_fields)
+    assert set(changes) | {"domain", "chat", *EXECUTION} == set(Config.model_fields)
     for section, values in changes.items():
         assert digest(Config.model_validate({section: values}).identity()) != plain, section
 

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from seal_core.config import Config
 from seal_core.errors import InputError, StageError
 from seal_core.kinds import entry_points as plugins
-from seal_core.kinds.chosen import make_domain, make_reward, version_note
+from seal_core.kinds.chosen import make_domain, make_reward
+from seal_core.kinds.foreign import version_note
 from seal_core.section import Section
 from tests.foreign import Flat, Sums, install
 

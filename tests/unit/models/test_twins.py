@@ -71,7 +71,7 @@ def adapter_of(loaded, folder: Path) -> str:
 
 @pytest.mark.parametrize("trainer", ["batched", "peft"])
 def test_answers_beside_a_trainer_that_merged_a_policy(trainer, model_path, tmp_path) -> None:
-    engines = Engines(EngineSpec(model_path, device="cpu", trainer=trainer))
+    engines = Engines(EngineSpec(model_path, device="cpu", trainer={"kind": trainer}))
     requests = [GenerateRequest(str(i), "the Avel", max_tokens=12) for i in range(3)]
 
     def answers() -> list[str | None]:

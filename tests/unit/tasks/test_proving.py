@@ -71,7 +71,7 @@ def other(tmp_path) -> str:
 
 
 def proven(servers: Servers, pool: PlainPool) -> ProvenGenerator:
-    return ProvenGenerator(servers, cast(EnginePool, pool), "the model", 60.0)
+    return ProvenGenerator(servers, cast(EnginePool, pool), "the model", "vllm", 60.0)
 
 
 def test_every_server_is_tried_once(model_path, pool) -> None:

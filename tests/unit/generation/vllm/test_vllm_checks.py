@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from flows.views.health import vllm_check, vllm_server_check
-from seal_core.config import Config
+from seal_core.config import Config, EngineSection
 from seal_core.errors import InputError
 from seal_core.generation.vllm.checks import check_server, check_vllm, server_version
+from seal_core.generation.vllm.engine import VllmEngine
 from seal_core.generation.vllm.options import (
     VllmInstall,
     VllmOptions,
@@ -28,7 +29,7 @@ from seal_core.generation.vllm.options import (
     server_environment,
 )
 from seal_core.logs import log_causes
-from tasks.opening.serving import server_share, vllm_options
+from tasks.opening.serving import model_in_use, server_share
 from tests import scripted_vllm
 
 MODEL = "/models/Qwen2.5-7B"
@@ -149,12 +150,11 @@ def test_the_served_rank_is_one_that_vllm_takes(rank, served) -> None:
 
 def test_a_run_asks_for_the_policy_with_an_edit_on_top() -> None:
     sections = {"finetune": {"rank": 8}, "update": {"rank": 16}}
-    options = vllm_options(Config.model_validate(sections), MODEL, "bfloat16")
-    assert (options.max_rank, options.dtype) == (24, "bfloat16")
-    alone = vllm_options(
-        Config.model_validate({**sections, "run": {"rounds": 0}}), MODEL, "float32"
-    )
-    assert alone.max_rank == 8
+    model = model_in_use(Config.model_validate(sections), MODEL, "bfloat16")
+    options = VllmEngine(EngineSection(kind="vllm", adapter_slots=3)).options(model)
+    assert (options.max_rank, options.dtype, options.adapter_slots) == (24, "bfloat16", 3)
+    alone = Config.model_validate({**sections, "run": {"rounds": 0}})
+    assert model_in_use(alone, MODEL, "float32").max_rank == 8
 
 
 @pytest.mark.parametrize(

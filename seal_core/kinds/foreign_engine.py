@@ -1,0 +1,119 @@
+"""Engines of other packages: what they answer is held to what was asked, call by call.
+
+Before the first call counts, `tasks.opening.proving` holds their log-probabilities to the plain
+libraries', as it does those of vLLM.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seal_core.engines import (
+    GenerateRequest,
+    Generation,
+    Generator,
+    ModelInUse,
+    Progress,
+    Scored,
+    ScoreRequest,
+)
+from seal_core.errors import InputError, StageError
+from seal_core.kinds.guarded import Guarded, before_work
+
+
+class ForeignEngine:
+    """See `engines.Engine`.
+
+    Args:
+        kind: What the package has, under guard.
+        title: How messages name it.
+    """
+
+    def __init__(self, kind: Any, title: str) -> None:
+        self._kind, self._title = kind, title
+
+    def check(self, model: ModelInUse) -> str:
+        """See `engines.Engine.check`; also fails if it tells no version, or an impossible share."""
+        with before_work(self._title):
+            version, share = self._kind.check(model), self._kind.memory_share(None)
+        if not isinstance(version, str) or not version:
+            raise InputError(f"{self._title}: check gives {version!r}: use the library's version")
+        if not (isinstance(share, int | float) and 0 <= share < 1):
+            raise InputError(f"{self._title}: memory_share is {share!r}: use a number in [0, 1)")
+        return version
+
+    def memory_share(self, trainers: str | None) -> float:
+        """See `engines.Engine.memory_share`."""
+        return self._kind.memory_share(trainers)
+
+    def open(self, model: ModelInUse, log_dir: Path, timeout: float) -> Generator:
+        """See `engines.Engine.open`."""
+        generator = Guarded(self._kind.open(model, log_dir, timeout), self._title)
+        return ForeignGenerator(generator, self._title)
+
+
+class ForeignGenerator:
+    """See `engines.Generator`; an answer that cannot be one ends the stage with its reason."""
+
+    def __init__(self, generator: Any, title: str) -> None:
+        self._generator, self._title = generator, title
+
+    def generate(
+        self, requests: Sequence[GenerateRequest], progress: Progress | None = None
+    ) -> list[Generation]:
+        """One result per request, in the order of the requests.
+
+        Raises:
+            StageError: What came is no answer to what was asked, or the package fails.
+        """
+        found = self._generator.generate(requests, progress)
+        self._check(requests, found, Generation)
+        for request, one in zip(requests, found, strict=True):
+            if fault := _fault(request, one):
+                raise StageError(f"{self._title}, asked for {request.request_id}, {fault}")
+        return list(found)
+
+    def score(
+        self, requests: Sequence[ScoreRequest], progress: Progress | None = None
+    ) -> list[Scored]:
+        """As `generate`."""
+        found = self._generator.score(requests, progress)
+        self._check(requests, found, Scored)
+        return list(found)
+
+    def close(self) -> None:
+        """Closes the engine."""
+        self._generator.close()
+
+    def _check(self, requests: Sequence[Any], found: Any, kind: type) -> None:
+        asked = [request.request_id for request in requests]
+        results = found if isinstance(found, Sequence) else ()
+        if [one.request_id for one in results if isinstance(one, kind)] != asked:
+            raise StageError(
+                f"{self._title} must give one {kind.__name__} per request, in their order"
+            )
+        for one in results:
+            given = one.logprob is not None and math.isfinite(one.logprob)
+            if given == (one.error is not None):
+                raise StageError(
+                    f"{self._title} gives {one.request_id} the log-probability {one.logprob} and "
+                    f"the error {one.error!r}: use a finite number or an error"
+                )
+
+
+def _fault(request: GenerateRequest, found: Generation) -> str | None:
+    """What cannot be true of an answer."""
+    if (found.text is None) != (found.error is not None):
+        return f"gives the text {found.text!r} and the error {found.error!r}: use one of them"
+    if found.text is None:
+        return None
+    if found.finish_reason not in ("stop", "length"):
+        return f"gives the finish reason {found.finish_reason!r}: use 'stop' or 'length'"
+    if not 0 <= found.n_tokens <= request.max_tokens:
+        return f"gives {found.n_tokens} tokens, where {request.max_tokens} were the most"
+    if held := [text for text in request.stop if text in found.text]:
+        return f"goes on after {held[0]!r}, where it should have stopped"
+    return None
