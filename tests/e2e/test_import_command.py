@@ -121,6 +121,7 @@ def test_show(folder: Path) -> None:
     assert "Self-edits" in seal("show", problem, "--run", "train", cwd=folder)
 
 
+@pytest.mark.long
 def test_every_view(folder: Path) -> None:
     """1"""
     for query in list_queries():

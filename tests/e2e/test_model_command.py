@@ -27,7 +27,7 @@ SLOW = "right, but slow: answers one request at a time over generate() and PEFT"
     [
         ("minilm", FAST),
         pytest.param("experts", FAST, marks=pytest.mark.long),
-        ("recurrent", SLOW),
+        pytest.param("recurrent", SLOW, marks=pytest.mark.long),
     ],
 )
 def test_a_check_is_one_screen(tmp_path: Path, kind: str, verdict: str) -> None:

@@ -17,11 +17,12 @@ import pytest
 from tests.e2e.test_command import ROOT, seal
 
 EXAMPLE = ROOT / "tests" / "plugin_example"
+KINDS = ["--set", "engine.kind=library", "--set", "trainer.kind=one_by_one"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where the package is installed, and its run is finished."""
+    """Where the package is installed, and the runs of its kinds are finished."""
     site, work = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("work")
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site)]
     subprocess.run([*install, "--disable-pip-version-check", str(EXAMPLE)], check=True, timeout=300)
@@ -30,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         seal("run", "example.toml", cwd=work)
+        seal("run", "example.toml", "--name", "other", "--set", "run.seed=1", *KINDS, cwd=work)
         yield work
 
 
@@ -75,20 +77,18 @@ def test_what_the_package_has_is_used(folder: Path) -> None:
 
 def test_its_engine_and_trainer_are_proven_and_recorded(folder: Path) -> None:
     """They enter no cache key: what another engine made is taken over."""
-    kinds = ["--set", "engine.kind=library", "--set", "trainer.kind=one_by_one"]
-    seal("run", "example.toml", "--name", "same", *kinds, cwd=folder)
-    seal("run", "example.toml", "--name", "own", "--set", "run.seed=1", *kinds, cwd=folder)
+    seal("run", "example.toml", "--name", "same", *KINDS, cwd=folder)
     made = (
-        "SELECT run, stage, engine, engine_version FROM stages WHERE run IN ('same', 'own') "
+        "SELECT run, stage, engine, engine_version FROM stages WHERE run IN ('same', 'other') "
         "AND engine IS NOT NULL GROUP BY ALL ORDER BY ALL"
     )
     rows = json.loads(seal("sql", made, "--format", "json", cwd=folder))
     here = version("transformers")
     assert [tuple(row.values()) for row in rows] == [
-        ("own", "evaluate", "library", here),
-        ("own", "finetune", "one_by_one", "1.0"),
-        ("own", "sample", "library", here),
-        ("own", "update", "transformers", here),
+        ("other", "evaluate", "library", here),
+        ("other", "finetune", "one_by_one", "1.0"),
+        ("other", "sample", "library", here),
+        ("other", "update", "transformers", here),
     ]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
+from prefect.flow_engine import BaseFlowRunEngine
 from rich.console import Console
 
 from flows.loading import load_config
@@ -20,6 +21,14 @@ from tasks.opening.preflight import preflight
 from tests.models import save_qwen2
 from tests.semantics.runs import N_HELDOUT, N_TRAIN, ROOT, K
 from tests.semantics.scripted import Scripted, write_problems
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_heartbeats() -> Iterator[None]:
+    """Each flow run waits up to a second for the end of its heart's sleep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseFlowRunEngine, "heartbeat_seconds", None)
+        yield
 
 
 @pytest.fixture(scope="module")

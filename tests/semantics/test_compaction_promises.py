@@ -137,7 +137,7 @@ def test_a_run_goes_on_after_a_compaction_in_the_middle(run: Runner, store: Path
         ("self_edits", "flip"),
         pytest.param("adapters", "delete", marks=pytest.mark.long),
         pytest.param("answers", "truncate", marks=pytest.mark.long),
-        ("scores", "manifest"),
+        pytest.param("scores", "manifest", marks=pytest.mark.long),
         pytest.param("problems", "flip", marks=pytest.mark.long),
         ("stages", "flip"),
         pytest.param("stages", "delete", marks=pytest.mark.long),

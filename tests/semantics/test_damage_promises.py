@@ -27,6 +27,7 @@ from storage.runs.history import KILLED, begin_execution
 from storage.store import Store
 from tasks.caching.results import read_result
 from tasks.work import ShardResult
+from tests.long import first_of
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (
     KINDS,
@@ -58,7 +59,7 @@ def test_a_damaged_part_is_named_and_mended(done: Runner, store: Path, i: int) -
     check_mended(done, store, {GIVEN_OR_MADE[i]: KINDS[i % len(KINDS)]})
 
 
-@pytest.mark.parametrize("first", [0, *(pytest.param(i, marks=pytest.mark.long) for i in (1, 2))])
+@pytest.mark.parametrize("first", first_of(0, 1, 2))
 def test_damaged_records_are_named_and_mended(done: Runner, store: Path, first: int) -> None:
     """1"""
     kinds = {place: KINDS[(first + i) % len(KINDS)] for i, place in enumerate(RECORDS)}
@@ -114,7 +115,7 @@ def damage_footer(part: Path) -> None:
     part.write_bytes(data[:start] + b"\xff" * 8 + data[start + 8 :])
 
 
-@pytest.mark.parametrize("place", ["answers/run=a/round=0", "stages/run=a", "_results"])
+@pytest.mark.parametrize("place", first_of("answers/run=a/round=0", "stages/run=a", "_results"))
 def test_swapped_files_are_found(done: Runner, store: Path, place: str) -> None:
     """2"""
     rows = tables(store)
@@ -130,7 +131,7 @@ def test_swapped_files_are_found(done: Runner, store: Path, place: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["flip", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("delete", "truncate"))],
+    first_of("flip", "delete", "truncate"),
 )
 def test_rows_of_executions_are_written_again(done: Runner, store: Path, kind: str) -> None:
     """3"""
@@ -196,7 +197,7 @@ def crafted(kind: str, value: dict[str, Any], fired: Path) -> dict[str, Any]:
     return {"metadata": {"serializer": {"type": "json", "jsonlib": "os"}}, "result": result}
 
 
-@pytest.mark.parametrize("kind", ["pickle", "class", "library"])
+@pytest.mark.parametrize("kind", first_of("pickle", "class", "library"))
 def test_a_record_with_code_in_it(done: Runner, store: Path, tmp_path: Path, kind: str) -> None:
     """4"""
     rows = tables(store)

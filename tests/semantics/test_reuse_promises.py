@@ -36,6 +36,7 @@ from storage.runs.registry import list_runs
 from storage.store import Store
 from tasks.caching.verifying import verify_runs
 from tasks.running.count import Count
+from tests.long import first_of
 from tests.semantics.conftest import Runner
 from tests.semantics.runs import (
     N_HELDOUT,
@@ -141,7 +142,7 @@ def rows_of_b(store: Path) -> dict[str, list[Any]]:
     return {k: v for k, v in tables(store, "WHERE run = 'b'").items() if k != "runs"}
 
 
-@pytest.mark.parametrize("pruned", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("pruned", first_of(False, True))
 def test_more_of_the_same_makes_the_new_ones_only(
     done: Runner, inputs: Path, store: Path, tmp_path: Path, pruned: bool
 ) -> None:
@@ -189,7 +190,7 @@ def test_less_of_the_same_makes_nothing(done: Runner, store: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("table", [pytest.param("self_edits", marks=pytest.mark.long), "adapters"])
+@pytest.mark.parametrize("table", first_of("adapters", "self_edits"))
 def test_units_of_damaged_rows_are_made_again(
     done: Runner, inputs: Path, store: Path, tmp_path: Path, table: str
 ) -> None:
@@ -237,7 +238,7 @@ def weights_of(store: Path) -> int:
     return len(list(store.rglob("adapter_model.safetensors")))
 
 
-@pytest.mark.parametrize("keep", [pytest.param("selected", marks=pytest.mark.long), "none"])
+@pytest.mark.parametrize("keep", first_of("none", "selected"))
 def test_pruned_weights_are_trained_again_when_needed(done: Runner, store: Path, keep: str) -> None:
     """4"""
     before, rows = files_of(store), tables(store)
@@ -284,7 +285,7 @@ def test_weights_that_come_out_otherwise(done: Runner, store: Path) -> None:
     assert verify_runs(opened, ["a", "b"]).problems == []
 
 
-@pytest.mark.parametrize("strict_first", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("strict_first", first_of(False, True))
 def test_a_result_that_a_stricter_run_refuses_stays(
     run: Runner, store: Path, strict_first: bool
 ) -> None:

@@ -5,6 +5,7 @@ Two layers with random weights, and a small vocabulary, since a large one would 
 
 from __future__ import annotations
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
 
@@ -13,6 +14,7 @@ from seal_core.probe.model_check import check_model
 from tests.models import byte_tokenizer
 
 
+@pytest.mark.long
 def test_two_layers_of_a_7b_model_in_bfloat16(tmp_path) -> None:
     torch.manual_seed(0)
     config = Qwen2Config(

@@ -18,6 +18,7 @@ from storage.files.json_records import read_record, write_record
 from storage.runs.compaction import compact, recover
 from storage.sql.catalog import Catalog
 from storage.store import Store
+from tests.long import first_of
 from tests.unit.storage.compacting import (
     N_PARTS,
     RUN,
@@ -115,8 +116,8 @@ def test_a_damaged_part_is_left_as_it_is(folder: Store) -> None:
     assert folder.verify(ref) is None
 
 
-@pytest.mark.parametrize("what", ["flip", "truncate", "delete"])
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("what", first_of("flip", "truncate", "delete"))
+@pytest.mark.parametrize("killed", first_of(True, False))
 def test_a_damaged_manifest_is_written_again(root: str, what: str, killed: bool) -> None:
     """2"""
     store = filled(root)
