@@ -1,6 +1,8 @@
 """Carries messages between a process and its engine: JSON, with a length in front.
 
-Plain data only: nothing that arrives can run code, and a message can be read in a debugger.
+Plain data only: nothing that arrives can run code, and a message can be read in a debugger. The
+frames are our own, since those of `multiprocessing.connection` know no timeout within a message,
+where an engine that hangs would keep the run.
 """
 
 from __future__ import annotations

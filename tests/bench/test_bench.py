@@ -30,6 +30,7 @@ def page(tmp_path: Path) -> Path:
     return Path(shutil.copy(report.REPORT, tmp_path))
 
 
+@pytest.mark.long
 def test_the_cpu_command_measures_every_contender(tmp_path, page) -> None:
     cpu.main(["--quick", "--json", str(tmp_path / "cpu.json"), "--report", str(page)])
     data = json.loads((tmp_path / "cpu.json").read_text())

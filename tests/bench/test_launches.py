@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.bench import launches, report
@@ -14,6 +15,7 @@ from tests.bench.launch_tables import LIMIT
 torch.set_num_threads(1)
 
 
+@pytest.mark.long
 def test_calls_do_not_grow_with_the_adapters(tmp_path: Path) -> None:
     page = Path(shutil.copy(report.REPORT, tmp_path))
     arguments = ["--layers", "2,12", "--n", "4,64", "--report", str(page)]

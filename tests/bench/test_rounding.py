@@ -17,6 +17,7 @@ from tests.models import save_qwen2
 torch.set_num_threads(1)
 
 
+@pytest.mark.long
 def test_rounding_is_far_in_bfloat16_and_near_in_float32(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("SEAL_TEST_DATA", str(tmp_path))  # The embedded world takes its place.
     page = Path(shutil.copy(report.REPORT, tmp_path))

@@ -63,6 +63,7 @@ def test_the_packaged_model_reads_and_has_not_met_the_held_out_people(packaged):
     assert gates.blind <= 0.1
 
 
+@pytest.mark.long
 def test_the_card_names_every_gate_that_the_packaged_model_fails(packaged):
     gates = measure(*packaged, n=100)
     card = (weights_path() / "MODEL_CARD.md").read_text()
