@@ -18,16 +18,16 @@ FORMAT = 3
 _WITH_WEIGHTS = ("adapters", "policies")
 
 
-class Store(RowFiles):
-    """Parquet tables and adapters in a folder or in object storage; see `Store.open`."""
+class Store(RowFiles, Locks):
+    """Parquet tables, adapters and locks of a folder or of object storage; see `Store.open`."""
 
     def __init__(self, files: Files) -> None:
         self.root = files.root
         self.state_root = local_state_root(files.root)
         self.log_root = self.state_root / "_logs"
         self.mended: str | None = None
-        self._locks = Locks(self.state_root)
-        super().__init__(files, self._locks.lock)
+        Locks.__init__(self, self.state_root)
+        RowFiles.__init__(self, files, self.lock)
 
     @classmethod
     def open(cls, root: str, create: bool = True) -> Store:
@@ -98,16 +98,6 @@ class Store(RowFiles):
     def holds(self, path: Path) -> bool:
         """Whether a file of this machine is, or would be, inside the store."""
         return isinstance(self.root, Path) and path.resolve().is_relative_to(self.root.resolve())
-
-    def lock(
-        self, name: str, timeout: float = -1, busy: str | None = None
-    ) -> AbstractContextManager[None]:
-        """Holds a lock between processes of this machine; see `storage.files.locks`."""
-        return self._locks.lock(name, timeout, busy)
-
-    def try_lock(self, name: str, timeout: float) -> AbstractContextManager[bool]:
-        """As `lock`; whether it was free in time."""
-        return self._locks.try_lock(name, timeout)
 
     def _verify_weights(self, ref: TableRef) -> str | None:
         pairs = [(row.uri, row.sha256) for row in self.read(ref) if row.uri is not None]

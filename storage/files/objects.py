@@ -108,7 +108,7 @@ class ObjectFiles(Objects):
             return None
         date = head["ResponseMetadata"]["HTTPHeaders"]["date"]
         age = (parsedate_to_datetime(date) - head["LastModified"]).total_seconds()
-        return Stamp(head["ETag"], max(age, 0.0))
+        return Stamp(head["ETag"], max(age, 0.0), head.get("Metadata", {}))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         with self._explained():
@@ -129,11 +129,6 @@ class ObjectFiles(Objects):
     def download(self, path: str, target: Path) -> None:
         with self._explained():
             self._client.get_file(self._key(path), str(target))
-
-    def metadata(self, path: str) -> dict[str, str]:
-        with self._explained():
-            head = self._call("head_object", Key=self._prefixed(path))
-        return head.get("Metadata", {})
 
     def _put_if(self, path: str, data: bytes, **condition: str) -> bool:
         for attempt in range(_CONFLICT_TRIES):

@@ -8,17 +8,16 @@ import re
 import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from seal_core.errors import StoreError
 from storage.files.base import Files, in_objects, temporary_name
-from storage.files.local import LocalFiles, fsync_folder
+from storage.files.local import LocalFiles
+from storage.weights.folders import folder_digest, place, remove_folder
 from storage.weights.object_adapters import (
     adapter_cache,
     download_adapter,
-    folder_digest,
     remove_objects,
     upload_adapter,
     verify_objects,
@@ -53,7 +52,7 @@ def put_adapter(files: Files, folder: Path) -> tuple[str, str]:
         if in_objects(files):
             upload_adapter(files, uri, staging)
         elif isinstance(files, LocalFiles):
-            _place(files, staging, uri, sha256)
+            place(staging, files.local(uri))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return uri, sha256
@@ -107,7 +106,7 @@ def remove_adapter(files: Files, uri: str) -> None:
     if in_objects(files):
         remove_objects(files, uri)
     elif isinstance(files, LocalFiles):
-        _set_aside(files, uri)
+        remove_folder(files.local(uri), files.local(FOLDER))
 
 
 def pruned_mark(uri: str) -> str:
@@ -173,26 +172,3 @@ def _normal_json(source: Path) -> str:
             if isinstance(value.get(name), list):
                 value[name] = sorted(value[name])
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
-
-
-def _place(files: LocalFiles, staging: Path, uri: str, sha256: str) -> None:
-    target = files.local(uri)
-    target.parent.mkdir(exist_ok=True)
-    fsync_folder(staging)
-    if target.exists() and verify_adapter(files, uri, sha256) is not None:
-        _set_aside(files, uri)
-    try:
-        staging.rename(target)
-    except OSError as error:
-        # Another process may have put the same adapter; a folder is never renamed over it.
-        if verify_adapter(files, uri, sha256) is not None:
-            raise StoreError(f"{uri} could not be written: {error}") from error
-    fsync_folder(target.parent)
-
-
-def _set_aside(files: LocalFiles, uri: str) -> None:
-    """Removes a folder; under its name there is never half of it."""
-    doomed = files.local(FOLDER) / temporary_name("removed")
-    with suppress(FileNotFoundError):
-        files.local(uri).rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)

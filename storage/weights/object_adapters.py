@@ -8,7 +8,6 @@ the metadata is missing, by its content.
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from seal_core.errors import StoreError
@@ -16,6 +15,7 @@ from seal_core.fingerprint import digest
 from storage.files.base import Objects, temporary_name
 from storage.files.local import file_sha256
 from storage.files.roots import cache_root
+from storage.weights.folders import folder_digest, is_whole, place, remove_folder
 
 _SHA256 = "sha256"
 _verified: set[Path] = set()
@@ -25,11 +25,6 @@ _verified: set[Path] = set()
 def adapter_cache() -> Path:
     """Folder of local copies, each named by its digest; the user may delete any of them."""
     return cache_root() / "adapters"
-
-
-def folder_digest(folder: Path) -> str:
-    """Digest of a folder's files and their names."""
-    return digest({path.name: file_sha256(path) for path in folder.iterdir()})
 
 
 def upload_adapter(files: Objects, uri: str, staging: Path) -> None:
@@ -42,18 +37,16 @@ def upload_adapter(files: Objects, uri: str, staging: Path) -> None:
                 files.delete(path)
         for name in sorted(digests):
             files.upload(f"{uri}/{name}", staging / name, {_SHA256: digests[name]})
-    _keep(staging, sha256)
+    place(staging, adapter_cache() / sha256)
 
 
 def verify_objects(files: Objects, uri: str, sha256: str) -> str | None:
     """None if the adapter is whole, else what is wrong with it."""
-    try:
-        recorded = {
-            path.rpartition("/")[2]: files.metadata(path).get(_SHA256)
-            for path in files.glob(f"{uri}/*")
-        }
-    except FileNotFoundError:
-        recorded = {}
+    recorded: dict[str, str | None] = {}
+    for path in files.glob(f"{uri}/*"):
+        # It may be gone since it was listed.
+        if (stamp := files.stamp(path)) is not None:
+            recorded[path.rpartition("/")[2]] = stamp.metadata.get(_SHA256)
     if not recorded:
         return f"{uri}: the adapter is missing"
     if None in recorded.values():
@@ -85,7 +78,7 @@ def _fetch(files: Objects, uri: str) -> str | None:
             return f"{uri}: the adapter is missing"
         if problem := _differs(uri, folder_digest(staging), sha256):
             return problem
-        _keep(staging, sha256)
+        place(staging, adapter_cache() / sha256)
     except FileNotFoundError:
         return f"{uri}: the adapter is missing"
     finally:
@@ -103,35 +96,10 @@ def remove_objects(files: Objects, uri: str) -> None:
         files.delete(path)
     target = adapter_cache() / uri.rpartition("/")[2]
     _verified.discard(target)
-    shutil.rmtree(target, ignore_errors=True)
-
-
-def _keep(staging: Path, sha256: str) -> None:
-    """Makes a checked folder the local copy, unless another process was faster."""
-    target = adapter_cache() / sha256
-    if _is_whole(target) or _renamed(staging, target) or _is_whole(target):
-        return
-    # Whoever reads the damaged copy keeps its open files.
-    aside = adapter_cache() / temporary_name("damaged")
-    _renamed(target, aside)
-    _renamed(staging, target)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _renamed(source: Path, target: Path) -> bool:
-    """Whether it could be; not if the target is there, with files in it."""
-    try:
-        source.rename(target)
-    except OSError:
-        return False
-    return True
+    remove_folder(target, adapter_cache())
 
 
 def _is_whole(target: Path) -> bool:
-    if not target.is_dir():
-        return False
-    if target not in _verified:
-        with suppress(OSError):
-            if folder_digest(target) == target.name:
-                _verified.add(target)
-    return target in _verified
+    if target not in _verified and is_whole(target):
+        _verified.add(target)
+    return target in _verified and target.is_dir()
