@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from storage.weights import adapters as weights
 
 MARKER = "store.json"
 FORMAT = 3
+_AT_ONCE = 16
 _WITH_WEIGHTS = ("adapters", "policies")
 
 
@@ -91,9 +93,7 @@ class Store(RowFiles, Locks):
     def verify_adapter(self, uri: str, sha256: str) -> str | None:
         """None if an adapter is whole, or was removed on purpose; see `storage.runs.pruning`."""
         problem = weights.verify_adapter(self.files, uri, sha256)
-        if problem and not self.files.exists(uri) and self.files.exists(weights.pruned_mark(uri)):
-            return None
-        return problem
+        return None if problem and weights.is_pruned(self.files, uri) else problem
 
     def holds(self, path: Path) -> bool:
         """Whether a file of this machine is, or would be, inside the store."""
@@ -101,8 +101,6 @@ class Store(RowFiles, Locks):
 
     def _verify_weights(self, ref: TableRef) -> str | None:
         pairs = [(row.uri, row.sha256) for row in self.read(ref) if row.uri is not None]
-        if weights.verify_adapters(self.files, pairs) is None:
-            return None
-        # Some are damaged, or were removed on purpose.
-        problems = (self.verify_adapter(*pair) for pair in pairs)
-        return next((problem for problem in problems if problem), None)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            problems = pool.map(lambda pair: self.verify_adapter(*pair), pairs)
+            return next((problem for problem in problems if problem), None)

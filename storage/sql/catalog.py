@@ -135,7 +135,7 @@ class Catalog:
     def _connect(self, *settings: str) -> duckdb.DuckDBPyConnection:
         # No Python variable of the caller may be read as a table.
         connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
-        make_views(connection)
+        make_views(connection, {})
         allowed = ", ".join(map(quote, self._source.attach(connection)))
         for setting in (
             *settings,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 import duckdb
 
@@ -32,9 +31,7 @@ def table_view(table: Table, files: Sequence[str]) -> str:
     return _view(table.name, sql)
 
 
-def make_views(
-    connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]] = MappingProxyType({})
-) -> None:
+def make_views(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> None:
     """Makes a view per table, over its files, and per named query."""
     for name, table in TABLES.items():
         connection.execute(table_view(table, files.get(name, [])))

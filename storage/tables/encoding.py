@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,16 @@ CODE_VERSION = f"{seal_core.__version__}, pyarrow {pa.__version__}"
 """What the bytes of a part depend on beside its rows."""
 ROW_GROUP = 122_880
 """Rows that a reader takes at once; DuckDB's own size."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The rows of a part, under its path and digest, and what it says of itself."""
+
+    path: str
+    sha256: str
+    metadata: dict[str, str]
+    rows: pa.Table
 
 
 def encode_rows(table: str, rows: Sequence[Any], identity: str) -> tuple[bytes, str]:
@@ -85,16 +96,26 @@ def open_part(data: bytes, path: str) -> pq.ParquetFile:
         return pq.ParquetFile(pa.BufferReader(data))
 
 
-def decode(data: bytes, path: str) -> tuple[pa.Table, dict[str, str]]:
-    """Rows and metadata of a part.
+def decode(data: bytes, path: str) -> Piece:
+    """A part, read.
 
     Raises:
         StoreError: it is no Parquet file, or its pages are damaged.
     """
     with readable(path):
-        file = open_part(data, path)
         # Threads of Arrow's may end the interpreter with an abort (apache/arrow 34314, 50482).
-        return file.read(use_threads=False), metadata_of(data, path)
+        rows = open_part(data, path).read(use_threads=False)
+        return Piece(path, sha256_of(data), metadata_of(data, path), rows)
+
+
+def rows_of(table: str, piece: Piece) -> list[Any]:
+    """The rows of a part, as the table's dataclass.
+
+    Raises:
+        StoreError: they are no rows of the table.
+    """
+    with readable(piece.path):
+        return TABLES[table].from_arrow(piece.rows)
 
 
 def metadata_of(data: bytes, path: str) -> dict[str, str]:

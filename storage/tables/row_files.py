@@ -11,14 +11,16 @@ from typing import Any
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
 from storage.files.base import Files
-from storage.tables.compacted import CompactedReader, Piece, build
+from storage.tables.compacted import CompactedReader, build
 from storage.tables.encoding import (
     CODE_VERSION,
+    Piece,
     content_of,
     decode,
     encode,
     encode_rows,
     readable,
+    rows_of,
     sha256_of,
 )
 from storage.tables.located import Located
@@ -32,9 +34,7 @@ from storage.tables.paths import (
     is_compact,
     part_path,
     partition_of,
-    round_of,
 )
-from storage.tables.schema import TABLES
 
 Choose = Callable[[Manifest], tuple[Iterable[Piece], Sequence[Compacted]]]
 _TRIES = 200
@@ -97,9 +97,7 @@ class RowFiles:
         Raises:
             StoreError: the file is missing, unreadable, or another one than the ref is of.
         """
-        rows = self._load_ref(ref).rows
-        with readable(ref.path):
-            return TABLES[ref.table].from_arrow(rows)
+        return rows_of(ref.table, self._load_ref(ref))
 
     def rows(
         self, table: str, run: str | None = None, round_index: int | None = None
@@ -107,8 +105,9 @@ class RowFiles:
         """All rows of a table, of one run in it, or of a round, each with the round."""
 
         def read(paths: Sequence[str]) -> list[tuple[int, Any]]:
-            wanted = [p for p in paths if round_index in (None, round_of(p))]
-            return [(round_of(path), row) for path in wanted for row in self._rows_of(table, path)]
+            places = [(partition_of(path).round_index, path) for path in paths]
+            wanted = [(index, path) for index, path in places if round_index in (None, index)]
+            return [(index, row) for index, p in wanted for row in rows_of(table, self._load(p))]
 
         return self.read_live(lambda: self.manifests.live(table, run), read)
 
@@ -264,8 +263,7 @@ class RowFiles:
         inside = self._inside(ref.path)
         if inside.file is not None:
             if inside.differs(ref) is not None:
-                rows, metadata = decode(data, ref.path)
-                self._place(Piece(ref.path, ref.sha256, metadata, rows))
+                self._place(decode(data, ref.path))
             return ref
         with suppress(FileNotFoundError):
             if sha256_of(self.files.read(ref.path)) == ref.sha256:
@@ -288,14 +286,14 @@ class RowFiles:
 
     def _inside(self, path: str) -> Located:
         """The compacted file that has a file's rows; a later one if it was replaced meanwhile."""
-        file, before = self.manifests.find(path), None
+        file = self.manifests.find(path)
         while file is not None:
             problem = self.compacted.problem(file)
             if problem is None:
                 return Located(path, file=file)
+            before, file = file, self.manifests.find(path)
             if file == before:
                 return Located(path, file=file, problem=f"{problem}; {path} is in it")
-            file, before = self.manifests.find(path), file
         return Located(path, problem=f"{path}: the part is missing")
 
     def _load(self, path: str) -> Piece:
@@ -306,15 +304,11 @@ class RowFiles:
         """
         found = self.located(path)
         if found.data is not None:
-            rows, metadata = decode(found.data, path)
-            return Piece(path, sha256_of(found.data), metadata, rows)
+            return decode(found.data, path)
         if found.file is None or found.problem is not None:
             raise StoreError(f"{found.problem}: resume the run")
-        member = found.file.places[path][1]
         try:
-            return Piece(
-                path, member.sha256, member.metadata, self.compacted.rows(found.file, path)
-            )
+            return self.compacted.piece(found.file, path)
         except StoreError:
             if self.manifests.find(path) == found.file:
                 raise
@@ -337,8 +331,3 @@ class RowFiles:
             return self.located(path).metadata
         except StoreError:
             return None
-
-    def _rows_of(self, table: str, path: str) -> list[Any]:
-        rows = self._load(path).rows
-        with readable(path):
-            return TABLES[table].from_arrow(rows)

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from storage.weights.object_adapters import (
 )
 
 FOLDER = "_adapters"
-_AT_ONCE = 16
 _URI = re.compile(rf"{FOLDER}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})")
 _NOTES = {"README.md", ".gitattributes"}
 _UNORDERED = ("target_modules", "modules_to_save", "exclude_modules")
@@ -73,18 +70,6 @@ def verify_adapter(files: Files, uri: str, sha256: str) -> str | None:
     return None if found == sha256 else f"{uri}: the adapter's digest is {found[:12]}"
 
 
-def verify_adapters(files: Files, adapters: Iterable[tuple[str, str]]) -> str | None:
-    """None if all are whole, else what is wrong with one; checks several at the same time.
-
-    Args:
-        adapters: Pairs of URI and digest.
-    """
-    pairs = list(adapters)
-    with ThreadPoolExecutor(min(_AT_ONCE, max(len(pairs), 1))) as pool:
-        problems = pool.map(lambda pair: verify_adapter(files, *pair), pairs)
-        return next((problem for problem in problems if problem), None)
-
-
 def adapter_folder(files: Files, uri: str) -> Path:
     """Local folder of an adapter; for object storage, of its verified copy in the cache.
 
@@ -112,6 +97,11 @@ def remove_adapter(files: Files, uri: str) -> None:
 def pruned_mark(uri: str) -> str:
     """Path of the mark that an adapter's weights were removed on purpose."""
     return f"_pruned/{check_uri(uri)}.json"
+
+
+def is_pruned(files: Files, uri: str) -> bool:
+    """Whether an adapter's weights are not there, and were removed on purpose."""
+    return not files.exists(uri) and files.exists(pruned_mark(uri))
 
 
 def check_uri(uri: str) -> str:
