@@ -21,7 +21,7 @@ from s3fs import S3FileSystem
 
 from seal_core.errors import InputError, StoreConnectionError
 from storage.files.base import Entry, Objects, Stamp, check_inside
-from storage.files.object_errors import FAILURES, error_code, explain, is_conflict, is_precondition
+from storage.files.object_errors import CONFLICT, FAILURES, REFUSED, error_code, explain
 
 SCHEME = "s3://"
 _CONNECT_SECONDS = 5
@@ -135,9 +135,10 @@ class ObjectFiles(Objects):
             try:
                 self._client.pipe_file(self._key(path), data, **condition)
             except FAILURES as error:
-                if is_precondition(error) or error_code(error) == "NoSuchKey":
+                code = error_code(error)
+                if isinstance(error, FileExistsError) or code in REFUSED:
                     return False
-                if not is_conflict(error):
+                if code not in CONFLICT:
                     raise explain(error, self.root) from None
                 time.sleep(0.1 * 2**attempt)
             else:

@@ -131,7 +131,7 @@ def _compact_partition(
         try:
             yield _merge(store, partition, compacted, parts)
         except StoreError as error:
-            where = f"{partition.label} of run {partition.run!r}"
+            where = f"{partition.table} of round {partition.round_index} of run {partition.run!r}"
             note(f"{where} are left as they are: {error}")
 
 

@@ -38,11 +38,6 @@ class Partition:
         """Where its parts are."""
         return f"{self.table}/run={self.run}/round={self.round_index:d}"
 
-    @property
-    def label(self) -> str:
-        """For messages: `answers of round 0`."""
-        return f"{self.table} of round {self.round_index:d}"
-
     def compact_path(self, sha256: str) -> str:
         """Path of a compacted file, which is named by its content."""
         return f"{self.folder}/part-compact-{sha256[:16]}.parquet"
@@ -105,16 +100,18 @@ def result_record(key: str) -> str:
     Raises:
         ValueError: the key is no hex digest.
     """
-    if not _IDENTITY.fullmatch(key):
-        raise ValueError(f"key {key!r} is no hex digest: use fingerprint.digest")
-    return f"{RESULT_RECORDS}/{key}.json"
+    return f"{RESULT_RECORDS}/{_check_hex(key)}.json"
 
 
 def running_record(run: str, name: str) -> str:
     """Path of the note of an execution, which stays until its stage has ended."""
-    if not _IDENTITY.fullmatch(name):
-        raise ValueError(f"name {name!r} is no hex digest: use fingerprint.digest")
-    return f"{RUNNING_RECORDS}/{check_run(run)}/{name[:16]}.json"
+    return f"{RUNNING_RECORDS}/{check_run(run)}/{_check_hex(name)[:16]}.json"
+
+
+def _check_hex(key: str) -> str:
+    if not _IDENTITY.fullmatch(key):
+        raise ValueError(f"{key!r} is no hex digest: use fingerprint.digest")
+    return key
 
 
 def manifest_record(run: str) -> str:

@@ -106,9 +106,7 @@ class Table:
     def _values(column: Column, table: pa.Table) -> list[Any]:
         if column.name not in table.column_names:
             return [None] * table.num_rows
-        cells = table.column(column.name).to_pylist()
-        if column.is_map:
-            return [None if cell is None else dict(cell) for cell in cells]
+        cells = table.column(column.name).to_pylist(maps_as_pydicts="strict")
         return [tuple(cell) for cell in cells] if column.is_list else cells
 
 

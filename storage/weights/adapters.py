@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from seal_core.errors import StoreError
+from seal_core.fingerprint import digest
 from storage.files.base import Files, in_objects, temporary_name
 from storage.files.local import LocalFiles
-from storage.weights.folders import folder_digest, place, remove_folder
+from storage.weights.folders import file_digests, place, remove_folder
 from storage.weights.object_adapters import (
     adapter_cache,
+    digests_problem,
     download_adapter,
+    object_digests,
     remove_objects,
     upload_adapter,
-    verify_objects,
 )
 
 FOLDER = "_adapters"
@@ -44,7 +46,7 @@ def put_adapter(files: Files, folder: Path) -> tuple[str, str]:
     try:
         for source in _sources(folder):
             _copy(source, staging / source.name)
-        sha256 = folder_digest(staging)
+        sha256 = digest(file_digests(staging))
         uri = f"{FOLDER}/{sha256[:2]}/{sha256}"
         if in_objects(files):
             upload_adapter(files, uri, staging)
@@ -58,16 +60,14 @@ def put_adapter(files: Files, folder: Path) -> tuple[str, str]:
 def verify_adapter(files: Files, uri: str, sha256: str) -> str | None:
     """None if the adapter is whole, else what is wrong with it."""
     check_uri(uri)
-    if in_objects(files):
-        return verify_objects(files, uri, sha256)
-    folder = Path(files.root) / uri
-    if not folder.is_dir():
-        return f"{uri}: the adapter is missing"
     try:
-        found = folder_digest(folder)
-    except (FileNotFoundError, IsADirectoryError) as error:
+        if in_objects(files):
+            return digests_problem(uri, object_digests(files, uri), sha256)
+        return digests_problem(uri, file_digests(Path(files.root) / uri), sha256)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{uri}: the adapter is missing"
+    except IsADirectoryError as error:
         return f"{uri}: the adapter is unreadable ({error.strerror})"
-    return None if found == sha256 else f"{uri}: the adapter's digest is {found[:12]}"
 
 
 def adapter_folder(files: Files, uri: str) -> Path:

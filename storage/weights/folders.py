@@ -12,15 +12,15 @@ from storage.files.base import temporary_name
 from storage.files.local import file_sha256, fsync_folder
 
 
-def folder_digest(folder: Path) -> str:
-    """Digest of a folder's files and their names."""
-    return digest({path.name: file_sha256(path) for path in folder.iterdir()})
+def file_digests(folder: Path) -> dict[str, str]:
+    """Digest of each file of a folder, by name; the digest of these is the folder's."""
+    return {path.name: file_sha256(path) for path in folder.iterdir()}
 
 
 def is_whole(folder: Path) -> bool:
     """Whether a folder is there, with the files of its name."""
-    with suppress(OSError):
-        return folder_digest(folder) == folder.name
+    with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return digest(file_digests(folder)) == folder.name
     return False
 
 
@@ -50,6 +50,6 @@ def remove_folder(folder: Path, room: Path) -> None:
         room: A folder on the same disk, to set it aside in.
     """
     doomed = room / temporary_name("removed")
-    with suppress(OSError):
+    with suppress(FileNotFoundError):
         folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
