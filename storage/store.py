@@ -67,9 +67,12 @@ class Store(RowFiles, Locks):
     def verify(self, ref: TableRef) -> str | None:
         """None if a part, and every adapter it lists, is whole; else what is wrong."""
         problem = self.verify_rows(ref)
-        if problem is None and ref.table in _WITH_WEIGHTS:
-            return self._verify_weights(ref)
-        return problem
+        if problem is not None or ref.table not in _WITH_WEIGHTS:
+            return problem
+        pairs = [(row.uri, row.sha256) for row in self.read(ref) if row.uri is not None]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            problems = pool.map(lambda pair: self.verify_adapter(*pair), pairs)
+            return next((problem for problem in problems if problem), None)
 
     def adopt(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
         """As `RowFiles.adopt`; weights that it lists are not pruned at the same time."""
@@ -98,9 +101,3 @@ class Store(RowFiles, Locks):
     def holds(self, path: Path) -> bool:
         """Whether a file of this machine is, or would be, inside the store."""
         return isinstance(self.root, Path) and path.resolve().is_relative_to(self.root.resolve())
-
-    def _verify_weights(self, ref: TableRef) -> str | None:
-        pairs = [(row.uri, row.sha256) for row in self.read(ref) if row.uri is not None]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            problems = pool.map(lambda pair: self.verify_adapter(*pair), pairs)
-            return next((problem for problem in problems if problem), None)

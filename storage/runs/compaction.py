@@ -13,7 +13,7 @@ from storage.runs.history import append_executions, in_flight
 from storage.runs.leases import hold_run
 from storage.runs.registry import get_run, list_runs
 from storage.store import Store
-from storage.tables.encoding import ROW_GROUP, decode, open_part
+from storage.tables.encoding import ROW_GROUP, Part
 from storage.tables.manifest import Compacted, describe
 from storage.tables.paths import Partition, is_compact, partition_of
 from storage.tables.schema import TABLES
@@ -22,8 +22,6 @@ MAX_ROWS = 16 * ROW_GROUP
 """A compacted file of so many rows is full: it is held in memory while it is made."""
 _AT_ONCE = 32
 Note = Callable[[str], None]
-Part = tuple[str, bytes]
-"""Path and bytes of a file that is not compacted."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +144,16 @@ def _groups(
     parts: list[Part] = []
     found = store.files.glob(f"{partition.folder}/part-*.parquet")
     paths = [path for path in found if not is_compact(path)]
-    for i, (path, data) in enumerate(_read_all(store.files, paths), 1):
+    for i, part in enumerate(_read_all(store.files, paths), 1):
         try:
-            file = open_part(data, path)
+            file = part.open()
         except StoreError as error:
             note(f"{error}; it is left as it is")
             continue
         if not file.schema_arrow.equals(TABLES[partition.table].schema):
-            note(f"{path} has the columns of another version of seal and is left as it is")
+            note(f"{part.path} has the columns of another version of seal and is left as it is")
             continue
-        parts.append((path, data))
+        parts.append(part)
         rows += file.metadata.num_rows
         if rows >= MAX_ROWS and len(paths) - i != 1:
             yield compacted, parts
@@ -169,7 +167,7 @@ def _merge(
     """Makes the new file in the place of the others."""
     pieces = chain(
         chain.from_iterable(store.compacted.pieces(file) for file in compacted),
-        (decode(data, path) for path, data in parts),
+        ((part.member, part.rows()) for part in parts),
     )
     before = sum(len(store.files.read(file.path)) for file in compacted)
     made, size = store.exchange(partition, lambda manifest: (pieces, compacted))
@@ -181,7 +179,7 @@ def _merge(
         files=len(compacted) + len(parts),
         parts=len(made.members),
         rows=made.rows,
-        bytes_before=before + sum(len(data) for _, data in parts),
+        bytes_before=before + sum(len(part.data) for part in parts),
         bytes_after=size,
     )
 
@@ -189,4 +187,4 @@ def _merge(
 def _read_all(files: Files, paths: Sequence[str]) -> Iterator[Part]:
     for start in range(0, len(paths), _AT_ONCE):
         chunk = paths[start : start + _AT_ONCE]
-        yield from zip(chunk, files.read_many(chunk), strict=True)
+        yield from map(Part, chunk, files.read_many(chunk))

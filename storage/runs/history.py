@@ -14,7 +14,7 @@ from seal_core.errors import SealError, StoreError
 from seal_core.fingerprint import digest
 from storage.files.json_records import read_record, write_record
 from storage.store import Store
-from storage.tables.encoding import sha256_of
+from storage.tables.encoding import Part
 from storage.tables.paths import (
     RUNNING_RECORDS,
     check_run,
@@ -127,10 +127,13 @@ def restore_executions(
 
 def execution_problem(store: Store, path: str) -> str | None:
     """None if a file of `stages` is whole, else what is wrong."""
-    found = store.located(path)
-    if found.data is None or is_content_path(path, sha256_of(found.data)):
-        return found.problem
-    return f"{path}: the part's digest does not match its name"
+    try:
+        found = store.located(path)
+    except StoreError as error:
+        return str(error)
+    if isinstance(found, Part) and not is_content_path(path, found.sha256):
+        return f"{path}: the part's digest does not match its name"
+    return None
 
 
 def note_problems(store: Store, run: str) -> list[str]:

@@ -6,7 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import pyarrow as pa
@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 
 from seal_core.errors import StoreError
 from storage.files.base import Files
-from storage.tables.encoding import COMPRESSION, ROW_GROUP, Piece, sha256_of
-from storage.tables.manifest import MEMBERS, Compacted, Member
+from storage.tables.encoding import COMPRESSION, ROW_GROUP, Member, sha256_of
+from storage.tables.manifest import MEMBERS, Compacted
 from storage.tables.paths import Partition
 from storage.tables.schema import TABLES
 
+Piece = tuple[Member, pa.Table]
+"""A part on its way into a compacted file, or read, and its rows."""
 _FILES = 2
 _ROW_GROUPS = 8
 
@@ -34,9 +36,9 @@ def build(partition: Partition, pieces: Iterable[Piece], version: int) -> tuple[
     schema = TABLES[partition.table].schema
     with pq.ParquetWriter(sink, schema, compression=COMPRESSION) as writer:
         waiting: list[pa.Table] = []
-        for piece in pieces:
-            members.append(Member(piece.path, piece.sha256, piece.rows.num_rows, piece.metadata))
-            waiting = _write_groups(writer, [*waiting, piece.rows], ROW_GROUP)
+        for member, rows in pieces:
+            members.append(member)
+            waiting = _write_groups(writer, [*waiting, rows], ROW_GROUP)
         _write_groups(writer, waiting, 1)
         # So no two sets of files are one compacted file, even if both have no rows.
         said = json.dumps([version, [asdict(member) for member in members]])
@@ -77,8 +79,8 @@ class CompactedReader:
         with self._lock:
             return self._check(file)[1]
 
-    def piece(self, file: Compacted, path: str) -> Piece:
-        """A member.
+    def rows(self, file: Compacted, path: str) -> pa.Table:
+        """The rows of a member.
 
         Raises:
             StoreError: the file is missing or damaged.
@@ -89,14 +91,13 @@ class CompactedReader:
             try:
                 if problem is not None:
                     raise StoreError(problem)
-                rows = self._opened(file.path, version, file.sha256).rows(first, member.rows)
+                return self._opened(file.path, version, file.sha256).rows(first, member.rows)
             except StoreError as error:
                 raise StoreError(f"{error}: resume the run") from error
-        return Piece(path, member.sha256, member.metadata, rows)
 
     def pieces(self, file: Compacted) -> Iterator[Piece]:
-        """All members; raises as `piece`."""
-        return (self.piece(file, member.path) for member in file.members)
+        """All members with their rows; raises as `rows`."""
+        return ((member, self.rows(file, member.path)) for member in file.members)
 
     def _check(self, file: Compacted) -> tuple[str, str | None]:
         """Version and problem; reads the file if it has not been read in this version."""
@@ -122,6 +123,24 @@ class CompactedReader:
         if sha256_of(data) != sha256:
             raise StoreError(f"{path}: the compacted file's digest does not match")
         return _Opened(data)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A part whose rows are in a compacted file; it has what `Part` has."""
+
+    member: Member
+    file: Compacted
+    reader: CompactedReader
+
+    @property
+    def sha256(self) -> str:
+        """Digest that refs to it have."""
+        return self.member.sha256
+
+    def rows(self) -> pa.Table:
+        """Its rows."""
+        return self.reader.rows(self.file, self.member.path)
 
 
 class _Opened:

@@ -19,7 +19,7 @@ from typing import Any
 from seal_core.errors import StoreError
 from storage.files.base import Files
 from storage.files.json_records import decode_record, encode_record
-from storage.tables.encoding import metadata_of, readable, sha256_of
+from storage.tables.encoding import Member, Part, readable
 from storage.tables.paths import (
     MANIFESTS,
     check_run,
@@ -31,22 +31,6 @@ from storage.tables.paths import (
 from storage.tables.schema import TABLES
 
 MEMBERS = "seal.members"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A Parquet file whose rows are in a compacted one.
-
-    Attributes:
-        path: Where the file was.
-        sha256: Digest of its bytes, which refs to it have.
-        metadata: What it said of itself, see `storage.tables.encoding.part_metadata`.
-    """
-
-    path: str
-    sha256: str
-    rows: int
-    metadata: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -237,12 +221,12 @@ def describe(path: str, data: bytes) -> tuple[int, Compacted]:
     Raises:
         StoreError: it is damaged.
     """
-    partition, sha256 = partition_of(path), sha256_of(data)
-    if partition.compact_path(sha256) != path:
+    partition, part = partition_of(path), Part(path, data)
+    if partition.compact_path(part.sha256) != path:
         raise StoreError(f"{path}: the compacted file's digest does not match its name")
     with readable(path):
-        version, members = json.loads(metadata_of(data, path)[MEMBERS])
-        file = {"path": path, "sha256": sha256, "members": members}
+        version, members = json.loads(part.member.metadata[MEMBERS])
+        file = {"path": path, "sha256": part.sha256, "members": members}
         return version, _compacted(file, partition.run)
 
 

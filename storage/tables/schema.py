@@ -6,7 +6,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
@@ -111,19 +111,17 @@ class Table:
 
 
 def _declare(name: str, row: type, key: Sequence[str], about: str, version: int = 1) -> Table:
-    docs = dict(_attributes(row))
+    docs = {
+        name: " ".join(text.split())
+        for names, text in _ATTRIBUTE.findall(row.__doc__ or "")
+        for name in names.split(", ")
+    }
     hints = typing.get_type_hints(row)
     columns = tuple(
         _column(field.name, hints[field.name], docs.get(field.name) or GLOSSARY[field.name])
         for field in dataclasses.fields(row)
     )
     return Table(name, row, tuple(key), version, about, columns)
-
-
-def _attributes(row: type) -> Iterator[tuple[str, str]]:
-    for names, text in _ATTRIBUTE.findall(row.__doc__ or ""):
-        for name in names.split(", "):
-            yield name, " ".join(text.split())
 
 
 def _column(name: str, hint: Any, doc: str) -> Column:

@@ -83,7 +83,7 @@ USES: dict[str, Callable[[Store, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("step", ["problem", "piece"])
+@pytest.mark.parametrize("step", ["problem", "rows"])
 @pytest.mark.parametrize("use", USES)
 def test_a_file_is_found_while_it_is_compacted_again(
     folder: Store, monkeypatch: pytest.MonkeyPatch, use: str, step: str
