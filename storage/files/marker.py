@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from seal_core.errors import InputError, StoreError
 from storage.files.base import Files, in_objects
-from storage.files.json_records import read_record, write_record
+from storage.files.json_records import decode_record, write_record
 from storage.files.local import LocalFiles
 
 RUN_RECORDS = "_runs"
@@ -61,15 +62,26 @@ def _has_runs(files: Files) -> bool:
 
 def _check_format(files: Files, name: str, content: dict[str, Any]) -> None:
     """Raises StoreError if the marker is damaged, InputError if it is of another format."""
+    data = files.read(name)
     try:
-        version = read_record(files, name)["format"]
+        version = decode_record(data, name)["format"]
     except (StoreError, KeyError, TypeError) as error:
-        raise StoreError(f"{name}: the marker is damaged") from error
+        version = _format_without_digest(data)
+        if version is None:
+            raise StoreError(f"{name}: the marker is damaged") from error
     if version != content["format"]:
         raise InputError(
             f"store {files.root} has format {version}, this version of seal reads "
             f"{content['format']}: use the version that wrote it, or another folder"
         )
+
+
+def _format_without_digest(data: bytes) -> int | None:
+    """Markers with a digest do not hold the format at the top; those of format 1 do."""
+    try:
+        return int(json.loads(data)["format"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _create_marker(files: Files, name: str, content: dict[str, Any], *, create: bool) -> None:

@@ -29,7 +29,6 @@ import pytest
 from seal_core.errors import InputError, StoreError
 from seal_core.fingerprint import digest
 from seal_core.types import TableRef
-from storage.files.json_records import encode_record
 from storage.store import Store
 from storage.tables.paths import result_record
 from tests.unit.storage.rows import (
@@ -203,7 +202,7 @@ def test_roots_that_are_no_store(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("")
     (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "store.json").write_bytes(encode_record({"format": 99}))
+    (tmp_path / "new" / "store.json").write_text('{"format": 99}')
     cases = {"file": "is a file", "full": "not empty", "new": "format 99", "file/sub": "writable"}
     for name, message in cases.items():
         with pytest.raises(InputError, match=message):
