@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -15,19 +16,20 @@ from storage.weights import adapters as weights
 
 MARKER = "store.json"
 FORMAT = 3
+_AT_ONCE = 16
 _WITH_WEIGHTS = ("adapters", "policies")
 
 
-class Store(RowFiles):
-    """Parquet tables and adapters in a folder or in object storage; see `Store.open`."""
+class Store(RowFiles, Locks):
+    """Parquet tables, adapters and locks of a folder or of object storage; see `Store.open`."""
 
     def __init__(self, files: Files) -> None:
         self.root = files.root
         self.state_root = local_state_root(files.root)
         self.log_root = self.state_root / "_logs"
         self.mended: str | None = None
-        self._locks = Locks(self.state_root)
-        super().__init__(files, self._locks.lock)
+        Locks.__init__(self, self.state_root)
+        RowFiles.__init__(self, files, self.lock)
 
     @classmethod
     def open(cls, root: str, create: bool = True) -> Store:
@@ -65,9 +67,12 @@ class Store(RowFiles):
     def verify(self, ref: TableRef) -> str | None:
         """None if a part, and every adapter it lists, is whole; else what is wrong."""
         problem = self.verify_rows(ref)
-        if problem is None and ref.table in _WITH_WEIGHTS:
-            return self._verify_weights(ref)
-        return problem
+        if problem is not None or ref.table not in _WITH_WEIGHTS:
+            return problem
+        pairs = [(row.uri, row.sha256) for row in self.read(ref) if row.uri is not None]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            problems = pool.map(lambda pair: self.verify_adapter(*pair), pairs)
+            return next((problem for problem in problems if problem), None)
 
     def adopt(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
         """As `RowFiles.adopt`; weights that it lists are not pruned at the same time."""
@@ -91,28 +96,8 @@ class Store(RowFiles):
     def verify_adapter(self, uri: str, sha256: str) -> str | None:
         """None if an adapter is whole, or was removed on purpose; see `storage.runs.pruning`."""
         problem = weights.verify_adapter(self.files, uri, sha256)
-        if problem and not self.files.exists(uri) and self.files.exists(weights.pruned_mark(uri)):
-            return None
-        return problem
+        return None if problem and weights.is_pruned(self.files, uri) else problem
 
     def holds(self, path: Path) -> bool:
         """Whether a file of this machine is, or would be, inside the store."""
         return isinstance(self.root, Path) and path.resolve().is_relative_to(self.root.resolve())
-
-    def lock(
-        self, name: str, timeout: float = -1, busy: str | None = None
-    ) -> AbstractContextManager[None]:
-        """Holds a lock between processes of this machine; see `storage.files.locks`."""
-        return self._locks.lock(name, timeout, busy)
-
-    def try_lock(self, name: str, timeout: float) -> AbstractContextManager[bool]:
-        """As `lock`; whether it was free in time."""
-        return self._locks.try_lock(name, timeout)
-
-    def _verify_weights(self, ref: TableRef) -> str | None:
-        pairs = [(row.uri, row.sha256) for row in self.read(ref) if row.uri is not None]
-        if weights.verify_adapters(self.files, pairs) is None:
-            return None
-        # Some are damaged, or were removed on purpose.
-        problems = (self.verify_adapter(*pair) for pair in pairs)
-        return next((problem for problem in problems if problem), None)

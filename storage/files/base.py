@@ -34,10 +34,12 @@ class Stamp:
 
     Attributes:
         age: Seconds since it was written, both times by the server's clock.
+        metadata: What `upload` put beside it.
     """
 
     version: str
     age: float
+    metadata: Mapping[str, str]
 
 
 class Files(ABC):
@@ -126,7 +128,7 @@ class Objects(Files):
 
     @abstractmethod
     def stamp(self, path: str) -> Stamp | None:
-        """Version and age of an object; None if it is not there."""
+        """State of an object; None if it is not there."""
 
     @abstractmethod
     def read_range(self, path: str, start: int, end: int) -> bytes:
@@ -139,10 +141,6 @@ class Objects(Files):
     @abstractmethod
     def download(self, path: str, target: Path) -> None:
         """Copies an object into a file."""
-
-    @abstractmethod
-    def metadata(self, path: str) -> dict[str, str]:
-        """What `upload` put beside the object."""
 
 
 def in_objects(files: Files) -> TypeGuard[Objects]:

@@ -15,11 +15,6 @@ def write_record(files: Files, path: str, value: Any) -> None:
     files.write(path, encode_record(value))
 
 
-def create_record(files: Files, path: str, value: Any) -> bool:
-    """Writes a record unless there is one; of several writers at once, one gets True."""
-    return files.create(path, encode_record(value))
-
-
 def read_record(files: Files, path: str) -> Any:
     """The value of a record.
 

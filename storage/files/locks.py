@@ -21,7 +21,7 @@ class Locks:
     """
 
     def __init__(self, state_root: Path) -> None:
-        self._folder = state_root / "_locks"
+        self._lock_folder = state_root / "_locks"
 
     @contextmanager
     def lock(self, name: str, timeout: float = -1, busy: str | None = None) -> Iterator[None]:
@@ -42,7 +42,7 @@ class Locks:
     @contextmanager
     def try_lock(self, name: str, timeout: float) -> Iterator[bool]:
         """As `lock`; whether it was free in time."""
-        path = self._folder / _lock_name(name)
+        path = self._lock_folder / _lock_name(name)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=timeout)

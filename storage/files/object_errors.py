@@ -33,26 +33,16 @@ _REGION = {
 _DENIED = {"403", "AccessDenied", "AllAccessDisabled", "Forbidden"}
 _OF_THIS_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}
 _MISSING = {"404", "NoSuchKey"}
-_PRECONDITION = {"412", "PreconditionFailed"}
-_CONFLICT = {"409", "ConditionalRequestConflict"}
+REFUSED = {"412", "PreconditionFailed", "NoSuchKey"}
+"""The condition of a write does not hold."""
+CONFLICT = {"409", "ConditionalRequestConflict"}
+"""Another conditional write of the same object was going on: try again."""
 
 
 def error_code(error: BaseException) -> str | None:
     """S3's error code, if the server answered with one; HEAD requests have the status only."""
-    for item in (error, error.__cause__):
-        if isinstance(item, ClientError):
-            return str(item.response.get("Error", {}).get("Code", ""))
-    return None
-
-
-def is_precondition(error: BaseException) -> bool:
-    """Whether a conditional write was refused because its condition does not hold."""
-    return isinstance(error, FileExistsError) or error_code(error) in _PRECONDITION
-
-
-def is_conflict(error: BaseException) -> bool:
-    """Whether another conditional write of the same object was going on: try again."""
-    return error_code(error) in _CONFLICT
+    answer = _answer(error)
+    return None if answer is None else str(answer.response.get("Error", {}).get("Code", ""))
 
 
 def explain(error: BaseException, root: str) -> SealError | FileNotFoundError:
@@ -62,13 +52,14 @@ def explain(error: BaseException, root: str) -> SealError | FileNotFoundError:
         FileNotFoundError for a missing object, InputError for what the user can mend,
         StoreConnectionError for a server that does not answer or answers with a fault of its own.
     """
-    code = error_code(error)
+    code, answer = error_code(error), _answer(error)
     if isinstance(error, OSError) and code is None and error.errno in _OF_THIS_MACHINE:
         return StoreError(f"{cache_root()}: {error.strerror}{what_next(error)}")
     if code in _MISSING or (code is None and isinstance(error, FileNotFoundError)):
         return FileNotFoundError(f"{root}: no such object")
-    if code is None:
+    if answer is None:
         return _without_answer(error, root)
+    operation = answer.operation_name
     if code == "NoSuchBucket":
         return InputError(f"store {root}: there is no such bucket: create it, or correct the URL")
     if code in _KEYS:
@@ -77,10 +68,10 @@ def explain(error: BaseException, root: str) -> SealError | FileNotFoundError:
         return InputError(f"store {root}: the bucket is in another region: set AWS_DEFAULT_REGION")
     if code in _DENIED:
         return InputError(
-            f"store {root}: the credentials do not allow {_operation(error)}: a run needs to list, "
+            f"store {root}: the credentials do not allow {operation}: a run needs to list, "
             "read, write and delete there; reading commands need to list and read"
         )
-    return StoreConnectionError(f"store {root}: the server refused {_operation(error)} ({code})")
+    return StoreConnectionError(f"store {root}: the server refused {operation} ({code})")
 
 
 def _without_answer(error: BaseException, root: str) -> SealError:
@@ -100,8 +91,6 @@ def _without_answer(error: BaseException, root: str) -> SealError:
     )
 
 
-def _operation(error: BaseException) -> str:
-    for item in (error, error.__cause__):
-        if isinstance(item, ClientError):
-            return item.operation_name
-    return "the request"
+def _answer(error: BaseException) -> ClientError | None:
+    items = (error, error.__cause__)
+    return next((item for item in items if isinstance(item, ClientError)), None)

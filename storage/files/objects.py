@@ -21,7 +21,7 @@ from s3fs import S3FileSystem
 
 from seal_core.errors import InputError, StoreConnectionError
 from storage.files.base import Entry, Objects, Stamp, check_inside
-from storage.files.object_errors import FAILURES, error_code, explain, is_conflict, is_precondition
+from storage.files.object_errors import CONFLICT, FAILURES, REFUSED, error_code, explain
 
 SCHEME = "s3://"
 _CONNECT_SECONDS = 5
@@ -108,7 +108,7 @@ class ObjectFiles(Objects):
             return None
         date = head["ResponseMetadata"]["HTTPHeaders"]["date"]
         age = (parsedate_to_datetime(date) - head["LastModified"]).total_seconds()
-        return Stamp(head["ETag"], max(age, 0.0))
+        return Stamp(head["ETag"], max(age, 0.0), head.get("Metadata", {}))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         with self._explained():
@@ -130,19 +130,15 @@ class ObjectFiles(Objects):
         with self._explained():
             self._client.get_file(self._key(path), str(target))
 
-    def metadata(self, path: str) -> dict[str, str]:
-        with self._explained():
-            head = self._call("head_object", Key=self._prefixed(path))
-        return head.get("Metadata", {})
-
     def _put_if(self, path: str, data: bytes, **condition: str) -> bool:
         for attempt in range(_CONFLICT_TRIES):
             try:
                 self._client.pipe_file(self._key(path), data, **condition)
             except FAILURES as error:
-                if is_precondition(error) or error_code(error) == "NoSuchKey":
+                code = error_code(error)
+                if isinstance(error, FileExistsError) or code in REFUSED:
                     return False
-                if not is_conflict(error):
+                if code not in CONFLICT:
                     raise explain(error, self.root) from None
                 time.sleep(0.1 * 2**attempt)
             else:

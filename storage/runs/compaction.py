@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 
 from seal_core.errors import InputError, StoreError
 from storage.files.base import Files
@@ -12,10 +13,9 @@ from storage.runs.history import append_executions, in_flight
 from storage.runs.leases import hold_run
 from storage.runs.registry import get_run, list_runs
 from storage.store import Store
-from storage.tables.compacted import Piece
-from storage.tables.encoding import ROW_GROUP, decode, open_part, sha256_of
-from storage.tables.manifest import Compacted, Manifest, describe
-from storage.tables.paths import Partition, check_run, is_compact, partition_of
+from storage.tables.encoding import ROW_GROUP, Part
+from storage.tables.manifest import Compacted, describe
+from storage.tables.paths import Partition, is_compact, partition_of
 from storage.tables.schema import TABLES
 
 MAX_ROWS = 16 * ROW_GROUP
@@ -88,42 +88,30 @@ def recover(store: Store, run: str, note: Note) -> None:
     """
     if said := store.manifests.repair(run):
         note(said)
-    damaged = [file for file in store.manifests.get(run).files if _is_damaged(store, file, note)]
+    damaged = []
+    for file in store.manifests.get(run).files:
+        if problem := store.compacted.problem(file):
+            note(f"{problem}; quarantined, its {len(file.members)} parts are made again")
+            damaged.append(file)
     if damaged:
         store.manifests.swap(run, lambda old: [f for f in old.files if f not in damaged])
     for file in damaged:
         store.quarantine(file.path)
     manifest = store.manifests.get(run)
-    for path in _files_of(store, run):
+    for path in store.manifests.files_of(run):
         if manifest.counts(path):
             continue
-        if is_compact(path) and (problem := _unreadable(store.files, path)):
-            note(f"{problem}; quarantined, its parts are made again")
-            store.quarantine(path)
+        if is_compact(path):
+            try:
+                describe(path, store.files.read(path))
+            except StoreError as error:
+                note(f"{error}; quarantined, its parts are made again")
+                store.quarantine(path)
         store.files.delete(path)
 
 
-def _is_damaged(store: Store, file: Compacted, note: Note) -> bool:
-    if problem := store.compacted.problem(file):
-        note(f"{problem}; quarantined, its {len(file.members)} parts are made again")
-    return problem is not None
-
-
-def _unreadable(files: Files, path: str) -> str | None:
-    try:
-        describe(path, files.read(path))
-    except StoreError as error:
-        return str(error)
-    return None
-
-
-def _files_of(store: Store, run: str) -> list[str]:
-    patterns = (f"{table}/run={check_run(run)}/round=*/part-*.parquet" for table in TABLES)
-    return [path for pattern in patterns for path in store.files.glob(pattern)]
-
-
 def _closed(store: Store, run: str) -> list[Partition]:
-    partitions = sorted({partition_of(path) for path in _files_of(store, run)})
+    partitions = sorted({partition_of(path) for path in store.manifests.files_of(run)})
     last = max((partition.round_index for partition in partitions), default=0)
     if not in_flight(store, run):
         return partitions
@@ -135,85 +123,68 @@ def _compact_partition(
     store: Store, partition: Partition, note: Note
 ) -> Iterator[CompactedPartition]:
     """Fills one file after the other; one file alone stays as it is."""
-    paths = store.files.glob(f"{partition.folder}/part-*.parquet")
-    parts = [path for path in paths if not is_compact(path)]
-    group = _Group(store, partition, _not_full(store, partition))
-    for i, (path, data) in enumerate(_read_all(store.files, parts), 1):
-        if problem := _unfit(partition, path, data):
-            note(problem)
+    for compacted, parts in _groups(store, partition, note):
+        if not parts or len(compacted) + len(parts) < 2:
             continue
-        group.add(path, data)
-        if group.rows >= MAX_ROWS and len(parts) - i != 1:
-            yield from group.flush(note)
-            group = _Group(store, partition, [])
-    yield from group.flush(note)
-
-
-class _Group:
-    """What goes into one new file: compacted files that are not full, and others."""
-
-    def __init__(self, store: Store, partition: Partition, compacted: list[Compacted]) -> None:
-        self._store, self._partition, self._compacted = store, partition, compacted
-        self._parts: list[tuple[str, bytes]] = []
-        self.rows = sum(file.rows for file in compacted)
-
-    def add(self, path: str, data: bytes) -> None:
-        """Takes a file."""
-        self._parts.append((path, data))
-        self.rows += open_part(data, path).metadata.num_rows
-
-    def flush(self, note: Note) -> Iterator[CompactedPartition]:
-        """Makes the new file, if it would take the place of two at least."""
-        files = len(self._compacted) + len(self._parts)
-        if not self._parts or files < 2:
-            return
-        where, store = self._partition, self._store
-        before = sum(len(store.files.read(file.path)) for file in self._compacted)
-        before += sum(len(data) for _, data in self._parts)
         try:
-            made, size = store.exchange(where, self._choose)
+            yield _merge(store, partition, compacted, parts)
         except StoreError as error:
-            note(f"{where.label} of run {where.run!r} are left as they are: {error}")
-            return
-        yield CompactedPartition(
-            run=where.run,
-            table=where.table,
-            round_index=where.round_index,
-            path=made.path,
-            files=files,
-            parts=len(made.members),
-            rows=made.rows,
-            bytes_before=before,
-            bytes_after=size,
-        )
-
-    def _choose(self, manifest: Manifest) -> tuple[Iterable[Piece], Sequence[Compacted]]:
-        return self._pieces(), self._compacted
-
-    def _pieces(self) -> Iterator[Piece]:
-        for file in self._compacted:
-            yield from self._store.compacted.pieces(file)
-        for path, data in self._parts:
-            rows, metadata = decode(data, path)
-            yield Piece(path, sha256_of(data), metadata, rows)
+            where = f"{partition.table} of round {partition.round_index} of run {partition.run!r}"
+            note(f"{where} are left as they are: {error}")
 
 
-def _not_full(store: Store, partition: Partition) -> list[Compacted]:
-    files = store.manifests.get(partition.run).files
-    return [f for f in files if partition_of(f.path) == partition and f.rows < MAX_ROWS]
+def _groups(
+    store: Store, partition: Partition, note: Note
+) -> Iterator[tuple[list[Compacted], list[Part]]]:
+    """What goes into one new file each: compacted files that are not full, and others."""
+    listed = store.manifests.get(partition.run).files
+    here = (file for file in listed if partition_of(file.path) == partition)
+    compacted = [file for file in here if file.rows < MAX_ROWS]
+    rows = sum(file.rows for file in compacted)
+    parts: list[Part] = []
+    found = store.files.glob(f"{partition.folder}/part-*.parquet")
+    paths = [path for path in found if not is_compact(path)]
+    for i, part in enumerate(_read_all(store.files, paths), 1):
+        try:
+            file = part.open()
+        except StoreError as error:
+            note(f"{error}; it is left as it is")
+            continue
+        if not file.schema_arrow.equals(TABLES[partition.table].schema):
+            note(f"{part.path} has the columns of another version of seal and is left as it is")
+            continue
+        parts.append(part)
+        rows += file.metadata.num_rows
+        if rows >= MAX_ROWS and len(paths) - i != 1:
+            yield compacted, parts
+            compacted, rows, parts = [], 0, []
+    yield compacted, parts
 
 
-def _read_all(files: Files, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def _merge(
+    store: Store, partition: Partition, compacted: list[Compacted], parts: list[Part]
+) -> CompactedPartition:
+    """Makes the new file in the place of the others."""
+    pieces = chain(
+        chain.from_iterable(store.compacted.pieces(file) for file in compacted),
+        ((part.member, part.rows()) for part in parts),
+    )
+    before = sum(len(store.files.read(file.path)) for file in compacted)
+    made, size = store.exchange(partition, lambda manifest: (pieces, compacted))
+    return CompactedPartition(
+        run=partition.run,
+        table=partition.table,
+        round_index=partition.round_index,
+        path=made.path,
+        files=len(compacted) + len(parts),
+        parts=len(made.members),
+        rows=made.rows,
+        bytes_before=before + sum(len(part.data) for part in parts),
+        bytes_after=size,
+    )
+
+
+def _read_all(files: Files, paths: Sequence[str]) -> Iterator[Part]:
     for start in range(0, len(paths), _AT_ONCE):
         chunk = paths[start : start + _AT_ONCE]
-        yield from zip(chunk, files.read_many(chunk), strict=True)
-
-
-def _unfit(partition: Partition, path: str, data: bytes) -> str | None:
-    try:
-        file = open_part(data, path)
-    except StoreError as error:
-        return f"{error}; it is left as it is"
-    if not file.schema_arrow.equals(TABLES[partition.table].schema):
-        return f"{path} has the columns of another version of seal and is left as it is"
-    return None
+        yield from map(Part, chunk, files.read_many(chunk))

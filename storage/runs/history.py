@@ -14,7 +14,7 @@ from seal_core.errors import SealError, StoreError
 from seal_core.fingerprint import digest
 from storage.files.json_records import read_record, write_record
 from storage.store import Store
-from storage.tables.encoding import sha256_of
+from storage.tables.encoding import Part
 from storage.tables.paths import (
     RUNNING_RECORDS,
     check_run,
@@ -49,7 +49,7 @@ def append_executions(store: Store, run: str) -> None:
     for round_index in sorted({noted[0] for noted in ended.values()}):
         rows = [row for index, row in ended.values() if index == round_index]
         # A kill after an append may have left some of its notes.
-        _append(store, run, round_index, missing_executions(store, run, round_index, rows))
+        restore_executions(store, run, round_index, rows)
     store.files.delete_many(sorted(ended))
 
 
@@ -76,17 +76,14 @@ def recover_executions(store: Store, run: str, note: Callable[[str], None]) -> i
         How many were killed.
     """
     n_killed = 0
-    for path in store.files.glob(f"{RUNNING_RECORDS}/{check_run(run)}/*.json"):
-        try:
-            round_index, row = _read(store, path)
-        except StoreError as error:
+    for path, noted in _all_notes(store, run):
+        if isinstance(noted, StoreError):
             n_killed += 1
-            note(f"{error}; quarantined")
+            note(f"{noted}; quarantined")
             store.quarantine(path)
-            continue
-        if not _has_ended(row):
+        elif not _has_ended(noted[1]):
             n_killed += 1
-            _write(store, path, round_index, replace(row, seconds=None, error=KILLED))
+            _write(store, path, noted[0], replace(noted[1], seconds=None, error=KILLED))
     for path in store.files.glob(f"stages/run={run}/round=*/part-*.parquet"):
         if not is_compact(path) and (problem := execution_problem(store, path)):
             note(f"{problem}; quarantined")
@@ -119,46 +116,47 @@ def missing_executions(
 def restore_executions(
     store: Store, run: str, round_index: int, rows: Sequence[StageRow]
 ) -> str | None:
-    """Appends rows again that the table has lost; says so."""
+    """Appends those rows that the table does not have; says so."""
     if not (lost := missing_executions(store, run, round_index, rows)):
         return None
-    path = _append(store, run, round_index, lost)
+    # In an order of their own, so that the same rows are the same file.
+    lost.sort(key=lambda row: (row.label, row.shard, row.started_at, row.pid))
+    path = store.append_part("stages", lost, run=run, round_index=round_index).path
     return f"{path}: {len(lost)} executions were missing in the history; written again"
 
 
 def execution_problem(store: Store, path: str) -> str | None:
     """None if a file of `stages` is whole, else what is wrong."""
-    found = store.located(path)
-    if found.data is None or is_content_path(path, sha256_of(found.data)):
-        return found.problem
-    return f"{path}: the part's digest does not match its name"
+    try:
+        found = store.located(path)
+    except StoreError as error:
+        return str(error)
+    if isinstance(found, Part) and not is_content_path(path, found.sha256):
+        return f"{path}: the part's digest does not match its name"
+    return None
 
 
-def note_problems(store: Store, run: str) -> Iterator[str]:
+def note_problems(store: Store, run: str) -> list[str]:
     """What is wrong with the notes of executions."""
-    for path in store.files.glob(f"{RUNNING_RECORDS}/{check_run(run)}/*.json"):
-        try:
-            _read(store, path)
-        except FileNotFoundError:
-            continue  # It has just been appended.
-        except StoreError as error:
-            yield str(error)
-
-
-def _append(store: Store, run: str, round_index: int, rows: Sequence[StageRow]) -> str | None:
-    """In an order of their own, so that the same rows are the same file."""
-    if not rows:
-        return None
-    ordered = sorted(rows, key=lambda row: (row.label, row.shard, row.started_at, row.pid))
-    return store.append_part("stages", ordered, run=run, round_index=round_index).path
+    return [str(noted) for _, noted in _all_notes(store, run) if isinstance(noted, StoreError)]
 
 
 def _notes(store: Store, run: str) -> Iterator[tuple[str, Noted]]:
+    """Those that are not damaged; of these the run's next start tells."""
+    for path, noted in _all_notes(store, run):
+        if not isinstance(noted, StoreError):
+            yield path, noted
+
+
+def _all_notes(store: Store, run: str) -> Iterator[tuple[str, Noted | StoreError]]:
+    """By path, each note or what is wrong with it."""
     for path in store.files.glob(f"{RUNNING_RECORDS}/{check_run(run)}/*.json"):
         try:
             yield path, _read(store, path)
-        except (FileNotFoundError, StoreError):
-            continue  # Just appended; or damaged, which the run's next start tells.
+        except FileNotFoundError:
+            continue  # It has just been appended.
+        except StoreError as error:
+            yield path, error
 
 
 def _has_ended(row: StageRow) -> bool:

@@ -31,9 +31,12 @@ def import_run(store: Store, name: str, published: PublishedRun) -> dict[str, in
     with store.lock(f"run-{name}"):
         register_run(store, name, published.config, max(1, len(published.problems)))
         counts: dict[str, int] = {}
-        for table, round_index, rows in _parts(published):
+        identity = digest(["import", published.config["import"]["sha256"]])
+        for table, index, rows in _parts(published):
             if rows:
-                _write(store, name, published, table, round_index, rows)
+                store.write_part(
+                    table, rows, run=name, round_index=index, slot="import", identity=identity
+                )
                 counts[table] = counts.get(table, 0) + len(rows)
     return counts
 
@@ -77,12 +80,3 @@ def _parts(run: PublishedRun) -> Iterator[tuple[str, int, Sequence[Any]]]:
     yield "scores", 0, run.scores
     yield "selections", 0, run.selections
     yield "continual", CONTROL_ROUND, run.continual
-
-
-def _write(
-    store: Store, name: str, run: PublishedRun, table: str, round_index: int, rows: Sequence[Any]
-) -> None:
-    identity = digest(["import", run.config["import"]["sha256"]])
-    store.write_part(
-        table, rows, run=name, round_index=round_index, slot="import", identity=identity
-    )

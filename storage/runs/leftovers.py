@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from pathlib import Path
+from contextlib import suppress
 
 from storage.files.local import LocalFiles
 from storage.store import Store
@@ -35,19 +35,14 @@ def remove_leftovers(store: Store, run: str) -> int:
     shared = (FOLDER, RESULT_RECORDS, RUN_RECORDS, MANIFESTS)
     folders = [path for pattern in own for path in root.glob(pattern)]
     folders += [root / name for name in shared]
-    found = [path for folder in folders for path in folder.glob(".*.tmp")]
-    gone = [path for path in found if _changed(path) < old]
-    for path in gone:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return len(gone)
-
-
-def _changed(path: Path) -> float:
-    """When it was; now, if another run has just removed it."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return time.time()
+    n_removed = 0
+    for path in (path for folder in folders for path in folder.glob(".*.tmp")):
+        with suppress(FileNotFoundError):  # Another run has just removed it.
+            if path.stat().st_mtime >= old:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+            n_removed += 1
+    return n_removed

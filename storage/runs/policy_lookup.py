@@ -5,7 +5,7 @@ from __future__ import annotations
 from seal_core.errors import InputError
 from seal_core.types import TableRef
 from storage.store import Store
-from storage.tables.paths import check_run, round_of
+from storage.tables.paths import check_run, partition_of
 
 
 def find_policy(store: Store, run: str, policy_id: str | None = None) -> tuple[str, int, TableRef]:
@@ -16,7 +16,11 @@ def find_policy(store: Store, run: str, policy_id: str | None = None) -> tuple[s
     Raises:
         InputError: the run, or the policy in it, is not there, or its adapter is damaged.
     """
-    found = sorted(_policies(store, run), key=lambda item: item[1])
+    found = []
+    for ref in store.refs("policies", check_run(run)):
+        (policy,) = store.read(ref)
+        found.append((policy.policy_id, partition_of(ref.path).round_index, ref))
+    found.sort(key=lambda item: item[1])
     if not found:
         raise InputError(f"run {run!r} has no policy in the store {store.root}: see `seal status`")
     if policy_id is None:
@@ -29,11 +33,3 @@ def find_policy(store: Store, run: str, policy_id: str | None = None) -> tuple[s
     if damage := store.verify(chosen[2]):
         raise InputError(f"policy {chosen[0]} of run {run!r} is damaged ({damage}): resume the run")
     return chosen
-
-
-def _policies(store: Store, run: str) -> list[tuple[str, int, TableRef]]:
-    found = []
-    for ref in store.refs("policies", check_run(run)):
-        (policy,) = store.read(ref)
-        found.append((policy.policy_id, round_of(ref.path), ref))
-    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from seal_core.errors import StoreError
 from seal_core.types import Adapter, TableRef
 from storage.files.json_records import write_record
 from storage.sql.catalog import Catalog
@@ -43,22 +42,20 @@ def prune_adapters(
         keep: `selected` keeps those of the self-edits that the filter kept.
         round_index: Only this partition; None for all.
     """
-    rows = [
-        row
-        for index, row in store.rows("adapters", run)
-        if row.uri is not None and round_index in (None, index)
-    ]
+    rows = [row for index, row in store.rows("adapters", run) if round_index in (None, index)]
     by_rule: set[str | None] = set()
     if keep != "none":
         kept = {row.self_edit_id for _, row in store.rows("selections", run) if row.kept}
         by_rule = {row.uri for row in rows if keep == "all" or row.self_edit_id in kept}
-    present = {row.uri: row for row in rows if store.files.exists(row.uri)}
+    present = {row.uri: row for row in rows if row.uri and store.files.exists(row.uri)}
     with store.keeping_weights():
         shared = (present.keys() & _needed_elsewhere(store, run)) - by_rule
-        doomed = [row for uri, row in present.items() if uri not in by_rule | shared]
-        if not dry_run:
-            for row in doomed:
-                _remove(store, row)
+        doomed = present.keys() - by_rule - shared
+        for uri in () if dry_run else sorted(doomed):
+            # The mark first: after a kill between the two there is a whole adapter with a mark.
+            mark = {"adapter_id": present[uri].adapter_id}
+            write_record(store.files, weights.pruned_mark(uri), mark)
+            weights.remove_adapter(store.files, uri)
     return Pruned(run, len(doomed), len(present) - len(doomed), len(shared))
 
 
@@ -69,9 +66,7 @@ def has_pruned(store: Store, ref: TableRef) -> bool:
 
 def is_pruned(store: Store, row: Adapter) -> bool:
     """Whether an adapter's weights were removed on purpose."""
-    if row.uri is None or store.files.exists(row.uri):
-        return False
-    return store.files.exists(weights.pruned_mark(row.uri))
+    return row.uri is not None and weights.is_pruned(store.files, row.uri)
 
 
 def _needed_elsewhere(store: Store, run: str) -> set[str]:
@@ -83,11 +78,3 @@ def _needed_elsewhere(store: Store, run: str) -> set[str]:
             run=run,
         )
     return {row[0] for row in rows}
-
-
-def _remove(store: Store, row: Adapter) -> None:
-    if row.uri is None:
-        raise StoreError(f"{row.adapter_id} has no weights")
-    # The mark first: after a kill between the two there is a whole adapter with a mark.
-    write_record(store.files, weights.pruned_mark(row.uri), {"adapter_id": row.adapter_id})
-    weights.remove_adapter(store.files, row.uri)

@@ -14,9 +14,9 @@ from seal_core.config_changes import check_unchanged, config_identity
 from seal_core.errors import InputError, StoreError
 from seal_core.fingerprint import canonical_json, digest
 from seal_core.types import CONTROL_ROUND, TableRef
-from storage.files.json_records import create_record, read_record, write_record
+from storage.files.json_records import encode_record, read_record, write_record
 from storage.store import Store
-from storage.tables.paths import RUN_RECORDS, check_run, is_run, run_record
+from storage.tables.paths import RUN_RECORDS, check_run, is_run, run_of, run_record
 from storage.tables.store_rows import RunRow
 
 
@@ -74,7 +74,7 @@ def register_run(
             if problem:
                 note(f"{problem}, and so is the table's row; the run starts from its config")
                 store.quarantine(run_record(name))
-            if create_record(store.files, run_record(name), _record(store, row)):
+            if store.files.create(run_record(name), encode_record(_record(store, row))):
                 _write_row(store, row)
                 return row
             # Another machine was faster, where the lock is not shared.
@@ -87,9 +87,7 @@ def register_run(
 def list_runs(store: Store) -> list[RunRow]:
     """All runs, the oldest first; files whose name cannot be a run's are no run."""
     names = {Path(path).stem for path in store.files.glob(f"{RUN_RECORDS}/*.json")}
-    names |= {
-        path.split("/")[1].removeprefix("run=") for path in store.files.glob("runs/run=*/round=*/*")
-    }
+    names |= {run_of(path) for path in store.files.glob("runs/run=*/round=*/*")}
     rows = (_find(store, name)[0] for name in names if is_run(name))
     return sorted((row for row in rows if row), key=lambda row: (row.created_at, row.run))
 

@@ -18,7 +18,7 @@ from seal_core.errors import InputError, StoreError
 from storage.sql.queries import list_queries
 from storage.sql.sources import open_source
 from storage.sql.statements import check_statement
-from storage.sql.views import quote, table_view, view
+from storage.sql.views import make_views, quote, table_view
 from storage.store import Store
 from storage.tables.schema import TABLES
 
@@ -135,10 +135,7 @@ class Catalog:
     def _connect(self, *settings: str) -> duckdb.DuckDBPyConnection:
         # No Python variable of the caller may be read as a table.
         connection = duckdb.connect(":memory:", config={"python_enable_replacements": False})
-        for table in TABLES.values():
-            connection.execute(table_view(table, []))
-        for query in self._queries:
-            connection.execute(view(query.name, query.sql))
+        make_views(connection, {})
         allowed = ", ".join(map(quote, self._source.attach(connection)))
         for setting in (
             *settings,

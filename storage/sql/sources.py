@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import duckdb
 
@@ -16,36 +15,8 @@ from storage.sql.object_source import ObjectSource
 from storage.tables.schema import TABLES
 
 
-class Source(Protocol):
-    """The parts of one store."""
-
-    def attach(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
-        """Makes the parts readable; the folders that SQL may read."""
-        ...
-
-    def refresh(self) -> None:
-        """Called before each query."""
-        ...
-
-    def name(self, path: str) -> str:
-        """What DuckDB calls a path of the store."""
-        ...
-
-    def restored(self, text: str) -> str:
-        """A message of DuckDB's, with files named as the user knows them."""
-        ...
-
-    def listing(self, pattern: str) -> list[str]:
-        """Paths of the store's files that match, as of now."""
-        ...
-
-    def fetch(self, paths: Sequence[str]) -> None:
-        """Has listed files at hand; raises FileNotFoundError if one was compacted meanwhile."""
-        ...
-
-
 class FolderSource:
-    """Parts in a folder, which DuckDB reads by itself.
+    """Parts in a folder, which DuckDB reads by itself; its methods do what `ObjectSource`'s do.
 
     Args:
         alias: A path that does not exist yet, for a link to the folder: DuckDB is shown no other,
@@ -90,7 +61,7 @@ class FolderSource:
         """They are at hand."""
 
 
-def open_source(files: Files, alias: Path) -> Source:
+def open_source(files: Files, alias: Path) -> FolderSource | ObjectSource:
     """The source for a store's files; see `FolderSource` for the alias."""
     return ObjectSource(files) if in_objects(files) else FolderSource(files, alias)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -28,10 +28,18 @@ def table_view(table: Table, files: Sequence[str]) -> str:
             f"read_parquet([{', '.join(map(quote, files))}], hive_partitioning = true, "
             f"hive_types = {{{kinds}}}, union_by_name = true)"
         )
-    return view(table.name, sql)
+    return _view(table.name, sql)
 
 
-def view(name: str, sql: str) -> str:
+def make_views(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Sequence[str]]) -> None:
+    """Makes a view per table, over its files, and per named query."""
+    for name, table in TABLES.items():
+        connection.execute(table_view(table, files.get(name, [])))
+    for query in list_queries():
+        connection.execute(_view(query.name, query.sql))
+
+
+def _view(name: str, sql: str) -> str:
     """The statement that makes a view, or makes it anew."""
     return f'CREATE OR REPLACE VIEW "{name}" AS {sql}'
 
@@ -59,8 +67,8 @@ def write_database(store: Store, path: Path) -> None:
             "store, or give a link to it as --store"
         )
     with duckdb.connect(str(path)) as connection:
-        for name, table in TABLES.items():
-            files = [str(root / part) for part in store.manifests.live(name)]
-            connection.execute(table_view(table, files))
-        for query in list_queries():
-            connection.execute(view(query.name, query.sql))
+        live = {name: store.manifests.live(name) for name in TABLES}
+        make_views(
+            connection,
+            {name: [str(root / path) for path in paths] for name, paths in live.items()},
+        )

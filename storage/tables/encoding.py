@@ -7,6 +7,8 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +23,56 @@ CODE_VERSION = f"{seal_core.__version__}, pyarrow {pa.__version__}"
 """What the bytes of a part depend on beside its rows."""
 ROW_GROUP = 122_880
 """Rows that a reader takes at once; DuckDB's own size."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """What is known of a part, whose rows may be in a compacted file.
+
+    Attributes:
+        path: Where it is, or was.
+        sha256: Digest of its bytes, which refs to it have.
+        metadata: What it says of itself, see `part_metadata`.
+    """
+
+    path: str
+    sha256: str
+    rows: int
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The bytes of a part, read as far as is asked for; what is damaged raises `StoreError`."""
+
+    path: str
+    data: bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the bytes, as refs have it."""
+        return sha256_of(self.data)
+
+    @property
+    def member(self) -> Member:
+        """What is known of it; without the Arrow schema, which every writer adds."""
+        with readable(self.path):
+            footer = self.open().metadata
+            said = {k.decode(): v.decode() for k, v in (footer.metadata or {}).items()}
+            own = {key: value for key, value in said.items() if key.startswith("seal.")}
+            return Member(self.path, self.sha256, footer.num_rows, own)
+
+    def rows(self) -> pa.Table:
+        """Its rows."""
+        with readable(self.path):
+            # Threads of Arrow's may end the interpreter with an abort (apache/arrow 34314, 50482).
+            return self.open().read(use_threads=False)
+
+    def open(self) -> pq.ParquetFile:
+        """The file, of which only the footer is read."""
+        with readable(self.path):
+            # Not `read_table`, which would take run and round from the path as columns.
+            return pq.ParquetFile(pa.BufferReader(self.data))
 
 
 def encode_rows(table: str, rows: Sequence[Any], identity: str) -> tuple[bytes, str]:
@@ -74,39 +126,14 @@ def readable(path: str) -> Iterator[None]:
         raise StoreError(f"{path} is damaged ({reason}): resume the run") from error
 
 
-def open_part(data: bytes, path: str) -> pq.ParquetFile:
-    """A part, to read.
+def rows_of(table: str, path: str, rows: pa.Table) -> list[Any]:
+    """The rows of a part, as the table's dataclass.
 
     Raises:
-        StoreError: it is no Parquet file.
+        StoreError: they are no rows of the table.
     """
     with readable(path):
-        # Not `read_table`, which would take run and round from the path as columns.
-        return pq.ParquetFile(pa.BufferReader(data))
-
-
-def decode(data: bytes, path: str) -> tuple[pa.Table, dict[str, str]]:
-    """Rows and metadata of a part.
-
-    Raises:
-        StoreError: it is no Parquet file, or its pages are damaged.
-    """
-    with readable(path):
-        file = open_part(data, path)
-        # Threads of Arrow's may end the interpreter with an abort (apache/arrow 34314, 50482).
-        return file.read(use_threads=False), metadata_of(data, path)
-
-
-def metadata_of(data: bytes, path: str) -> dict[str, str]:
-    """What a part says of itself; without the Arrow schema, which every writer adds.
-
-    Raises:
-        StoreError: it is no Parquet file.
-    """
-    with readable(path):
-        plain = open_part(data, path).metadata.metadata or {}
-        found = {k.decode(): v.decode() for k, v in plain.items()}
-        return {key: value for key, value in found.items() if key.startswith("seal.")}
+        return TABLES[table].from_arrow(rows)
 
 
 def content_of(table: str, rows: pa.Table) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from seal_core.errors import StoreError
 from storage.files.base import Files
 from storage.files.json_records import decode_record, encode_record
-from storage.tables.encoding import metadata_of, readable, sha256_of
+from storage.tables.encoding import Member, Part, readable
 from storage.tables.paths import (
     MANIFESTS,
     check_run,
@@ -31,22 +31,6 @@ from storage.tables.paths import (
 from storage.tables.schema import TABLES
 
 MEMBERS = "seal.members"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A Parquet file whose rows are in a compacted one.
-
-    Attributes:
-        path: Where the file was.
-        sha256: Digest of its bytes, which refs to it have.
-        metadata: What it said of itself, see `storage.tables.encoding.part_metadata`.
-    """
-
-    path: str
-    sha256: str
-    rows: int
-    metadata: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -148,8 +132,13 @@ class Manifests:
                     )
         return [path for path in paths if manifests.get(run_of(path), _EMPTY).counts(path)]
 
-    def swap(self, run: str, change: Callable[[Manifest], Iterable[Compacted]]) -> Manifest:
-        """Replaces the files of a manifest by what `change` makes of it; returns the old one.
+    def files_of(self, run: str) -> list[str]:
+        """Paths of all files of a run's tables, whether they count or not."""
+        patterns = (f"{table}/run={check_run(run)}/round=*/part-*.parquet" for table in TABLES)
+        return [path for pattern in patterns for path in self._files.glob(pattern)]
+
+    def swap(self, run: str, change: Callable[[Manifest], Iterable[Compacted]]) -> None:
+        """Replaces the files of a manifest by what `change` makes of it.
 
         Files that `change` needs are written by it, under the lock.
         """
@@ -160,7 +149,6 @@ class Manifests:
                 self._write(run, old)
             version = self._versions(run)[manifest_record(run)]
             self._write(run, Manifest(old.version + 1, tuple(change(old))), version)
-            return old
 
     def repair(self, run: str) -> str | None:
         """Writes a damaged manifest again; says what was wrong."""
@@ -202,20 +190,16 @@ class Manifests:
         try:
             return _from_json(path, run, decode_record(self._files.read(path), path)), None
         except FileNotFoundError:
-            if not self._compacted_of(run):
+            if not any(map(is_compact, self.files_of(run))):
                 return _EMPTY, None
         except StoreError as error:
             problem = str(error)
         return self._rebuilt(run), problem
 
-    def _compacted_of(self, run: str) -> list[str]:
-        patterns = (f"{table}/run={check_run(run)}/round=*/part-compact-*" for table in TABLES)
-        return [p for pattern in patterns for p in self._files.glob(pattern) if is_compact(p)]
-
     def _rebuilt(self, run: str) -> Manifest:
         """From the files; of two with a member in common, one just took the other's place."""
         found: list[tuple[int, Compacted]] = []
-        for path in self._compacted_of(run):
+        for path in filter(is_compact, self.files_of(run)):
             try:
                 found.append(describe(path, self._files.read(path)))
             except (StoreError, FileNotFoundError):
@@ -237,12 +221,12 @@ def describe(path: str, data: bytes) -> tuple[int, Compacted]:
     Raises:
         StoreError: it is damaged.
     """
-    partition, sha256 = partition_of(path), sha256_of(data)
-    if partition.compact_path(sha256) != path:
+    partition, part = partition_of(path), Part(path, data)
+    if partition.compact_path(part.sha256) != path:
         raise StoreError(f"{path}: the compacted file's digest does not match its name")
     with readable(path):
-        version, members = json.loads(metadata_of(data, path)[MEMBERS])
-        file = {"path": path, "sha256": sha256, "members": members}
+        version, members = json.loads(part.member.metadata[MEMBERS])
+        file = {"path": path, "sha256": part.sha256, "members": members}
         return version, _compacted(file, partition.run)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seal_core.errors import InputError, StoreError
 from seal_core.types import TableRef
@@ -38,11 +38,6 @@ class Partition:
         """Where its parts are."""
         return f"{self.table}/run={self.run}/round={self.round_index:d}"
 
-    @property
-    def label(self) -> str:
-        """For messages: `answers of round 0`."""
-        return f"{self.table} of round {self.round_index:d}"
-
     def compact_path(self, sha256: str) -> str:
         """Path of a compacted file, which is named by its content."""
         return f"{self.folder}/part-compact-{sha256[:16]}.parquet"
@@ -73,25 +68,25 @@ def part_path(table: str, run: str, round_index: int, slot: str) -> str:
     Raises:
         ValueError: no such table or round.
     """
-    return _part(table, run, round_index, hashlib.sha256(slot.encode()).hexdigest())
+    return content_path(table, run, round_index, hashlib.sha256(slot.encode()).hexdigest())
 
 
 def content_path(table: str, run: str, round_index: int, sha256: str) -> str:
-    """Path of a part that is named by the digest of its bytes, so that damage shows."""
-    return _part(table, run, round_index, sha256)
+    """Path of a part that is named by the digest of its bytes, so that damage shows.
+
+    Raises:
+        ValueError: no such table or round.
+    """
+    if table not in TABLES:
+        raise ValueError(f"no table {table!r}; there are {', '.join(TABLES)}")
+    if round_index < -1:
+        raise ValueError(f"round {round_index}: rounds start at 0; CONTROL_ROUND is -1")
+    return f"{Partition(table, check_run(run), round_index).folder}/part-{sha256[:16]}.parquet"
 
 
 def is_content_path(path: str, sha256: str) -> bool:
     """Whether a part that is named by its content has the content of its name."""
     return path.endswith(f"/part-{sha256[:16]}.parquet")
-
-
-def _part(table: str, run: str, round_index: int, name: str) -> str:
-    if table not in TABLES:
-        raise ValueError(f"no table {table!r}; there are {', '.join(TABLES)}")
-    if round_index < -1:
-        raise ValueError(f"round {round_index}: rounds start at 0; CONTROL_ROUND is -1")
-    return f"{Partition(table, check_run(run), round_index).folder}/part-{name[:16]}.parquet"
 
 
 def run_record(run: str) -> str:
@@ -105,16 +100,18 @@ def result_record(key: str) -> str:
     Raises:
         ValueError: the key is no hex digest.
     """
-    if not _IDENTITY.fullmatch(key):
-        raise ValueError(f"key {key!r} is no hex digest: use fingerprint.digest")
-    return f"{RESULT_RECORDS}/{key}.json"
+    return f"{RESULT_RECORDS}/{_check_hex(key)}.json"
 
 
 def running_record(run: str, name: str) -> str:
     """Path of the note of an execution, which stays until its stage has ended."""
-    if not _IDENTITY.fullmatch(name):
-        raise ValueError(f"name {name!r} is no hex digest: use fingerprint.digest")
-    return f"{RUNNING_RECORDS}/{check_run(run)}/{name[:16]}.json"
+    return f"{RUNNING_RECORDS}/{check_run(run)}/{_check_hex(name)[:16]}.json"
+
+
+def _check_hex(key: str) -> str:
+    if not _IDENTITY.fullmatch(key):
+        raise ValueError(f"{key!r} is no hex digest: use fingerprint.digest")
+    return key
 
 
 def manifest_record(run: str) -> str:
@@ -147,8 +144,7 @@ def partition_of(path: str) -> Partition:
 
 def same_file(path: str, run: str) -> str:
     """Where another run has the file of the same table, round and key."""
-    own = partition_of(path)
-    folder = Partition(own.table, check_run(run), own.round_index).folder
+    folder = replace(partition_of(path), run=check_run(run)).folder
     return f"{folder}/{path.rpartition('/')[2]}"
 
 
@@ -160,8 +156,3 @@ def is_compact(path: str) -> bool:
 def run_of(path: str) -> str:
     """The run in whose partition a file of a table is, whatever its name."""
     return path.split("/")[1].removeprefix("run=")
-
-
-def round_of(path: str) -> int:
-    """The round whose partition a part is in."""
-    return partition_of(path).round_index

@@ -8,20 +8,23 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+import pyarrow as pa
+
 from seal_core.errors import StoreError
 from seal_core.types import TableRef
 from storage.files.base import Files
-from storage.tables.compacted import CompactedReader, Piece, build
+from storage.tables.compacted import CompactedReader, Packed, Piece, build
 from storage.tables.encoding import (
     CODE_VERSION,
+    Member,
+    Part,
     content_of,
-    decode,
     encode,
     encode_rows,
     readable,
+    rows_of,
     sha256_of,
 )
-from storage.tables.located import Located
 from storage.tables.manifest import Compacted, Manifest, Manifests
 from storage.tables.paths import (
     DAMAGED,
@@ -32,9 +35,7 @@ from storage.tables.paths import (
     is_compact,
     part_path,
     partition_of,
-    round_of,
 )
-from storage.tables.schema import TABLES
 
 Choose = Callable[[Manifest], tuple[Iterable[Piece], Sequence[Compacted]]]
 _TRIES = 200
@@ -97,9 +98,7 @@ class RowFiles:
         Raises:
             StoreError: the file is missing, unreadable, or another one than the ref is of.
         """
-        rows = self._load_ref(ref).rows
-        with readable(ref.path):
-            return TABLES[ref.table].from_arrow(rows)
+        return rows_of(ref.table, ref.path, self._load_ref(ref)[1])
 
     def rows(
         self, table: str, run: str | None = None, round_index: int | None = None
@@ -107,8 +106,10 @@ class RowFiles:
         """All rows of a table, of one run in it, or of a round, each with the round."""
 
         def read(paths: Sequence[str]) -> list[tuple[int, Any]]:
-            wanted = [p for p in paths if round_index in (None, round_of(p))]
-            return [(round_of(path), row) for path in wanted for row in self._rows_of(table, path)]
+            places = [(partition_of(path).round_index, path) for path in paths]
+            wanted = [(index, path) for index, path in places if round_index in (None, index)]
+            loaded = ((index, rows_of(table, path, self._load(path)[1])) for index, path in wanted)
+            return [(index, row) for index, rows in loaded for row in rows]
 
         return self.read_live(lambda: self.manifests.live(table, run), read)
 
@@ -131,7 +132,10 @@ class RowFiles:
     def verify_rows(self, ref: TableRef) -> str | None:
         """None if a file is whole, else what is wrong; adapters that it lists aside."""
         check_ref(ref)
-        return self.located(ref.path).differs(ref)
+        try:
+            return _differs(self.located(ref.path), ref)
+        except StoreError as error:
+            return str(error)
 
     def own_ref(self, ref: TableRef, run: str, round_index: int, slot: str) -> TableRef:
         """The same file where a run keeps, or would keep, its own copy of it."""
@@ -147,17 +151,17 @@ class RowFiles:
         own = self.own_ref(ref, run, round_index, slot)
         if own.path == ref.path or self.verify_rows(own) is None:
             return own
-        piece = self._load_ref(ref)
+        member, rows = self._load_ref(ref)
         if self.manifests.find(own.path) is None:
             with suppress(FileNotFoundError):
                 self.files.link(ref.path, own.path)
                 return own
-        data = encode(piece.rows, piece.metadata)
+        data = encode(rows, member.metadata)
         if sha256_of(data) == ref.sha256:
             self._put(own, data)
         else:
             # Other versions of the libraries wrote the file, so its bytes cannot be made again.
-            self._place(replace(piece, path=own.path))
+            self._place(replace(member, path=own.path), rows)
         return own
 
     def part_paths(self, table: str, run: str) -> set[str]:
@@ -181,28 +185,30 @@ class RowFiles:
         Raises:
             StoreError: it is missing or unreadable.
         """
-        piece = self._load(path)
+        member, rows = self._load(path)
         with readable(path):
-            content = content_of(table, piece.rows)
-        return TableRef(table, path, piece.sha256, piece.rows.num_rows, content)
+            content = content_of(table, rows)
+        return TableRef(table, path, member.sha256, member.rows, content)
 
     def identity_of(self, path: str) -> str | None:
         """Digest of what a file's rows were made from; None if there is no readable file."""
-        metadata = self._metadata(path)
-        return None if metadata is None else metadata.get("seal.identity", "")
+        return self._said(path, "seal.identity")
 
-    def located(self, path: str) -> Located:
-        """A file, or the compacted file that has its rows."""
+    def located(self, path: str) -> Part | Packed:
+        """A file, or what has its rows.
+
+        Raises:
+            StoreError: there is neither, or it is in a compacted file that is damaged.
+        """
         try:
-            return Located(path, self.files.read(path))
+            return Part(path, self.files.read(path))
         except FileNotFoundError:
             return self._inside(path)
 
     def is_of_this_version(self, path: str) -> bool:
         """Whether this version of the code and of its libraries wrote a file; False if it cannot
         be read."""
-        metadata = self._metadata(path)
-        return metadata is not None and metadata.get("seal.code_version") == CODE_VERSION
+        return self._said(path, "seal.code_version") == CODE_VERSION
 
     def altered(self, path: str) -> str | None:
         """None unless a file differs from what this version of the code writes of its rows.
@@ -212,13 +218,13 @@ class RowFiles:
         Raises:
             StoreError: it is missing or unreadable.
         """
-        piece = self._load(path)
-        if piece.metadata.get("seal.table") != partition_of(path).table:
+        member, rows = self._load(path)
+        if member.metadata.get("seal.table") != partition_of(path).table:
             return f"{path}: no part that a run wrote: remove it"
-        if piece.metadata.get("seal.code_version") != CODE_VERSION or not self.files.exists(path):
+        if member.metadata.get("seal.code_version") != CODE_VERSION or not self.files.exists(path):
             return None
         with readable(path):
-            whole = sha256_of(encode(piece.rows, piece.metadata)) == piece.sha256
+            whole = sha256_of(encode(rows, member.metadata)) == member.sha256
         return None if whole else f"{path}: the part is damaged"
 
     def quarantine(self, path: str) -> None:
@@ -261,11 +267,12 @@ class RowFiles:
 
     def _put(self, ref: TableRef, data: bytes) -> TableRef:
         """Writes a file; nothing is written if its key holds these bytes already."""
-        inside = self._inside(ref.path)
-        if inside.file is not None:
-            if inside.differs(ref) is not None:
-                rows, metadata = decode(data, ref.path)
-                self._place(Piece(ref.path, ref.sha256, metadata, rows))
+        if self.manifests.find(ref.path) is not None:
+            with suppress(StoreError):
+                if _differs(self._inside(ref.path), ref) is None:
+                    return ref
+            part = Part(ref.path, data)
+            self._place(part.member, part.rows())
             return ref
         with suppress(FileNotFoundError):
             if sha256_of(self.files.read(ref.path)) == ref.sha256:
@@ -273,72 +280,72 @@ class RowFiles:
         self.files.write(ref.path, data)
         return ref
 
-    def _place(self, piece: Piece) -> None:
+    def _place(self, member: Member, rows: pa.Table) -> None:
         """Puts rows under a path as part of a compacted file, in the place of those it had."""
 
         def choose(manifest: Manifest) -> tuple[Iterable[Piece], list[Compacted]]:
-            old = manifest.by_member.get(piece.path)
+            old = manifest.by_member.get(member.path)
             if old is None or self.compacted.problem(old):
-                return [piece], [old] if old else []
-            rest = (other for other in self.compacted.pieces(old) if other.path != piece.path)
-            return chain(rest, [piece]), [old]
+                return [(member, rows)], [old] if old else []
+            pieces = self.compacted.pieces(old)
+            rest = (piece for piece in pieces if piece[0].path != member.path)
+            return chain(rest, [(member, rows)]), [old]
 
-        self.exchange(partition_of(piece.path), choose)
-        self.files.delete(piece.path)
+        self.exchange(partition_of(member.path), choose)
+        self.files.delete(member.path)
 
-    def _inside(self, path: str) -> Located:
-        """The compacted file that has a file's rows; a later one if it was replaced meanwhile."""
-        file, before = self.manifests.find(path), None
+    def _inside(self, path: str) -> Packed:
+        """What a compacted file has of a file; a later one if it was replaced meanwhile."""
+        file = self.manifests.find(path)
         while file is not None:
             problem = self.compacted.problem(file)
             if problem is None:
-                return Located(path, file=file)
+                return Packed(file.places[path][1], file, self.compacted)
+            before, file = file, self.manifests.find(path)
             if file == before:
-                return Located(path, file=file, problem=f"{problem}; {path} is in it")
-            file, before = self.manifests.find(path), file
-        return Located(path, problem=f"{path}: the part is missing")
+                raise StoreError(f"{problem}; {path} is in it")
+        raise StoreError(f"{path}: the part is missing")
 
     def _load(self, path: str) -> Piece:
-        """A file's rows, and what is known of it.
+        """What is known of a file, and its rows.
 
         Raises:
             StoreError: it is missing or damaged.
         """
-        found = self.located(path)
-        if found.data is not None:
-            rows, metadata = decode(found.data, path)
-            return Piece(path, sha256_of(found.data), metadata, rows)
-        if found.file is None or found.problem is not None:
-            raise StoreError(f"{found.problem}: resume the run")
-        member = found.file.places[path][1]
         try:
-            return Piece(
-                path, member.sha256, member.metadata, self.compacted.rows(found.file, path)
-            )
+            found = self.located(path)
+        except StoreError as error:
+            raise StoreError(f"{error}: resume the run") from error
+        try:
+            return found.member, found.rows()
         except StoreError:
-            if self.manifests.find(path) == found.file:
+            if isinstance(found, Part) or self.manifests.find(path) == found.file:
                 raise
             return self._load(path)
 
     def _load_ref(self, ref: TableRef) -> Piece:
         """As `_load`, of the very file that a ref is of."""
         check_ref(ref)
-        piece = self._load(ref.path)
-        if piece.sha256 != ref.sha256:
+        member, rows = self._load(ref.path)
+        if member.sha256 != ref.sha256:
             run = partition_of(ref.path).run
             raise StoreError(
                 f"{ref.path}: the part's digest does not match: resume the run {run!r}"
             )
-        return piece
+        return member, rows
 
-    def _metadata(self, path: str) -> dict[str, str] | None:
-        """What a file says of itself; None if there is no readable one."""
+    def _said(self, path: str, key: str) -> str | None:
+        """What a file says of itself, maybe nothing; None if there is no readable one."""
         try:
-            return self.located(path).metadata
+            return self.located(path).member.metadata.get(key, "")
         except StoreError:
             return None
 
-    def _rows_of(self, table: str, path: str) -> list[Any]:
-        rows = self._load(path).rows
-        with readable(path):
-            return TABLES[table].from_arrow(rows)
+
+def _differs(found: Part | Packed, ref: TableRef) -> str | None:
+    """None if it is the file of a ref, else what is wrong."""
+    if found.sha256 != ref.sha256:
+        return f"{ref.path}: the part's digest does not match"
+    if found.member.rows != ref.rows:
+        return f"{ref.path}: the part has {found.member.rows} rows, not {ref.rows}"
+    return None

@@ -6,7 +6,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
@@ -106,26 +106,22 @@ class Table:
     def _values(column: Column, table: pa.Table) -> list[Any]:
         if column.name not in table.column_names:
             return [None] * table.num_rows
-        cells = table.column(column.name).to_pylist()
-        if column.is_map:
-            return [None if cell is None else dict(cell) for cell in cells]
+        cells = table.column(column.name).to_pylist(maps_as_pydicts="strict")
         return [tuple(cell) for cell in cells] if column.is_list else cells
 
 
 def _declare(name: str, row: type, key: Sequence[str], about: str, version: int = 1) -> Table:
-    docs = dict(_attributes(row))
+    docs = {
+        name: " ".join(text.split())
+        for names, text in _ATTRIBUTE.findall(row.__doc__ or "")
+        for name in names.split(", ")
+    }
     hints = typing.get_type_hints(row)
     columns = tuple(
         _column(field.name, hints[field.name], docs.get(field.name) or GLOSSARY[field.name])
         for field in dataclasses.fields(row)
     )
     return Table(name, row, tuple(key), version, about, columns)
-
-
-def _attributes(row: type) -> Iterator[tuple[str, str]]:
-    for names, text in _ATTRIBUTE.findall(row.__doc__ or ""):
-        for name in names.split(", "):
-            yield name, " ".join(text.split())
 
 
 def _column(name: str, hint: Any, doc: str) -> Column:

@@ -6,26 +6,24 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from seal_core.errors import StoreError
+from seal_core.fingerprint import digest
 from storage.files.base import Files, in_objects, temporary_name
-from storage.files.local import LocalFiles, fsync_folder
+from storage.files.local import LocalFiles
+from storage.weights.folders import file_digests, place, remove_folder
 from storage.weights.object_adapters import (
     adapter_cache,
+    digests_problem,
     download_adapter,
-    folder_digest,
+    object_digests,
     remove_objects,
     upload_adapter,
-    verify_objects,
 )
 
 FOLDER = "_adapters"
-_AT_ONCE = 16
 _URI = re.compile(rf"{FOLDER}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})")
 _NOTES = {"README.md", ".gitattributes"}
 _UNORDERED = ("target_modules", "modules_to_save", "exclude_modules")
@@ -48,12 +46,12 @@ def put_adapter(files: Files, folder: Path) -> tuple[str, str]:
     try:
         for source in _sources(folder):
             _copy(source, staging / source.name)
-        sha256 = folder_digest(staging)
+        sha256 = digest(file_digests(staging))
         uri = f"{FOLDER}/{sha256[:2]}/{sha256}"
         if in_objects(files):
             upload_adapter(files, uri, staging)
         elif isinstance(files, LocalFiles):
-            _place(files, staging, uri, sha256)
+            place(staging, files.local(uri))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return uri, sha256
@@ -62,28 +60,14 @@ def put_adapter(files: Files, folder: Path) -> tuple[str, str]:
 def verify_adapter(files: Files, uri: str, sha256: str) -> str | None:
     """None if the adapter is whole, else what is wrong with it."""
     check_uri(uri)
-    if in_objects(files):
-        return verify_objects(files, uri, sha256)
-    folder = Path(files.root) / uri
-    if not folder.is_dir():
-        return f"{uri}: the adapter is missing"
     try:
-        found = folder_digest(folder)
-    except (FileNotFoundError, IsADirectoryError) as error:
+        if in_objects(files):
+            return digests_problem(uri, object_digests(files, uri), sha256)
+        return digests_problem(uri, file_digests(Path(files.root) / uri), sha256)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{uri}: the adapter is missing"
+    except IsADirectoryError as error:
         return f"{uri}: the adapter is unreadable ({error.strerror})"
-    return None if found == sha256 else f"{uri}: the adapter's digest is {found[:12]}"
-
-
-def verify_adapters(files: Files, adapters: Iterable[tuple[str, str]]) -> str | None:
-    """None if all are whole, else what is wrong with one; checks several at the same time.
-
-    Args:
-        adapters: Pairs of URI and digest.
-    """
-    pairs = list(adapters)
-    with ThreadPoolExecutor(min(_AT_ONCE, max(len(pairs), 1))) as pool:
-        problems = pool.map(lambda pair: verify_adapter(files, *pair), pairs)
-        return next((problem for problem in problems if problem), None)
 
 
 def adapter_folder(files: Files, uri: str) -> Path:
@@ -107,12 +91,17 @@ def remove_adapter(files: Files, uri: str) -> None:
     if in_objects(files):
         remove_objects(files, uri)
     elif isinstance(files, LocalFiles):
-        _set_aside(files, uri)
+        remove_folder(files.local(uri), files.local(FOLDER))
 
 
 def pruned_mark(uri: str) -> str:
     """Path of the mark that an adapter's weights were removed on purpose."""
     return f"_pruned/{check_uri(uri)}.json"
+
+
+def is_pruned(files: Files, uri: str) -> bool:
+    """Whether an adapter's weights are not there, and were removed on purpose."""
+    return not files.exists(uri) and files.exists(pruned_mark(uri))
 
 
 def check_uri(uri: str) -> str:
@@ -173,26 +162,3 @@ def _normal_json(source: Path) -> str:
             if isinstance(value.get(name), list):
                 value[name] = sorted(value[name])
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
-
-
-def _place(files: LocalFiles, staging: Path, uri: str, sha256: str) -> None:
-    target = files.local(uri)
-    target.parent.mkdir(exist_ok=True)
-    fsync_folder(staging)
-    if target.exists() and verify_adapter(files, uri, sha256) is not None:
-        _set_aside(files, uri)
-    try:
-        staging.rename(target)
-    except OSError as error:
-        # Another process may have put the same adapter; a folder is never renamed over it.
-        if verify_adapter(files, uri, sha256) is not None:
-            raise StoreError(f"{uri} could not be written: {error}") from error
-    fsync_folder(target.parent)
-
-
-def _set_aside(files: LocalFiles, uri: str) -> None:
-    """Removes a folder; under its name there is never half of it."""
-    doomed = files.local(FOLDER) / temporary_name("removed")
-    with suppress(FileNotFoundError):
-        files.local(uri).rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)

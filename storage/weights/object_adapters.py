@@ -8,14 +8,14 @@ the metadata is missing, by its content.
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 
 from seal_core.errors import StoreError
 from seal_core.fingerprint import digest
 from storage.files.base import Objects, temporary_name
-from storage.files.local import file_sha256
 from storage.files.roots import cache_root
+from storage.weights.folders import file_digests, is_whole, place, remove_folder
 
 _SHA256 = "sha256"
 _verified: set[Path] = set()
@@ -27,38 +27,35 @@ def adapter_cache() -> Path:
     return cache_root() / "adapters"
 
 
-def folder_digest(folder: Path) -> str:
-    """Digest of a folder's files and their names."""
-    return digest({path.name: file_sha256(path) for path in folder.iterdir()})
+def digests_problem(uri: str, digests: Mapping[str, str], sha256: str) -> str | None:
+    """None if an adapter whose files have these digests is whole, else what is wrong with it."""
+    if not digests:
+        return f"{uri}: the adapter is missing"
+    found = digest(digests)
+    return None if found == sha256 else f"{uri}: the adapter's digest is {found[:12]}"
 
 
 def upload_adapter(files: Objects, uri: str, staging: Path) -> None:
     """Writes the objects of an adapter unless they are whole already, and keeps a local copy."""
-    digests = {path.name: file_sha256(path) for path in staging.iterdir()}
-    sha256 = digest(digests)
-    if verify_objects(files, uri, sha256) is not None:
+    digests = file_digests(staging)
+    if object_digests(files, uri) != digests:
         for path in files.glob(f"{uri}/*"):
-            if path.rpartition("/")[2] not in digests:
+            if _name(path) not in digests:
                 files.delete(path)
         for name in sorted(digests):
             files.upload(f"{uri}/{name}", staging / name, {_SHA256: digests[name]})
-    _keep(staging, sha256)
+    place(staging, adapter_cache() / _name(uri))
 
 
-def verify_objects(files: Objects, uri: str, sha256: str) -> str | None:
-    """None if the adapter is whole, else what is wrong with it."""
-    try:
-        recorded = {
-            path.rpartition("/")[2]: files.metadata(path).get(_SHA256)
-            for path in files.glob(f"{uri}/*")
-        }
-    except FileNotFoundError:
-        recorded = {}
-    if not recorded:
-        return f"{uri}: the adapter is missing"
-    if None in recorded.values():
-        return _fetch(files, uri)
-    return _differs(uri, digest(recorded), sha256)
+def object_digests(files: Objects, uri: str) -> dict[str, str]:
+    """Digest of each object of an adapter, by name: as recorded with it, else of its content."""
+    recorded: dict[str, str] = {}
+    for path in files.glob(f"{uri}/*"):
+        stamp = files.stamp(path)
+        if stamp is None or _SHA256 not in stamp.metadata:
+            return _fetch(files, uri)
+        recorded[_name(path)] = stamp.metadata[_SHA256]
+    return recorded
 
 
 def download_adapter(files: Objects, uri: str) -> Path:
@@ -67,71 +64,47 @@ def download_adapter(files: Objects, uri: str) -> Path:
     Raises:
         StoreError: the adapter is missing or damaged.
     """
-    target = adapter_cache() / uri.rpartition("/")[2]
-    if not _is_whole(target) and (problem := _fetch(files, uri)):
+    target = adapter_cache() / _name(uri)
+    if _is_whole(target):
+        return target
+    if problem := digests_problem(uri, _fetch(files, uri), target.name):
         raise StoreError(f"{problem}: resume the run that made it")
     return target
 
 
-def _fetch(files: Objects, uri: str) -> str | None:
-    """Downloads an adapter and checks its content; None if it is whole, and then it is kept."""
-    sha256 = uri.rpartition("/")[2]
+def _fetch(files: Objects, uri: str) -> dict[str, str]:
+    """Downloads an adapter, and keeps it if it is whole; the digests of its files, none if one is
+    missing."""
     staging = adapter_cache() / temporary_name("download")
     staging.mkdir(parents=True)
     try:
         for path in files.glob(f"{uri}/*"):
-            files.download(path, staging / path.rpartition("/")[2])
-        if not any(staging.iterdir()):
-            return f"{uri}: the adapter is missing"
-        if problem := _differs(uri, folder_digest(staging), sha256):
-            return problem
-        _keep(staging, sha256)
-    except FileNotFoundError:
-        return f"{uri}: the adapter is missing"
+            files.download(path, staging / _name(path))
+        digests = file_digests(staging)
+        if digest(digests) == _name(uri):
+            place(staging, adapter_cache() / _name(uri))
+        return digests
+    except FileNotFoundError:  # It is gone since it was listed.
+        return {}
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return None
 
 
-def _differs(uri: str, found: str, sha256: str) -> str | None:
-    return None if found == sha256 else f"{uri}: the adapter's digest is {found[:12]}"
+def _name(path: str) -> str:
+    """The last level of a path; of an adapter's, its digest."""
+    return path.rpartition("/")[2]
 
 
 def remove_objects(files: Objects, uri: str) -> None:
     """Deletes the objects of an adapter, and its local copy."""
     for path in files.glob(f"{uri}/*"):
         files.delete(path)
-    target = adapter_cache() / uri.rpartition("/")[2]
+    target = adapter_cache() / _name(uri)
     _verified.discard(target)
-    shutil.rmtree(target, ignore_errors=True)
-
-
-def _keep(staging: Path, sha256: str) -> None:
-    """Makes a checked folder the local copy, unless another process was faster."""
-    target = adapter_cache() / sha256
-    if _is_whole(target) or _renamed(staging, target) or _is_whole(target):
-        return
-    # Whoever reads the damaged copy keeps its open files.
-    aside = adapter_cache() / temporary_name("damaged")
-    _renamed(target, aside)
-    _renamed(staging, target)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _renamed(source: Path, target: Path) -> bool:
-    """Whether it could be; not if the target is there, with files in it."""
-    try:
-        source.rename(target)
-    except OSError:
-        return False
-    return True
+    remove_folder(target, adapter_cache())
 
 
 def _is_whole(target: Path) -> bool:
-    if not target.is_dir():
-        return False
-    if target not in _verified:
-        with suppress(OSError):
-            if folder_digest(target) == target.name:
-                _verified.add(target)
-    return target in _verified
+    if target not in _verified and is_whole(target):
+        _verified.add(target)
+    return target in _verified and target.is_dir()

@@ -136,11 +136,13 @@ def test_objects_know_version_age_and_metadata(s3_root: str, tmp_path: Path) -> 
     source.write_bytes(b"weights")
     files.upload("b", source, {"sha256": "abc"})
     files.link("b", "c")
-    assert files.metadata("c") == {"sha256": "abc"}
+    copied = files.stamp("c")
+    assert copied is not None and copied.metadata == {"sha256": "abc"}
     files.download("c", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"weights" == files.read("b")
     files.write("c", b"other")
-    assert files.metadata("c") == {}
+    written = files.stamp("c")
+    assert written is not None and written.metadata == {}
     assert files.read_range("b", 2, 5) == b"igh"
     assert files.read_many(["b", "a"]) == [b"weights", b"2"] and files.read_many([]) == []
 

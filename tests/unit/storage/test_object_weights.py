@@ -95,7 +95,7 @@ def test_damage(store: Store, tmp_path: Path, damage: Callable[[Store, str], Non
     damage(store, uri)
     forget_copies()
     assert uri in (store.verify(ref) or "")
-    assert uri in (weights.verify_adapters(store.files, [(uri, sha)]) or "")
+    assert uri in (store.verify_adapter(uri, sha) or "")
     with pytest.raises(StoreError, match=uri):
         store.adapter_folder(uri)
     assert not adapter_cache().exists() or not list(adapter_cache().iterdir())
@@ -160,4 +160,4 @@ def test_remove(store: Store, tmp_path: Path, kind: str) -> None:
     with pytest.raises(StoreError, match="no adapter"):
         weights.remove_adapter(chosen.files, "_adapters")
     assert chosen.put_adapter(tmp_path / "a") == (uri, sha)
-    assert weights.verify_adapters(chosen.files, [(uri, sha)]) is None
+    assert chosen.verify_adapter(uri, sha) is None

@@ -83,7 +83,7 @@ def test_an_error_of_the_machine_is_no_damage(
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "folder_digest", broken)
+        patch.setattr(weights, "file_digests", broken)
         with pytest.raises(OSError, match="Too many open files"):
             store.verify(ref)
     monkeypatch.setattr(store.files, "read", broken)
