@@ -230,7 +230,10 @@ class RowFiles:
     def quarantine(self, path: str) -> None:
         """Moves a damaged file, if it is there, to where no query finds it."""
         with suppress(FileNotFoundError):
-            self.files.write(f"{DAMAGED}/{path.replace('/', '_')}", self.files.read(path))
+            data = self.files.read(path)
+            # A file that is made again may be damaged again, and otherwise.
+            name = f"{path.replace('/', '_')}.{sha256_of(data)[:8]}"
+            self.files.write(f"{DAMAGED}/{name}", data)
             self.files.delete(path)
 
     def exchange(self, partition: Partition, choose: Choose) -> tuple[Compacted, int]:

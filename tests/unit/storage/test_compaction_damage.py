@@ -82,6 +82,10 @@ def test_a_slot_of_a_damaged_file_is_written_again(folder: Store) -> None:
     (ref, *_) = write(folder, 3)
     assert folder.verify(ref) is None and len(folder.rows("answers", RUN)) == 3
     assert len(list((folder.root / "_damaged").iterdir())) == 1
+    for damaged in (b"one", b"other"):
+        folder.files.write(ref.path, damaged)
+        folder.quarantine(ref.path)
+    assert len(list((folder.root / "_damaged").iterdir())) == 3
 
 
 def test_random_damage_never_gives_other_rows(folder: Store) -> None:
