@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 
 import httpx
 import typer
@@ -34,10 +36,11 @@ def execute(
         StageError, EngineError: the work failed, or the Prefect server is gone; what is done is
             kept.
     """
-    loaded = load_config(config, overrides)
-    # It counts what it has yet to send, line by line, while it waits for a server.
-    logging.getLogger("EventsWorker").setLevel(logging.ERROR)
-    run = _run_flow(config, name, overrides, fork)
+    with redirect_stdout(sys.stderr):  # What packages print is no part of the results.
+        loaded = load_config(config, overrides)
+        # It counts what it has yet to send, line by line, while it waits for a server.
+        logging.getLogger("EventsWorker").setLevel(logging.ERROR)
+        run = _run_flow(config, name, overrides, fork)
     with Catalog(Store.open(loaded.execution.store)) as catalog:
         results = held_out_results(catalog, run)
     if as_json:

@@ -37,6 +37,10 @@ class StageError(SealError):
     """A stage could not finish, for example because too many of its units failed."""
 
 
+class Ended(SystemExit):
+    """The process was told to end, by a signal; no fault of what it was doing."""
+
+
 class StoreError(SealError):
     """A stored part or adapter is missing or damaged."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -30,11 +32,12 @@ def plan(
     settings = list(overrides or [])
     if store is not None:
         settings.insert(0, store_setting(store))
-    checked = preflight(load_config(config, settings), name, rehash)
-    # Prefect, which the stages import, takes seconds; wrong input is answered before.
-    from flows.planning import plan_run, print_plan  # noqa: PLC0415
+    with redirect_stdout(sys.stderr):  # What packages print is no part of the plan.
+        checked = preflight(load_config(config, settings), name, rehash)
+        # Prefect, which the stages import, takes seconds; wrong input is answered before.
+        from flows.planning import plan_run, print_plan  # noqa: PLC0415
 
-    found = plan_run(checked, fork)
+        found = plan_run(checked, fork)
     left_out = left_out_lines(checked.problems.left_out)
     if as_json:
         typer.echo(json.dumps({**found.to_json(), "left_out": left_out}, indent=2))

@@ -10,6 +10,7 @@ import typer
 from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.terminal import table_console
 from flows.views.results import held_out_results, print_results
+from flows.views.standing import run_standing
 from storage.sql.catalog import Catalog
 from storage.store import Store
 
@@ -20,9 +21,14 @@ def results(
     as_json: JsonOption = False,
 ) -> None:
     """Prints the held-out accuracy of each condition of a run."""
-    with Catalog(Store.open(store, create=False)) as catalog:
+    opened = Store.open(store, create=False)
+    with Catalog(opened) as catalog:
         report = held_out_results(catalog, name)
+    left = run_standing(opened, name).left
     if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2))
-    else:
-        print_results(report, table_console())
+        typer.echo(json.dumps({**report.to_json(), "left": left}, indent=2))
+        return
+    console = table_console()
+    print_results(report, console)
+    if left:
+        console.print(f"not finished: {left} shards are left, see `seal status {name}`")

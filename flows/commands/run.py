@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -52,7 +53,8 @@ def run(
     with ended_once():
         try:
             check_named_server()
-            store_root = check(config, name, settings, fork, rehash)
+            with redirect_stdout(sys.stderr):  # What packages print is no part of the results.
+                store_root = check(config, name, settings, fork, rehash)
             start_server(prepare_prefect(store_root))
             # Prefect reads its settings when it is imported, so nothing above may import it.
             from flows.execute import execute  # noqa: PLC0415

@@ -13,7 +13,7 @@ from flows.commands.options import STORE, StoreOption
 from flows.views.formats import FORMATS, render, replacing, write_parquet, write_text
 from seal_core.errors import InputError
 from storage.sql.catalog import Catalog
-from storage.sql.views import write_database
+from storage.sql.views import is_database_of_views, write_database
 from storage.store import Store
 
 MAX_TABLE_ROWS = 10_000
@@ -41,6 +41,9 @@ def sql(
         raise InputError(f"--format {form!r}: choose one of {', '.join(FORMATS)}")
     if form == "parquet" and output is None:
         raise InputError("--format parquet is not text: add --output FILE")
+    if (database or list_views) and (query or output or (database and list_views)):
+        one = "--database" if database else "--list"
+        raise InputError(f"{one} stands alone: leave out the query, --output and the other one")
     opened = Store.open(store, create=False)
     for file in (output, database):
         if file is not None and opened.holds(file):
@@ -48,6 +51,11 @@ def sql(
                 f"{file} is inside the store, where only runs write: choose another file"
             )
     if database is not None:
+        if not is_database_of_views(database):
+            raise InputError(
+                f"{database} is there and is no file that `seal sql --database` wrote: choose "
+                "another name"
+            )
         with replacing(database) as temporary:
             write_database(opened, temporary)
         return

@@ -38,7 +38,7 @@ class StageStanding:
         done: Shards that this run executed.
         cached: Shards taken over from another run.
         failed: Shards whose every execution failed so far.
-        killed: Executions that were killed; their shards are done again, or left.
+        killed: Executions that were stopped or killed; their shards are done again, or left.
         units, errors: Rows, and rows with an error, of the last good execution of each shard.
         seconds, tokens: Spent by all executions, the failed ones too.
         last_error: Of the shards that failed, the last execution's; None if none did.
@@ -171,7 +171,7 @@ def _standing(item: CountedStage, rows: Sequence[StageRow], present: int | None)
         shards=None if present is None else item.shards,
         done=done,
         cached=0 if present is None else present - done,
-        failed=len({row.identity for row in rows} - good.keys()),
+        failed=len({row.identity for row in rows if row.ended_at is not None} - good.keys()),
         killed=sum(row.ended_at is None for row in rows),
         left=0 if present is None else item.shards - present,
         units=sum(row.n_units for row in good.values()),

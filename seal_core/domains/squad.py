@@ -25,6 +25,8 @@ def read_squad(path: str) -> Parsed:
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
         known = ", ".join(_READERS)
+        if file.is_dir():
+            raise InputError(f"{path} is a folder: name a file, or set data.source to 'dataset'")
         raise InputError(f"{path}: the ending {file.suffix!r} is not known: use one of {known}")
     if not file.exists():
         raise InputError(f"{path}: there is no such file: check data.path and data.heldout_path")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from seal_core.errors import InputError, in_one_line
+from seal_core.errors import Ended, InputError, in_one_line
+from seal_core.kinds.guarded import FAULTS
 
 GROUP = "seal.plugins"
 
@@ -68,7 +69,9 @@ def load_kind(point: str, name: str) -> Any:
     (entry,) = [own for own in _entries() if own.name == f"{point}.{name}"]
     try:
         return entry.load()
-    except Exception as error:
+    except Ended:
+        raise
+    except FAULTS as error:
         raise InputError(
             f"{point}.kind = {name!r} of {kind.package} does not load "
             f"({type(error).__name__}: {in_one_line(error)}): repair or remove that package"
@@ -80,7 +83,8 @@ def _find(point: str, name: str) -> Kind:
         raise InputError(f"{point}.kind = {name!r} is no name of a kind: write it as text")
     found = [kind for kind in _foreign() if (kind.point, kind.name) == (point, name)]
     if not found:
-        known = sorted({kind.name for kind in all_kinds() if kind.point == point})
+        usable = (kind for kind in all_kinds() if not kind.problem)
+        known = sorted({kind.name for kind in usable if kind.point == point})
         near = difflib.get_close_matches(name, known, n=3) or known
         raise InputError(
             f"{point}.kind = {name!r} is not known: use {' or '.join(map(repr, near))}, or install "
@@ -96,19 +100,28 @@ def _foreign() -> Iterator[Kind]:
     names = [entry.name for entry in entries]
     for entry in entries:
         point, _, name = entry.name.partition(".")
-        package = f"{entry.dist.name}=={entry.dist.version}" if entry.dist else "?"
-        problem = ""
-        if point not in BUILT_IN or not name:
+        package, problem = _package(entry), ""
+        if not package:
+            package = str(getattr(entry.dist, "_path", "?"))
+            problem = f"the metadata of its package is incomplete, in {package}: install it again"
+        elif point not in BUILT_IN or not name:
             points = ", ".join(f"{own}.…" for own in BUILT_IN)
             problem = f"{entry.name!r} of {package} names no point: its names are {points}"
         elif name in BUILT_IN[point]:
             problem = f"{package} has this name too, which is built in: it cannot be replaced"
         elif names.count(entry.name) > 1:
-            others = sorted(
-                f"{own.dist.name}" for own in entries if own.name == entry.name and own.dist
-            )
-            problem = f"{' and '.join(others)} both have this name: remove one of them"
+            others = sorted({_package(own) for own in entries if own.name == entry.name})
+            who = f"{' and '.join(others)} both have" if len(others) > 1 else f"{package} twice has"
+            problem = f"{who} this name: remove one of them"
+        elif EntryPoint.pattern.match(entry.value) is None:
+            problem = f"its entry point {entry.value!r} in {package} is no module:name"
         yield Kind(point, name, package, problem)
+
+
+def _package(entry: EntryPoint) -> str:
+    """`name==version` of the distribution that has it; empty where it says neither or only one."""
+    name, version = (entry.dist.name, entry.dist.version) if entry.dist else (None, None)
+    return f"{name}=={version}" if name and version else ""
 
 
 def _entries() -> list[EntryPoint]:

@@ -6,10 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from seal_core.errors import InputError, in_one_line
+from seal_core.errors import Ended, InputError, in_one_line
 from seal_core.kinds.entry_points import load_kind, package_of
-from seal_core.kinds.guarded import Guarded
-from seal_core.kinds.sections import Foreign, valid_options
+from seal_core.kinds.foreign_options import plain_options, valid_options
+from seal_core.kinds.guarded import FAULTS, Guarded
+from seal_core.kinds.sections import Foreign
 
 
 def version_note(section: BaseModel) -> str | None:
@@ -34,13 +35,13 @@ def make_foreign(section: Foreign, any_version: bool = False) -> Any:
         options = valid_options(section.point, section.kind, section.options)
     except ValueError as error:
         raise InputError(f"{error}: {section.title} has other options than were recorded") from None
-    if not any_version and options.model_dump().keys() != section.options.keys():
+    if not any_version and plain_options(options).keys() != section.options.keys():
         raise InputError(f"{section.title}: its options are incomplete: give them beside the kind")
     try:
         return Guarded(target(options), section.title)
-    except InputError:
+    except (InputError, Ended):
         raise
-    except Exception as error:
+    except FAULTS as error:
         raise InputError(
             f"{section.title} cannot be made ({type(error).__name__}: {in_one_line(error)})"
         ) from error

@@ -6,7 +6,6 @@ libraries', as it does those of vLLM.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,10 @@ from seal_core.engines import (
 )
 from seal_core.errors import InputError, StageError
 from seal_core.kinds.guarded import Guarded, before_work
+from seal_core.kinds.worth import is_number, is_text
+
+_ROUNDING = 1e-3
+"""Nats by which rounding may put a token's log-probability above 0."""
 
 
 class ForeignEngine:
@@ -96,20 +99,37 @@ class ForeignGenerator:
                 f"{self._title} must give one {kind.__name__} per request, in their order"
             )
         for one in results:
-            given = one.logprob is not None and math.isfinite(one.logprob)
-            if given == (one.error is not None):
-                raise StageError(
-                    f"{self._title} gives {one.request_id} the log-probability {one.logprob} and "
-                    f"the error {one.error!r}: use a finite number or an error"
-                )
+            if fault := _result_fault(one):
+                raise StageError(f"{self._title}, asked for {one.request_id}, {fault}")
+
+
+def _result_fault(found: Generation | Scored) -> str | None:
+    """What cannot be true of an answer or a score."""
+    count, logprob, error = found.n_tokens, found.logprob, found.error
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        return f"gives {count!r} tokens: use a whole number"
+    if error is not None and not (is_text(error) and error):
+        return f"gives the error {error!r}: use text, or None"
+    if error is not None and logprob is None:
+        return None
+    if error is not None or logprob is None or not is_number(logprob):
+        return (
+            f"gives the log-probability {logprob!r} and the error {error!r}: use a finite number "
+            "or an error"
+        )
+    if logprob > _ROUNDING * (1 + count):
+        return f"gives the log-probability {logprob!r}: none is above 0"
+    return None
 
 
 def _fault(request: GenerateRequest, found: Generation) -> str | None:
-    """What cannot be true of an answer."""
+    """What cannot be true of an answer to a request."""
     if (found.text is None) != (found.error is not None):
         return f"gives the text {found.text!r} and the error {found.error!r}: use one of them"
     if found.text is None:
         return None
+    if not is_text(found.text):
+        return f"gives {found.text!r} for text: use Unicode text"
     if found.finish_reason not in ("stop", "length"):
         return f"gives the finish reason {found.finish_reason!r}: use 'stop' or 'length'"
     if not 0 <= found.n_tokens <= request.max_tokens:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from seal_core.errors import InputError, SealError, StageError, in_one_line
+from seal_core.errors import Ended, InputError, SealError, StageError, in_one_line
+
+FAULTS = (Exception, SystemExit, CancelledError)
+"""What a package may raise; whoever ends the process in it would end a run without a word."""
 
 
 class Guarded:
@@ -33,9 +37,9 @@ class Guarded:
     def _tried(self, attribute: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
-        except SealError:
+        except (SealError, Ended):
             raise
-        except Exception as error:
+        except FAULTS as error:
             raise StageError(
                 f"{self._name} fails in {attribute!r} ({type(error).__name__}: "
                 f"{in_one_line(error)}): repair that package, or install another version of it"
@@ -52,11 +56,11 @@ def before_work(name: str) -> Iterator[None]:
     """Whatever is wrong with a kind is wrong input as long as nothing is written."""
     try:
         yield
-    except InputError:
+    except (InputError, Ended):
         raise
     except SealError as error:
         raise InputError(str(error)) from error
-    except Exception as error:
+    except FAULTS as error:
         raise InputError(
             f"{name} fails when it is tried ({type(error).__name__}: {in_one_line(error)})"
         ) from error

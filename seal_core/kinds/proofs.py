@@ -12,6 +12,7 @@ from seal_core.domains.base import Domain, Grading, ProblemSet
 from seal_core.errors import InputError
 from seal_core.kinds.guarded import before_work
 from seal_core.kinds.proof_rows import proof_answers, proof_edit, proof_score
+from seal_core.kinds.worth import grading_fault, is_number, is_text
 from seal_core.outer_loops import OuterLoop
 from seal_core.rewards.aggregate import score_self_edits
 from seal_core.rewards.reward import REFERENCE_LOGPROBS, Reward
@@ -38,6 +39,9 @@ def prove_problems(title: str, domain: Domain, problems: ProblemSet) -> None:
 
 
 def _prove_question(title: str, domain: Domain, problem: Problem, question: Question) -> None:
+    for text in (*question.gold, ""):
+        if fault := grading_fault(_graded(domain, problem, question, text)):
+            raise InputError(f"{title} {fault}")
     for reference in question.gold:
         if not _graded(domain, problem, question, reference).correct:
             raise InputError(
@@ -139,10 +143,14 @@ def problems_fault(problems: ProblemSet) -> str | None:
     """What is wrong with the problems of a domain."""
     seen: dict[str, str] = {}
     for split, own in (("train", problems.train), ("heldout", problems.heldout)):
+        if not isinstance(own, tuple | list):
+            return f"has a {type(own).__name__} of {split} problems: use a tuple"
         if not own:
             return f"has no {split} problem"
         for problem in own:
             item = problem.problem_id
+            if text := _no_text(problem):
+                return f"has {text} in {item}: use Unicode text"
             if problem.split != split:
                 return f"has {item} among its {split} problems, and its split is {problem.split!r}"
             if not problem.questions:
@@ -155,6 +163,14 @@ def problems_fault(problems: ProblemSet) -> str | None:
                 if not question.gold or not all(text.strip() for text in question.gold):
                     return f"has no reference answer to {question.question_id}, or a blank one"
     return None
+
+
+def _no_text(problem: Problem) -> str | None:
+    """What of a problem is no text that can be stored."""
+    texts = [problem.problem_id, problem.title, problem.context]
+    for question in problem.questions:
+        texts += [question.question_id, question.prompt, *question.gold]
+    return next((ascii(text) for text in texts if not is_text(text)), None)
 
 
 def selections_fault(scores: Sequence[Score], found: Any) -> str | None:
@@ -181,6 +197,6 @@ def weights_fault(edits: Sequence[SelfEdit], weights: Any) -> str | None:
             return f"weighs {item!r}, which is no self-edit of the round"
         if why := known[item].error or known[item].unusable:
             return f"weighs {item}, which teaches nothing: {why}"
-        if not (isinstance(weight, int | float) and 0 < weight <= _HEAVIEST):
+        if not (is_number(weight) and 0 < weight <= _HEAVIEST):
             return f"gives {item} the weight {weight!r}: it must be a positive number, at most 1e12"
     return None

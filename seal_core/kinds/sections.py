@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import new_class
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from seal_core.engine_section import EngineSection
-from seal_core.errors import InputError, in_one_line
-from seal_core.kinds.entry_points import BUILT_IN, load_kind, package_of
+from seal_core.kinds.entry_points import BUILT_IN, package_of
+from seal_core.kinds.foreign_options import recorded
 from seal_core.section import Section
 
 FOREIGN = "*"
@@ -43,41 +42,7 @@ class Foreign(Section):
         kind = given["kind"]
         plain = {key: value for key, value in given.items() if key != "kind"}
         package = package_of(cls.point, kind)
-        options = valid_options(cls.point, kind, plain)
-        return {"kind": kind, "package": package, "options": options.model_dump(mode="json")}
-
-
-def valid_options(point: str, kind: str, plain: Mapping[str, Any]) -> BaseModel:
-    """A foreign kind's options by its own model, which is told to refuse what it does not know.
-
-    Raises:
-        ValueError: One is wrong; names the key.
-        InputError: The kind cannot be had, or its model fails.
-    """
-    own = _options_model(point, kind)
-    model = own
-    try:
-        model = new_class(own.__name__, (own,), {"extra": "forbid"})
-        return model.model_validate(plain)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([point, *map(str, first["loc"])])
-        known = ", ".join(model.model_fields) or "none"
-        hint = f" (kind {kind!r} has {known})" if first["type"] == "extra_forbidden" else ""
-        raise ValueError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}{hint}") from None
-    except Exception as error:
-        raise InputError(
-            f"{point}.kind = {kind!r}: its Options fail ({type(error).__name__}: "
-            f"{in_one_line(error)})"
-        ) from error
-
-
-def _options_model(point: str, kind: str) -> type[BaseModel]:
-    """The options of a kind; none without an `Options`."""
-    own = getattr(load_kind(point, kind), "Options", Section)
-    if not (isinstance(own, type) and issubclass(own, BaseModel)):
-        raise ValueError(f"{point}.kind = {kind!r}: its Options are no pydantic model")
-    return own
+        return {"kind": kind, "package": package, "options": recorded(cls.point, kind, plain)}
 
 
 class _ForeignDomain(Foreign):

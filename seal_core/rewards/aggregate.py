@@ -6,12 +6,11 @@ in `n_errors`, and a self-edit of which nothing was graded has no reward at all.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from seal_core.errors import StageError
+from seal_core.kinds.worth import judgement_fault
 from seal_core.rewards.reward import Accuracy, Judgement, Reward
 from seal_core.types import Answer, Score, SelfEdit
 
@@ -68,19 +67,18 @@ def _judged(
     reward: Reward, problem: str, answers: Sequence[Answer], edit: SelfEdit | None
 ) -> Judgement:
     found = reward.judge(answers, edit)
-    if found.reward is None:
-        return found
-    try:
-        number = float(found.reward)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
+    if fault := judgement_fault(found):
         what = edit.self_edit_id if edit else "the baseline"
         raise StageError(
-            f"the reward {reward.name!r} gives {what} of {problem} {found.reward!r}, which is no "
-            "finite number: repair the reward, and go on with the same command"
+            f"the reward {reward.name!r} gives {what} of {problem} {fault}: repair the reward, "
+            "and go on with the same command"
         )
-    return replace(found, reward=number)
+    return Judgement(
+        reward=None if found.reward is None else float(found.reward),
+        uncertainty=None if found.uncertainty is None else float(found.uncertainty),
+        components={name: float(value) for name, value in found.components.items()},
+        n_repeats=found.n_repeats,
+    )
 
 
 def _is_graded(answer: Answer) -> bool:

@@ -97,17 +97,39 @@ def recover(store: Store, run: str, note: Note) -> None:
         store.manifests.swap(run, lambda old: [f for f in old.files if f not in damaged])
     for file in damaged:
         store.quarantine(file.path)
+    _list_again(store, run, note)
     manifest = store.manifests.get(run)
     for path in store.manifests.files_of(run):
-        if manifest.counts(path):
-            continue
-        if is_compact(path):
+        if not manifest.counts(path):
+            store.files.delete(path)
+
+
+def _list_again(store: Store, run: str, note: Note) -> None:
+    """Sees to compacted files that are not listed: no row is deleted that is nowhere else.
+
+    That happens with a manifest that is older than its files, from a copy or a backup.
+    """
+    found: list[tuple[int, Compacted]] = []
+    paths = store.manifests.files_of(run)
+    listed = store.manifests.get(run).by_path
+    for path in filter(is_compact, paths):
+        if path not in listed:
             try:
-                describe(path, store.files.read(path))
+                found.append(describe(path, store.files.read(path)))
             except StoreError as error:
                 note(f"{error}; quarantined, its parts are made again")
                 store.quarantine(path)
-        store.files.delete(path)
+    for _, file in sorted(found, key=lambda item: (-item[0], item[1].path)):
+        members = store.manifests.get(run).by_member.keys()
+        if file.places.keys() <= {*paths, *members}:
+            continue
+        why = f"{file.path}: its rows are nowhere else, and the manifest does not list it"
+        if members.isdisjoint(file.places):
+            store.manifests.swap(run, lambda old, own=file: (*old.files, own))
+            note(f"{why}; listed again")
+        else:
+            store.quarantine(file.path)
+            note(f"{why} and has some of them twice; quarantined")
 
 
 def _closed(store: Store, run: str) -> list[Partition]:

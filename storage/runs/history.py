@@ -6,6 +6,7 @@ the rows of all such notes, and then deletes them. What a kill left is appended 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -26,6 +27,8 @@ from storage.tables.store_rows import StageRow
 
 STOPPED = "stopped: the run was ended while this was under way"
 KILLED = "killed: the process that worked on it ended before the work did"
+
+_LAST_SECONDS = 1.0
 
 Noted = tuple[int, StageRow]
 """The round of an execution, and its row so far."""
@@ -61,6 +64,9 @@ def appending_executions(store: Store, run: str) -> Iterator[None]:
     except BaseException:
         # The error is what matters; what cannot be appended now is by the run's next start.
         with suppress(OSError, SealError):
+            deadline = time.monotonic() + _LAST_SECONDS
+            while in_flight(store, run) and time.monotonic() < deadline:
+                time.sleep(0.05)  # Their engines have ended, and they are about to.
             append_executions(store, run)
         raise
     append_executions(store, run)

@@ -54,6 +54,7 @@ def write_database(store: Store, path: Path) -> None:
 
     Raises:
         InputError: the store is not in a folder, or DuckDB would take its path for a pattern.
+        OSError: the file cannot be written.
     """
     if in_objects(store.files):
         raise InputError(
@@ -66,9 +67,26 @@ def write_database(store: Store, path: Path) -> None:
             f"store {root}: DuckDB takes {found[0]!r} in a path for more than a name: move the "
             "store, or give a link to it as --store"
         )
+    path.touch()  # DuckDB's own error has no number.
+    path.unlink()
     with duckdb.connect(str(path)) as connection:
         live = {name: store.manifests.live(name) for name in TABLES}
         make_views(
             connection,
             {name: [str(root / path) for path in paths] for name, paths in live.items()},
         )
+
+
+def is_database_of_views(path: Path) -> bool:
+    """Whether nothing is lost where `write_database` replaces this file: it has views alone."""
+    if not path.exists() or path.is_dir():  # Whoever writes says what is wrong with a folder.
+        return True
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            tables, views = (
+                len(connection.execute(f"FROM duckdb_{kind}() WHERE NOT internal").fetchall())
+                for kind in ("tables", "views")
+            )
+    except duckdb.Error:
+        return False
+    return views > 0 and tables == 0

@@ -123,8 +123,9 @@ def open_run(
         row = _claim(named, context, engines)
         context.resumed = _recover(store, checked.name, progress)
         _tell_engines(context, checked)
+        after_engines.enter_context(appending_executions(store, checked.name))
         try:
-            with appending_executions(store, checked.name), use(context):
+            with use(context):
                 run = Run(context, checked, row.shard_size)
                 run.keep_left_out()
                 yield run

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from seal_core.errors import Ended
+
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _blocks = 0
 
@@ -44,7 +46,7 @@ def ended_once(*, inside: bool = False) -> Iterator[None]:
         handler = before[signal.Signals(number)]
         if callable(handler):
             return handler(number, frame)
-        raise SystemExit(128 + number)  # What the default action stands for.
+        raise Ended(128 + number)  # What the default action stands for.
 
     for number in before:
         signal.signal(number, first)

@@ -80,7 +80,8 @@ def _in_run(store: Store, work: Work, run: str, growing: str | None) -> Earlier 
         ref = store.own_ref(result.ref(work.table), run, work.round_index, work.slot)
         if store.verify(ref):
             return None
-        rows = tuple(row for row in store.read(ref) if row.error is None)
+        # A policy has no error: without it there is no next round.
+        rows = tuple(row for row in store.read(ref) if getattr(row, "error", None) is None)
         return Earlier(rows, _given(store, work, result, run, growing))
     except (FileNotFoundError, StoreError, KeyError, TypeError, ValueError):
         return None  # Damaged or removed: all units are made, as in a new run.

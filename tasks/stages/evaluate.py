@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from seal_core.engines import GenerateRequest, Generation, Scored, ScoreRequest
+from seal_core.errors import StageError
 from seal_core.fingerprint import make_id
 from seal_core.kinds.chosen import make_reward
+from seal_core.kinds.worth import grading_fault
 from seal_core.rewards.reward import REFERENCE_LOGPROBS
 from seal_core.stages import Handle, Place
 from seal_core.types import IN_CONTEXT, Adapter, Answer, Problem, Question
@@ -159,6 +161,8 @@ def _answer(
         texts = [own.text for own in said if own.text is not None]
         if error is None:
             grading = context.domain.grade(ask.question, texts)
+            if fault := grading_fault(grading):
+                raise StageError(f"domain.kind = {context.config.domain.kind!r} {fault}")
     return Answer(
         answer_id=ask.answer_id,
         problem_id=ask.problem.problem_id,
@@ -171,7 +175,7 @@ def _answer(
         repeat=ask.adapter.repeat if ask.adapter else 0,
         text=grading.text if grading else None,
         correct=grading.correct if grading else None,
-        grades=dict(sorted(grading.grades.items())) if grading else None,
+        grades={k: float(v) for k, v in sorted(grading.grades.items())} if grading else None,
         logprob=_total(own.logprob for own in said or ()),
         n_tokens=sum(own.n_tokens for own in said or ()),
         reference_logprob=reference.logprob if reference else None,

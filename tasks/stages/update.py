@@ -20,6 +20,7 @@ from seal_core.types import Policy, Problem, Score, Selection, SelfEdit, TrainRo
 from tasks.basis import Basis, refs
 from tasks.context import RunContext
 from tasks.stages.chatting import domain_identity
+from tasks.stages.earlier import find_earlier
 from tasks.stages.finetune import to_settings
 from tasks.stages.lora import lora_settings
 from tasks.stages.policies import PolicyRef, adapter_stack, read_policy
@@ -92,10 +93,15 @@ def _weighted(
 
 def _update(context: RunContext, work: Work) -> StageOutput:
     """Trains the next policy on prompt and kept self-edit."""
-    policy = read_policy(context, work.inputs["policy"][0])
-    examples = _examples(context, work)
-    if not examples:
+    kept = _kept(context, work)
+    if not kept:
         raise StageError(_nothing_to_learn(context, work))
+    earlier = find_earlier(context, work, "self_edits")
+    if earlier.rows and kept == _weighed(earlier.given, work):
+        return StageOutput({"policies": earlier.rows}, n_reused=len(earlier.rows))
+    policy = read_policy(context, work.inputs["policy"][0])
+    problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
+    examples = [_example(context.domain, problems[own.problem_id], own, w) for own, w in kept]
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         trained = context.trainer.update_policy(
             examples,
@@ -145,16 +151,16 @@ def _nothing_to_learn(context: RunContext, work: Work) -> str:
     return f"round {work.round_index} kept no self-edit to learn from: {advice}"
 
 
-def _examples(context: RunContext, work: Work) -> list[TrainRow]:
-    problems = read_problems(context.store, work.inputs["problems"], work.inputs["questions"])
+def _kept(context: RunContext, work: Work) -> list[tuple[SelfEdit, float]]:
+    """What the policy learns from, and the weights."""
+    refs = work.inputs["self_edits"]
+    return _weighed([edit for ref in refs for edit in context.store.read(ref)], work)
+
+
+def _weighed(edits: Sequence[SelfEdit], work: Work) -> list[tuple[SelfEdit, float]]:
     kept = work.settings["kept"]
     weights: dict[str, float] = dict((i, 1.0) if isinstance(i, str) else tuple(i) for i in kept)
-    return [
-        _example(context.domain, problems[edit.problem_id], edit, weights[edit.self_edit_id])
-        for ref in work.inputs["self_edits"]
-        for edit in context.store.read(ref)
-        if edit.self_edit_id in weights
-    ]
+    return [(e, weights[e.self_edit_id]) for e in edits if e.self_edit_id in weights]
 
 
 def _example(domain: Domain, problem: Problem, edit: SelfEdit, weight: float) -> TrainRow:

@@ -167,6 +167,9 @@ def test_more_of_the_same_makes_the_new_ones_only(
     reused = "SELECT sum(n_reused)::INT FROM stages WHERE run = 'b'"
     assert ask(store, f"{reused} AND label = 'evaluate round_0'") == [(N_TRAIN * K,)]
     assert len(fork.generated) < len(fresh.generated)
+    # Two policies differ only if other self-edits were kept.
+    policies = "SELECT list(DISTINCT policy_id) FROM policies WHERE parent IS NOT NULL GROUP BY run"
+    assert fork.updates == len({tuple(row[0]) for row in ask(store, policies)}) - 1
     assert rows_of_b(store) == rows_of_b(tmp_path / "fresh")
 
 

@@ -40,6 +40,8 @@ MODULE = "tests.unit.test_foreign_engines"
 ASKED = [GenerateRequest("a", "p", max_tokens=4, stop=("\n",)), GenerateRequest("b", "p")]
 SOUND = [Generation("a", "yes", 1, 2, -0.5, "stop"), Generation("b", "no", 1, 1, -0.1, "stop")]
 
+LOST = Generation("a", None, 1, 0, None, "", "out of memory")
+
 
 class Fixed:
     """An engine whose answers are known."""
@@ -164,7 +166,21 @@ def test_sound_answers_pass(install) -> None:
         (SOUND[::-1], "one Generation per request"),
         ([replace(SOUND[0], text=None), SOUND[1]], "asked for a, gives the text None and"),
         ([replace(SOUND[0], error="lost", logprob=None), SOUND[1]], "the error 'lost': use one"),
-        ([replace(SOUND[0], logprob=None), SOUND[1]], "gives a the log-probability None"),
+        (
+            [replace(SOUND[0], logprob=None), SOUND[1]],
+            "asked for a, gives the log-probability None",
+        ),
+        ([replace(SOUND[0], logprob="-1"), SOUND[1]], "gives the log-probability '-1'"),
+        ([replace(SOUND[0], logprob=5.0), SOUND[1]], "5.0: none is above 0"),
+        ([replace(SOUND[0], n_tokens=None), SOUND[1]], "gives None tokens: use a whole number"),
+        ([replace(SOUND[0], n_tokens=1.5), SOUND[1]], "gives 1.5 tokens"),
+        ([replace(SOUND[0], text=b"yes"), SOUND[1]], "gives b'yes' for text"),
+        ([replace(SOUND[0], text="\ud800"), SOUND[1]], "use Unicode text"),
+        (
+            [replace(SOUND[0], text=None, logprob=None, error=ValueError("x")), SOUND[1]],
+            "the error",
+        ),
+        ([replace(SOUND[0], text=None, logprob=None, error=""), SOUND[1]], "the error ''"),
         ([replace(SOUND[0], logprob=float("nan")), SOUND[1]], "use a finite number or an error"),
         ([replace(SOUND[0], finish_reason="eos"), SOUND[1]], "the finish reason 'eos'"),
         ([replace(SOUND[0], n_tokens=5), SOUND[1]], "gives 5 tokens, where 4 were the most"),
@@ -182,7 +198,9 @@ def test_what_is_no_answer_ends_the_stage(install, monkeypatch, answers, words) 
 def test_what_is_no_score_ends_the_stage(install, monkeypatch, scores) -> None:
     """3"""
     monkeypatch.setattr(f"{MODULE}.Fixed.scores", scores)
-    with pytest.raises(StageError, match=r"'it' of extra==2\.0 (must give one Scored|gives s)"):
+    with pytest.raises(
+        StageError, match=r"'it' of extra==2\.0 must give one Sc|2\.0, asked for s, gives"
+    ):
         generator("Fixed", install).score([ScoreRequest("s", "p", "c")])
 
 

@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from seal_core.config import Config
-from seal_core.errors import InputError, StageError
+from seal_core.errors import Ended, InputError, StageError
 from seal_core.kinds import entry_points as plugins
 from seal_core.kinds.chosen import make_domain, make_reward
 from seal_core.kinds.foreign import version_note
@@ -39,7 +39,7 @@ def test_what_is_there_is_listed_without_being_imported(install) -> None:
     assert found["reward", "accuracy", ""] == found["reward", "flat", "extra==2.0"] == ""
     assert found["reward", "lost", "extra==2.0"] == ""
     assert "built in" in found["reward", "accuracy", "extra==2.0"]
-    assert "extra and more both have this name" in found["reward", "twice", "more==2.0"]
+    assert "extra==2.0 and more==2.0 both have this" in found["reward", "twice", "more==2.0"]
     assert "names no point" in found["colour", "red", "extra==2.0"]
     assert "no_such_module" not in sys.modules
 
@@ -49,7 +49,7 @@ def test_what_is_there_is_listed_without_being_imported(install) -> None:
     [
         ({"kind": "flatt"}, r"'flatt' is not known: use 'flat', or install the package"),
         ({"kind": "lost"}, r"'lost' of extra==2\.0 does not load \(ModuleNotFoundError: .*remove"),
-        ({"kind": "twice"}, r"'twice': extra and more both have this name: remove one"),
+        ({"kind": "twice"}, r"'twice': extra==2\.0 and more==2\.0 both have this name"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_an_error(install, given, words) -> None:
@@ -74,7 +74,7 @@ def test_options_are_checked_and_bear_identity(install) -> None:
     other = Config.model_validate({"reward": {"kind": "flat", "worth": 2}})
     assert other.identity() != plain.identity() != Config().identity()
     assert make_reward(other).worth == 2.0
-    with pytest.raises(ValueError, match=r"reward\.wort: extra inputs.*kind 'flat' has worth"):
+    with pytest.raises(ValueError, match=r"unknown key 'reward\.wort' \(kind 'flat' has worth"):
         Config.model_validate({"reward": {"kind": "flat", "wort": 2}})
     with pytest.raises(ValueError, match=r"reward\.worth: input should be a valid number"):
         Config.model_validate({"reward": {"kind": "flat", "worth": "much"}})
@@ -118,10 +118,10 @@ def test_misspelt_options_are_refused_whatever_a_kind_says(install) -> None:
     install("reward.loose", f"{MODULE}:Loose")
     config = Config.model_validate({"reward": {"kind": "loose", "worth": 3}})
     assert make_reward(config).worth == 3.0
-    with pytest.raises(ValueError, match=r"reward\.wort: extra inputs.*kind 'loose' has worth"):
+    with pytest.raises(ValueError, match=r"unknown key 'reward\.wort' \(kind 'loose' has worth"):
         Config.model_validate({"reward": {"kind": "loose", "wort": 2}})
     install("reward.untyped", f"{MODULE}:Untyped")
-    with pytest.raises(ValueError, match="its Options are no pydantic model"):
+    with pytest.raises(ValueError, match="its Options are no pydantic 2 model"):
         Config.model_validate({"reward": {"kind": "untyped"}})
     install("reward.undecided", f"{MODULE}:Undecided")
     with pytest.raises(InputError, match=r"'undecided': its Options fail \(KeyError: 'no such tab"):
@@ -160,7 +160,7 @@ def test_another_version_carries_nothing_out(install) -> None:
             {"worth": "much"},
             r"reward\.worth: input should.*has other options than were recorded",
         ),
-        ({"old": 1}, r"reward\.old: extra inputs.*has other options than were recorded"),
+        ({"old": 1}, r"unknown key 'reward\.old'.*has other options than were recorded"),
         ({}, "its options are incomplete"),
     ],
 )
@@ -214,3 +214,46 @@ def test_what_fails_in_a_kind_is_named(install) -> None:
     with pytest.raises(InputError, match=r"^said on purpose$"):
         domain.check_edit(None, "")
     assert not hasattr(domain, "__deepcopy__")
+
+
+class Leaving(Flat):
+    def judge(self, answers: Any, edit: Any) -> Any:
+        sys.exit(0)
+
+
+class Told(Flat):
+    def judge(self, answers: Any, edit: Any) -> Any:
+        raise Ended(143)
+
+
+def test_whoever_ends_the_process_is_named(install) -> None:
+    """5. A run would end with 0 and without a word otherwise."""
+    install("reward.it", f"{MODULE}:Leaving")
+    reward = make_reward(Config.model_validate({"reward": {"kind": "it"}}))
+    with pytest.raises(StageError, match=r"fails in 'judge' \(SystemExit: 0\)"):
+        reward.judge([], None)
+    install("reward.gone", "tests.leaving:X")
+    with pytest.raises(InputError, match=r"'gone' of extra==2\.0 does not load \(SystemExit: 3"):
+        Config.model_validate({"reward": {"kind": "gone"}})
+    install("reward.told", f"{MODULE}:Told")
+    told = make_reward(Config.model_validate({"reward": {"kind": "told"}}))
+    with pytest.raises(Ended):  # By a signal, which is no fault of the package.
+        told.judge([], None)
+
+
+@pytest.mark.parametrize(("name", "version"), [(None, None), ("extra", None), (None, "1.0")])
+def test_a_package_without_its_metadata_is_refused(install, name, version) -> None:
+    """1. Another version of it could not be told from this one."""
+    install("reward.it", package=name, version=version)
+    with pytest.raises(InputError, match=r"metadata of its package is incomplete.*install it"):
+        Config.model_validate({"reward": {"kind": "it"}})
+
+
+def test_what_is_no_entry_point_is_listed_with_its_problem(install) -> None:
+    """1, 2"""
+    install("reward.it", "tests.foreign:not a name at all!")
+    install("reward.")
+    problems = {kind.name: kind.problem for kind in plugins.all_kinds() if kind.package}
+    assert "is no module:name" in problems["it"] and "names no point" in problems[""]
+    with pytest.raises(InputError, match=r"is not known: use 'accuracy' or 'likelihood', or"):
+        Config.model_validate({"reward": {"kind": "zzz"}})

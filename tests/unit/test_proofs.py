@@ -61,6 +61,21 @@ class Number(Flat):
         return 1.0
 
 
+class Words(Flat):
+    def judge(self, answers: Any, edit: Any) -> Any:
+        return replace(super().judge(answers, edit), components={"v": "text"})
+
+
+class Unknowing(Flat):
+    def judge(self, answers: Any, edit: Any) -> Any:
+        return replace(super().judge(answers, edit), components={"v": float("nan")})
+
+
+class Unsure(Flat):
+    def judge(self, answers: Any, edit: Any) -> Any:
+        return replace(super().judge(answers, edit), uncertainty="high")
+
+
 class AdaptedOnly(Flat):
     """Forgets that the baseline has no self-edit."""
 
@@ -105,7 +120,10 @@ class Agreement(Flat):
         ("Endless", "the reward 'flat' gives the baseline of p nan, which is no finite number"),
         ("Broken", r"'it' of extra==2\.0 fails in 'judge' \(KeyError: 'no such thing'\)"),
         ("Unjudged", "gives graded answers no reward"),
-        ("Number", r"'it' of extra==2\.0 fails when it is tried \(AttributeError: .*'reward'"),
+        ("Number", r"gives the baseline of p 1\.0, which is no Judgement"),
+        ("Words", r"the component v = 'text', which is no finite number"),
+        ("Unknowing", r"the component v = nan, which is no finite number"),
+        ("Unsure", r"the uncertainty 'high', which is no finite number"),
         ("AdaptedOnly", r"fails in 'judge' \(AttributeError: 'NoneType'"),
         ("Unasked", r"fails in 'judge' \(TypeError"),
         ("Letters", "evidence is 'reference_logprobs': use a set within {'reference_logprobs'}"),
@@ -233,6 +251,38 @@ class Lax(Sums):
         return Grading(texts[0], True, {})
 
 
+class Graded(Sums):
+    """Gives the same grading to every answer."""
+
+    given: ClassVar[Any] = None
+
+    def grade(self, question: Any, texts: Any) -> Any:
+        return self.given
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (True, "grades an answer as True: use a Grading"),
+        (Grading("a", 1, {}), "grades an answer as 1: correct is True or False"),
+        (Grading("a", 0.5, {}), "grades an answer as 0.5"),
+        (
+            Grading("a", True, {"f": float("nan")}),
+            r"gives the grade f = nan: use a number",
+        ),
+        (Grading("a", True, {"f": 7.0}), "gives the grade f = 7.0"),
+        (Grading("a", True, {"f": "high"}), "gives the grade f = 'high'"),
+        (Grading("a", True, [0.5]), r"gives \[0\.5\] for grades: use numbers by name"),
+        (Grading(b"a", True, {}), "says that the answer is b'a': use Unicode text"),
+    ],
+)
+def test_a_grading_is_whole(monkeypatch, given, words) -> None:
+    """1"""
+    monkeypatch.setattr(Graded, "given", given)
+    with pytest.raises(InputError, match=f"it {words}"):
+        proofs.prove_problems("it", Graded(), Sums().load())
+
+
 class Unnamed(Sums):
     name = ""
 
@@ -308,6 +358,11 @@ def _unquestioned(own: ProblemSet) -> ProblemSet:
         (_unquestioned, "it has no question about {0}"),
         (lambda own: replace(own, heldout=()), "it has no heldout problem"),
         (lambda own: replace(own, train=()), "it has no train problem"),
+        (lambda own: replace(own, train=iter(own.train)), "it has a tuple_iterator of train"),
+        (
+            lambda own: replace(own, train=(replace(own.train[0], title="\ud800"),)),
+            r"it has '\\ud800' in {0}: use Unicode text",
+        ),
     ],
 )
 def test_a_set_of_problems_is_whole(change: Callable[[ProblemSet], ProblemSet], words: str) -> None:

@@ -7,5 +7,5 @@ UNION ALL
 SELECT run, round, 'evaluate', answer_id, problem_id, error FROM answers WHERE error IS NOT NULL
 UNION ALL
 SELECT run, round, stage, label || ' shard ' || shard, NULL, error
-FROM stages WHERE error IS NOT NULL
+FROM stages WHERE error IS NOT NULL AND ended_at IS NOT NULL -- Those that were stopped are wasted work.
 ORDER BY ALL

@@ -30,5 +30,6 @@ class Library:
     def open(self, model: ModelInUse, log_dir: Path, timeout: float) -> Generator:
         # They import torch, which `check` can do without.
         load = import_module("seal_core.models.loading").load_model
+        import_module("transformers").utils.logging.disable_progress_bar()
         loaded = load(model.path, self._options.device, model.dtype, model.chat)
         return import_module("seal_core.generation.plain_generator").PlainGenerator(loaded)

@@ -85,3 +85,35 @@ def test_a_database_has_the_same_views(tmp_path: Path) -> None:
     strange = Store.open(str(tmp_path / "round=3"))
     with pytest.raises(InputError, match="round=3"):
         sql(None, str(strange.root), None, None, database=file)
+
+
+def test_only_its_own_databases_are_replaced(store: Store, tmp_path: Path) -> None:
+    mine, other, notes = (tmp_path / name for name in ("mine.duckdb", "other.duckdb", "notes"))
+    for _ in range(2):
+        sql(None, str(store.root), None, None, mine, list_views=False)
+    with duckdb.connect(str(mine), read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM scores").fetchall() == [(3,)]
+    with duckdb.connect(str(other)) as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS x")
+    notes.write_text("mine")
+    for file in (other, notes):
+        before = file.read_bytes()
+        with pytest.raises(InputError, match="is no file that `seal sql --database` wrote"):
+            sql(None, str(store.root), None, None, file, list_views=False)
+        assert file.read_bytes() == before
+    with pytest.raises(InputError, match="cannot be written: No such file"):
+        sql(None, str(store.root), None, None, tmp_path / "no/h.duckdb", list_views=False)
+
+
+def test_what_would_be_ignored_is_refused(store: Store, tmp_path: Path) -> None:
+    file, root = tmp_path / "a", str(store.root)
+    for given in (
+        ("SELECT 1", None, file, False),
+        (None, file, tmp_path / "b", False),
+        ("SELECT 1", None, None, True),
+        (None, None, file, True),
+    ):
+        query, output, database, list_views = given
+        with pytest.raises(InputError, match="stands alone"):
+            sql(query, root, None, output, database, list_views=list_views)
+    assert not list(tmp_path.glob("[ab]"))

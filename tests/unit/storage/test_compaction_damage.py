@@ -4,11 +4,13 @@
    rows are.
 2. A damaged manifest is named and written again from the files; no row is lost or doubled before.
 3. A manifest cannot name files outside of its partition.
+4. A manifest that is older than its files, from a copy or a backup, costs no row.
 """
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ from tests.unit.storage.compacting import (
     rows_of,
     write,
 )
+from tests.unit.storage.rows import SCORE, put
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -182,3 +185,28 @@ def test_a_manifest_names_no_other_files(folder: Store) -> None:
             assert len(said) == 1 and record in said[0]
             assert folder.files.exists("store.json") and folder.files.exists(other)
             assert rows_of(folder) == rows and folder.manifests.problem(RUN) is None
+
+
+@pytest.mark.parametrize("table", [None, "scores"])
+def test_a_manifest_older_than_its_files(folder: Store, table: str | None) -> None:
+    """4. As ClickHouse/ClickHouse#114324; with `table`, no file that it lists is missing."""
+    compact(folder)
+    manifest = folder.root / f"_manifests/{RUN}.json"
+    older = manifest.read_bytes()
+    if table is None:
+        write(folder, N_PARTS)
+    else:
+        for item in "ef":
+            put(folder, table, [replace(SCORE, self_edit_id=item)])
+    compact(folder)
+    rows, all_refs, scores = rows_of(folder), refs(folder), folder.rows("scores")
+    manifest.write_bytes(older)
+    other = Store.open(str(folder.root), create=False)
+    said: list[str] = []
+    recover(other, RUN, said.append)
+    assert any("nowhere else" in line and "listed again" in line for line in said)
+    assert rows_of(other) == rows and not [ref for ref in all_refs if other.verify(ref)]
+    assert not other.files.glob("_damaged/*")
+    recover(other, RUN, said.append)
+    assert compact(other) == [] and rows_of(other) == rows
+    assert other.rows("scores") == scores
