@@ -11,10 +11,10 @@ the order policy, then self-edit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from seal_core.types import TrainRow
 
@@ -107,7 +107,10 @@ class Scored:
 
 
 class Generator(Protocol):
-    """Answers batches of requests, each with its own adapters."""
+    """Answers batches of requests, each with its own adapters.
+
+    Several threads may call one at once, and close it while they do.
+    """
 
     def generate(
         self, requests: Sequence[GenerateRequest], progress: Progress | None = None
@@ -203,6 +206,18 @@ class TrainedAdapter:
     final_loss: float | None
     seconds: float
     error: str | None = None
+
+
+def results_fault(wanted: Iterable[str], found: Any) -> str | None:
+    """What is wrong with the results of jobs of these ids; None if each job has its own."""
+    results = found if isinstance(found, Sequence) else ()
+    ids = [one.adapter_id if isinstance(one, TrainedAdapter) else None for one in results]
+    if ids != list(wanted):
+        return "must give one result per job, in their order"
+    for one in results:
+        if (one.path is None) == (one.error is None):
+            return f"gives {one.adapter_id} the path {one.path!r} and the error {one.error!r}"
+    return None
 
 
 class Trainer(Protocol):

@@ -11,6 +11,7 @@ from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.terminal import table_console
 from flows.views.results import held_out_results, print_results
 from flows.views.standing import run_standing
+from seal_core.errors import StoreError
 from storage.sql.catalog import Catalog
 from storage.store import Store
 
@@ -24,11 +25,14 @@ def results(
     opened = Store.open(store, create=False)
     with Catalog(opened) as catalog:
         report = held_out_results(catalog, name)
-    left = run_standing(opened, name).left
+    try:
+        left = run_standing(opened, name).left
+    except StoreError:
+        left = None  # `seal status` says what is damaged.
     if as_json:
         typer.echo(json.dumps({**report.to_json(), "left": left}, indent=2))
         return
     console = table_console()
     print_results(report, console)
     if left:
-        console.print(f"not finished: {left} shards are left, see `seal status {name}`")
+        console.print(f"not finished, shards left: {left} (`seal status {name}`)")

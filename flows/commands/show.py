@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -30,15 +32,16 @@ def show(
     tokens of its model, whose weights are not loaded.
     """
     opened = Store.open(store, create=False)
-    with Catalog(opened) as catalog:
+    # What packages print is no part of it.
+    with Catalog(opened) as catalog, redirect_stdout(sys.stderr):
         explanation = explain(catalog, item, run)
-        if prompt:
-            found = view_prompts(opened, catalog, explanation)
-            if as_json:
-                typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-            else:
-                print_prompts(found, Console(highlight=False, soft_wrap=True))
-            return
+        found = view_prompts(opened, catalog, explanation) if prompt else {}
+    if prompt:
+        if as_json:
+            typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        else:
+            print_prompts(found, Console(highlight=False, soft_wrap=True))
+        return
     for adapter in adapters_in(explanation):
         adapter["has_weights"] = adapter["uri"] is not None and opened.files.exists(adapter["uri"])
     if as_json:

@@ -70,6 +70,15 @@ def make_engine(config: Config) -> Engine | None:
     return ForeignEngine(make_foreign(section), section.title)
 
 
+def check_trainer(config: Config) -> None:
+    """Passes if the trainer that the configuration names can be made; raises as `make_domain`.
+
+    An engine process makes it, and holds it to PEFT on the model.
+    """
+    if isinstance(section := config.trainer, Foreign):
+        make_foreign(section)
+
+
 def load_problems(config: Config, domain: Domain) -> ProblemSet:
     """The problems of a run, by whose questions a domain of another package is tried.
 

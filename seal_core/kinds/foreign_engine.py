@@ -6,6 +6,7 @@ libraries', as it does those of vLLM.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,16 +42,19 @@ class ForeignEngine:
     def check(self, model: ModelInUse) -> str:
         """See `engines.Engine.check`; also fails if it tells no version, or an impossible share."""
         with before_work(self._title):
-            version, share = self._kind.check(model), self._kind.memory_share(None)
-        if not isinstance(version, str) or not version:
+            version = self._kind.check(model)
+            self.memory_share(None)
+        if not is_text(version) or not version:
             raise InputError(f"{self._title}: check gives {version!r}: use the library's version")
-        if not (isinstance(share, int | float) and 0 <= share < 1):
-            raise InputError(f"{self._title}: memory_share is {share!r}: use a number in [0, 1)")
         return version
 
     def memory_share(self, trainers: str | None) -> float:
         """See `engines.Engine.memory_share`."""
-        return self._kind.memory_share(trainers)
+        with before_work(self._title):
+            share = self._kind.memory_share(trainers)
+        if not (is_number(share) and 0 <= share < 1):
+            raise InputError(f"{self._title}: memory_share is {share!r}: use a number in [0, 1)")
+        return share
 
     def open(self, model: ModelInUse, log_dir: Path, timeout: float) -> Generator:
         """See `engines.Engine.open`."""
@@ -59,10 +63,14 @@ class ForeignEngine:
 
 
 class ForeignGenerator:
-    """See `engines.Generator`; an answer that cannot be one ends the stage with its reason."""
+    """See `engines.Generator`; an answer that cannot be one ends the stage with its reason.
+
+    Shards are at work at once, and a package need not be ready for that: its calls take turns.
+    """
 
     def __init__(self, generator: Any, title: str) -> None:
         self._generator, self._title = generator, title
+        self._turn = threading.Lock()
 
     def generate(
         self, requests: Sequence[GenerateRequest], progress: Progress | None = None
@@ -72,7 +80,8 @@ class ForeignGenerator:
         Raises:
             StageError: What came is no answer to what was asked, or the package fails.
         """
-        found = self._generator.generate(requests, progress)
+        with self._turn:
+            found = self._generator.generate(requests, progress)
         self._check(requests, found, Generation)
         for request, one in zip(requests, found, strict=True):
             if fault := _fault(request, one):
@@ -83,7 +92,8 @@ class ForeignGenerator:
         self, requests: Sequence[ScoreRequest], progress: Progress | None = None
     ) -> list[Scored]:
         """As `generate`."""
-        found = self._generator.score(requests, progress)
+        with self._turn:
+            found = self._generator.score(requests, progress)
         self._check(requests, found, Scored)
         return list(found)
 
@@ -94,7 +104,7 @@ class ForeignGenerator:
     def _check(self, requests: Sequence[Any], found: Any, kind: type) -> None:
         asked = [request.request_id for request in requests]
         results = found if isinstance(found, Sequence) else ()
-        if [one.request_id for one in results if isinstance(one, kind)] != asked:
+        if [one.request_id if isinstance(one, kind) else None for one in results] != asked:
             raise StageError(
                 f"{self._title} must give one {kind.__name__} per request, in their order"
             )
@@ -117,6 +127,8 @@ def _result_fault(found: Generation | Scored) -> str | None:
             f"gives the log-probability {logprob!r} and the error {error!r}: use a finite number "
             "or an error"
         )
+    if isinstance(found, Scored) and not count:
+        return "scores a text of 0 tokens: use an error"
     if logprob > _ROUNDING * (1 + count):
         return f"gives the log-probability {logprob!r}: none is above 0"
     return None

@@ -44,7 +44,7 @@ def recorded(point: str, kind: str, plain: Mapping[str, Any]) -> dict[str, Any]:
     """
     model, title = _model(point, kind), f"{point}.kind = {kind!r}"
     options = _validated(point, kind, model, plain)
-    for key in sorted(_unknown(plain, options.model_dump(by_alias=True, exclude_unset=True))):
+    for key in sorted(_dropped(plain, options)):
         raise ValueError(f"unknown key '{point}.{key}'")
     if sets := sorted(_sets(options.model_dump(by_alias=True))):
         raise ValueError(f"{title}: {point}.{sets[0]} is a set, which has no order: use a tuple")
@@ -108,15 +108,21 @@ def _plain(title: str, options: BaseModel) -> dict[str, Any]:
         ) from None
 
 
-def _unknown(given: Any, taken: Any, place: str = "") -> Iterator[str]:
-    """Keys within what was given that a model inside of the options dropped."""
-    if isinstance(given, Mapping) and isinstance(taken, Mapping):
-        yield from (f"{place}{key}" for key in given if place and key not in taken)
+def _dropped(given: Any, taken: Any, place: str = "") -> Iterator[str]:
+    """Keys within what was given that a model inside of the options took no notice of."""
+    if isinstance(given, Mapping) and isinstance(taken, BaseModel):
+        if len(given) > len(taken.model_fields_set | (taken.model_extra or {}).keys()):
+            known = taken.model_dump(by_alias=True, exclude_unset=True).keys()
+            yield from (f"{place}{key}" for key in given if key not in known)
+        for name, field in type(taken).model_fields.items():
+            key = field.alias or name
+            yield from _dropped(given.get(key), getattr(taken, name), f"{place}{key}.")
+    elif isinstance(given, Mapping) and isinstance(taken, Mapping):
         for key in given.keys() & taken.keys():
-            yield from _unknown(given[key], taken[key], f"{place}{key}.")
+            yield from _dropped(given[key], taken[key], f"{place}{key}.")
     elif isinstance(given, list | tuple) and isinstance(taken, list | tuple):
         for i, (one, other) in enumerate(zip(given, taken, strict=False)):
-            yield from _unknown(one, other, f"{place}{i}.")
+            yield from _dropped(one, other, f"{place}{i}.")
 
 
 def _sets(value: Any, place: str = "") -> Iterator[str]:

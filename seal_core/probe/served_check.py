@@ -8,6 +8,7 @@ transformers and PEFT give for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,14 +38,17 @@ _EFFECT = 2.0
 _DOUBLINGS = 6
 
 
-def references(loaded: LoadedModel, targets: Sequence[str], folder: Path) -> References:
+def references(
+    loaded: LoadedModel, targets: Sequence[str], folder: Path, chats: bool = False
+) -> References:
     """Asks the plain libraries.
 
     Args:
         folder: For random adapters, which the requests name.
+        chats: Whether the run's prompts are conversations.
 
     Raises:
-        InputError: A target names no layer of the model.
+        InputError: A target names no layer of the model, or its chat template cannot be used.
     """
     generator = PlainGenerator(loaded)
     layers = LinearLayers(loaded.model)
@@ -64,6 +68,9 @@ def references(loaded: LoadedModel, targets: Sequence[str], folder: Path) -> Ref
     requests = [request for stack in stacks for request in _requests(stack)]
     asked = [ask("log-probabilities of given texts", requests)]
     bare = asked[0].logprobs[: len(_TEXTS)]
+    if chats:
+        turns = [replace(own, request_id=f"chat-{own.request_id}", chat=True) for own in requests]
+        asked.append(ask("log-probabilities in conversations", turns[: len(_TEXTS)]))
     for kind in sorted({name.rpartition(".")[2] for name in modules}):
         chosen = [name for name in modules if name.rpartition(".")[2] == kind]
         for doublings in range(_DOUBLINGS + 1):

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from seal_core.engines import LoraSettings, TrainedAdapter, Trainer, TrainJob
+from seal_core.engines import LoraSettings, TrainedAdapter, Trainer, TrainJob, results_fault
 from seal_core.errors import InputError
 from seal_core.models.files.adapter_files import LoraPair, read_adapter
 from seal_core.models.loading import LoadedModel
@@ -26,8 +26,9 @@ from seal_core.types import TrainRow
 _ROWS = (
     TrainRow("The river runs past the old mill and down to the sea."),
     TrainRow(" The miller's sister does, since last spring.", "Q: Who keeps bees?\nA:"),
-    TrainRow("In winter, snow lies on the hills for weeks; then it melts."),
+    TrainRow("In winter, snow lies on the hills for weeks; then", is_open=True),
 )
+_TURNS = (TrainRow(" The miller's sister.", "Who keeps bees?", chat=True),)
 _AMPLIFIED = 10.0
 """AdamW's first steps follow the signs of gradients, of which rounding turns the slight ones."""
 _WORST = 0.5
@@ -35,13 +36,18 @@ _WORST = 0.5
 
 
 def check_trainer(
-    trainer: Trainer, loaded: LoadedModel, targets: Sequence[str], fill: bool = False
+    trainer: Trainer,
+    loaded: LoadedModel,
+    targets: Sequence[str],
+    fill: bool = False,
+    chats: bool = False,
 ) -> str | None:
     """What is wrong with a trainer; None if it trains as `PeftTrainer` does.
 
     Args:
         loaded: The model, for `PeftTrainer`; a twin of the trainer's own.
         fill: Whether training rows will be filled up with padding.
+        chats: Whether they are conversations.
 
     Raises:
         InputError: A target names no layer, or the plain libraries themselves cannot train it.
@@ -49,10 +55,12 @@ def check_trainer(
     modules = LinearLayers(loaded.model).resolve(targets)
     with two_adapters(loaded, modules) as adapters, TemporaryDirectory() as folder:
         jobs = _jobs(tuple(targets), adapters, fill)
+        if chats:
+            jobs.append(replace(jobs[0], adapter_id="conversation", rows=_TURNS))
         expected = PeftTrainer(loaded).train(jobs, Path(folder) / "plain")
         found = trainer.train(jobs, Path(folder) / "found")
-        if [one.adapter_id for one in found] != [job.adapter_id for job in jobs]:
-            return "must give one result per job, in their order"
+        if fault := results_fault([job.adapter_id for job in jobs], found):
+            return fault
         for job, one, other in zip(jobs, found, expected, strict=True):
             if other.path is None:
                 raise InputError(f"the model cannot be trained by PEFT: {other.error}")

@@ -89,7 +89,7 @@ class Engines:
         """What another engine must answer; see `probe.served_check`. No model is kept for it."""
         loaded = self._once()
         self._sound(loaded)
-        return references(loaded, self._spec.targets, Path(folder))
+        return references(loaded, self._spec.targets, Path(folder), self._spec.chats)
 
     def plain_scores(self, requests: Sequence[ScoreRequest], progress: Progress) -> list[Scored]:
         """Log-probabilities by the plain libraries. No model is kept for it."""
@@ -196,7 +196,8 @@ class Engines:
         spec = self._spec
         opened = make_foreign(section).open(loaded, spec.memory_bytes)
         trainer: Trainer = Guarded(opened, section.title)  # pyright: ignore[reportAssignmentType]
-        if fault := check_trainer(trainer, self._shared(), spec.targets, spec.fill_rows):
+        rows = (spec.fill_rows, spec.chats)
+        if fault := check_trainer(trainer, self._shared(), spec.targets, *rows):
             raise InputError(f"{section.title} {fault}: use trainer.kind = 'batched'")
         return trainer
 

@@ -26,6 +26,7 @@ class EngineSpec:
         verdicts: Folder that remembers verdicts on models.
         verdict_record: File that says which verdict the run had.
         chat: What the model's chat template is told; like the model, it bears identity.
+        chats: Whether there are conversations; engines of others are tried with these too.
         memory_bytes: For adapters in training and their activations, besides the model; None
             for most of a GPU, or a share of the machine's memory on a CPU.
         trainer: `[trainer]` of the config, as plain JSON.
@@ -48,3 +49,4 @@ class EngineSpec:
     verdicts: str = ""
     verdict_record: str = ""
     chat: ChatSettings = PLAIN_CHAT
+    chats: bool = False

@@ -116,16 +116,18 @@ def _list_again(store: Store, run: str, note: Note) -> None:
         if path not in listed:
             try:
                 found.append(describe(path, store.files.read(path)))
+            except FileNotFoundError:
+                continue
             except StoreError as error:
                 note(f"{error}; quarantined, its parts are made again")
                 store.quarantine(path)
-    for _, file in sorted(found, key=lambda item: (-item[0], item[1].path)):
+    for version, file in sorted(found, key=lambda item: (-item[0], item[1].path)):
         members = store.manifests.get(run).by_member.keys()
         if file.places.keys() <= {*paths, *members}:
             continue
         why = f"{file.path}: its rows are nowhere else, and the manifest does not list it"
         if members.isdisjoint(file.places):
-            store.manifests.swap(run, lambda old, own=file: (*old.files, own))
+            store.manifests.swap(run, lambda old, own=file: (*old.files, own), version)
             note(f"{why}; listed again")
         else:
             store.quarantine(file.path)

@@ -57,16 +57,20 @@ def append_executions(store: Store, run: str) -> None:
 
 
 @contextmanager
-def appending_executions(store: Store, run: str) -> Iterator[None]:
-    """Appends the executions of the block, also if it ends in an error."""
+def appending_executions(store: Store, run: str, last: bool = False) -> Iterator[None]:
+    """Appends the executions of the block, also if it ends in an error.
+
+    Args:
+        last: Their engines end before the block does, and so they are about to end too.
+    """
     try:
         yield
     except BaseException:
         # The error is what matters; what cannot be appended now is by the run's next start.
         with suppress(OSError, SealError):
-            deadline = time.monotonic() + _LAST_SECONDS
-            while in_flight(store, run) and time.monotonic() < deadline:
-                time.sleep(0.05)  # Their engines have ended, and they are about to.
+            deadline = time.monotonic() + (_LAST_SECONDS if last else 0)
+            while time.monotonic() < deadline and in_flight(store, run):
+                time.sleep(0.05)
             append_executions(store, run)
         raise
     append_executions(store, run)

@@ -13,6 +13,7 @@ from storage.sql.queries import list_queries
 from storage.store import Store
 from storage.tables.schema import PARTITIONS, TABLES, Table
 
+_NAMES = "SELECT {0}_name FROM duckdb_{0}s() WHERE NOT internal"
 _PATTERN = frozenset("=*?[]{}\\")
 
 
@@ -84,9 +85,13 @@ def is_database_of_views(path: Path) -> bool:
     try:
         with duckdb.connect(str(path), read_only=True) as connection:
             tables, views = (
-                len(connection.execute(f"FROM duckdb_{kind}() WHERE NOT internal").fetchall())
-                for kind in ("tables", "views")
+                {row[0] for row in connection.execute(_NAMES.format(kind)).fetchall()}
+                for kind in ("table", "view")
             )
+    except duckdb.IOException as error:
+        if "lock" in str(error):
+            raise InputError(f"{path} is open in another process: close it there") from None
+        return False
     except duckdb.Error:
         return False
-    return views > 0 and tables == 0
+    return not tables and bool(views) and views <= {*TABLES, *(own.name for own in list_queries())}

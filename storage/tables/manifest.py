@@ -137,10 +137,15 @@ class Manifests:
         patterns = (f"{table}/run={check_run(run)}/round=*/part-*.parquet" for table in TABLES)
         return [path for pattern in patterns for path in self._files.glob(pattern)]
 
-    def swap(self, run: str, change: Callable[[Manifest], Iterable[Compacted]]) -> None:
+    def swap(
+        self, run: str, change: Callable[[Manifest], Iterable[Compacted]], above: int = 0
+    ) -> None:
         """Replaces the files of a manifest by what `change` makes of it.
 
         Files that `change` needs are written by it, under the lock.
+
+        Args:
+            above: The new version is above this one too.
         """
         with self._lock(f"manifest-{run}"):
             old = self.get(run)
@@ -148,7 +153,7 @@ class Manifests:
                 # From now on a manifest that is not there is one that was lost.
                 self._write(run, old)
             version = self._versions(run)[manifest_record(run)]
-            self._write(run, Manifest(old.version + 1, tuple(change(old))), version)
+            self._write(run, Manifest(max(old.version, above) + 1, tuple(change(old))), version)
 
     def repair(self, run: str) -> str | None:
         """Writes a damaged manifest again; says what was wrong."""

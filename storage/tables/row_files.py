@@ -338,9 +338,15 @@ class RowFiles:
         return member, rows
 
     def _said(self, path: str, key: str) -> str | None:
-        """What a file says of itself, maybe nothing; None if there is no readable one."""
+        """What a file says of itself, maybe nothing; None if there is no readable one.
+
+        Of one in a compacted file the manifest tells; whoever reads its rows finds damage.
+        """
         try:
-            return self.located(path).member.metadata.get(key, "")
+            return Part(path, self.files.read(path)).member.metadata.get(key, "")
+        except FileNotFoundError:
+            file = self.manifests.find(path)
+            return None if file is None else file.places[path][1].metadata.get(key, "")
         except StoreError:
             return None
 

@@ -198,7 +198,7 @@ Generated from `storage/tables/schema.py`: run `python -m storage.tables.schema 
 
 A file is `<store>/<table>/run=<name>/round=<k>/part-<name>.parquet`; `seal compact` makes one
 of many, `part-compact-<name>.parquet`. Any reader of Parquet opens them, by a plain glob over the
-folder unless a compaction is under way or was killed:
+folder unless a compaction is under way or was killed (Polars is installed apart):
 
     duckdb.sql("FROM read_parquet('seal-store/scores/*/*/*.parquet', hive_partitioning=true)")
     polars.read_parquet("seal-store/scores/*/*/*.parquet", hive_partitioning=True)

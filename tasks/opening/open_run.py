@@ -123,7 +123,7 @@ def open_run(
         row = _claim(named, context, engines)
         context.resumed = _recover(store, checked.name, progress)
         _tell_engines(context, checked)
-        after_engines.enter_context(appending_executions(store, checked.name))
+        after_engines.enter_context(appending_executions(store, checked.name, last=True))
         try:
             with use(context):
                 run = Run(context, checked, row.shard_size)
@@ -177,6 +177,7 @@ def _engine_spec(checked: Preflight, store: Store) -> EngineSpec:
         targets=all_targets(checked.config),
         fill_rows=checked.config.finetune.published,
         chat=chat_settings(checked.config),
+        chats=checked.config.uses_chat,
         files=checked.files,
         verdicts=str(verdict_folder(store.state_root)),
         verdict_record=str(verdict_path(store, checked.name)),

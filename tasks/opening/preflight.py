@@ -11,6 +11,7 @@ from seal_core.domains.base import Domain, ProblemSet
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from seal_core.kinds.chosen import (
+    check_trainer,
     load_problems,
     make_domain,
     make_outer_loop,
@@ -109,7 +110,7 @@ def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflig
     if not run:
         raise InputError("the run has no name: pass --name, or set run.name in the config")
     domain = make_domain(config)
-    for make in (make_reward, make_selection, make_outer_loop):
+    for make in (make_reward, make_selection, make_outer_loop, check_trainer):
         make(config)  # What cannot be had at all is told before anything slow begins.
     check_run(run)
     model, device = config.model, config.execution.device

@@ -110,7 +110,7 @@ class ProvenGenerator:
                 place = f"server {served.url}" if served.url else "engine"
                 raise InputError(
                     f"the {self._kind} {place} does not answer as {self._name} does: "
-                    f"{found.name}: {found.fault}; check what its server was started with (model, "
-                    "dtype, adapters), or use engine.kind = 'transformers'"
+                    f"{found.name}: {found.fault}; check its model, dtype and adapters, or use "
+                    "engine.kind = 'transformers'"
                 )
         self._proven.add((served.url, served.life))

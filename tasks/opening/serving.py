@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seal_core.config import Config
 from seal_core.engines import Engine, Generator, ModelInUse
+from seal_core.generation.vllm.options import PROBE_RANK
 from seal_core.gpus import visible_gpu
 from seal_core.kinds.chosen import make_engine
 from tasks.stages.chatting import chat_settings
@@ -56,5 +57,6 @@ def model_in_use(config: Config, model_path: str, precision: str) -> ModelInUse:
         name=config.model.path,
         dtype=precision,
         chat=chat_settings(config),
-        max_rank=policy_rank + config.finetune.rank,
+        # The engine is tried with two small adapters at once.
+        max_rank=max(policy_rank + config.finetune.rank, 2 * PROBE_RANK),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from seal_core.domains.base import Domain
 from seal_core.domains.rows import rows_digest
-from seal_core.engines import LoraSettings, TrainedAdapter, TrainJob
+from seal_core.engines import LoraSettings, TrainedAdapter, TrainJob, results_fault
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.stages import Handle, Place
@@ -81,6 +81,8 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
     }
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
         trained = context.trainer.train(list(jobs.values()), Path(folder))
+        if fault := results_fault(jobs, trained):
+            raise StageError(f"trainer.kind = {context.config.trainer.kind!r} {fault}")
         by_id = {result.adapter_id: result for result in trained}
         fresh = [
             _adapter(

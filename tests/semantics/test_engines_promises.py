@@ -127,7 +127,7 @@ def test_every_execution_that_uses_the_model_says_what_computed(done: Runner, st
     assert f"answers by transformers {NOW} in float32" in status(store)
     plain = json.loads(status(store, "--json"))["a"]
     assert plain["mixed"] == []
-    assert {use["purpose"] for use in plain["engines"]} == {"answers", "training"}
+    assert {use["purpose"] for use in plain["engines"]} == {"answers", "training", "updates"}
 
 
 def test_a_run_that_goes_on_with_another_engine_says_so(

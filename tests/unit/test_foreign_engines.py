@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,7 @@ def test_sound_answers_pass(install) -> None:
     [
         (None, "one Generation per request"),
         (SOUND[:1], "one Generation per request"),
+        ([*SOUND, None], "one Generation per request"),
         (SOUND[::-1], "one Generation per request"),
         ([replace(SOUND[0], text=None), SOUND[1]], "asked for a, gives the text None and"),
         ([replace(SOUND[0], error="lost", logprob=None), SOUND[1]], "the error 'lost': use one"),
@@ -194,12 +197,32 @@ def test_what_is_no_answer_ends_the_stage(install, monkeypatch, answers, words) 
         generator("Fixed", install).generate(ASKED)
 
 
-@pytest.mark.parametrize("scores", [(), (Scored("x", -1.0, 2),), (Scored("s", None, 0),)])
+def test_a_package_is_asked_by_one_thread_at_a_time(install, monkeypatch) -> None:
+    """3. As adapters are put on the one model of the example's engine."""
+    inside, most = [], []
+
+    def slow(own: Any, requests: Any, progress: Any = None) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        return SOUND
+
+    monkeypatch.setattr(f"{MODULE}.Fixed.generate", slow)
+    own = generator("Fixed", install)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(own.generate, [ASKED] * 4))
+    assert found == [SOUND] * 4 and max(most) == 1
+
+
+@pytest.mark.parametrize(
+    "scores", [(), (Scored("x", -1.0, 2),), (Scored("s", None, 0),), (Scored("s", -1.0, 0),)]
+)
 def test_what_is_no_score_ends_the_stage(install, monkeypatch, scores) -> None:
     """3"""
     monkeypatch.setattr(f"{MODULE}.Fixed.scores", scores)
     with pytest.raises(
-        StageError, match=r"'it' of extra==2\.0 must give one Sc|2\.0, asked for s, gives"
+        StageError, match=r"'it' of extra==2\.0 must give one Sc|2\.0, asked for s, "
     ):
         generator("Fixed", install).score([ScoreRequest("s", "p", "c")])
 

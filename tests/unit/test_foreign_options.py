@@ -79,6 +79,17 @@ class Nested(Keeping):
         many: tuple[Inner, ...] = ()
 
 
+class Table(Keeping):
+    class Options(Section):
+        table: dict[int, float] = Field(default_factory=dict)
+
+
+def test_keys_that_are_converted_are_no_unknown_ones(install) -> None:
+    install("reward.it", f"{MODULE}:Table")
+    config = Config.model_validate({"reward": {"kind": "it", "table": {"1": 0.5}}})
+    assert make_reward(config).options.table == {1: 0.5}
+
+
 class Raw(Keeping):
     class Options(Section):
         by: bytes = b"\xff"

@@ -9,7 +9,7 @@ from typing import Any
 from seal_core.engine_section import EngineSection
 from seal_core.engines import ModelInUse
 from seal_core.generation.vllm.checks import check_vllm
-from seal_core.generation.vllm.options import PROBE_RANK, VllmOptions
+from seal_core.generation.vllm.options import VllmOptions
 from seal_core.gpus import visible_gpu
 
 
@@ -52,8 +52,7 @@ class VllmEngine:
             model_path=model.path,
             model_name=model.name,
             dtype=model.dtype,
-            # The engine is tried with two small adapters at once.
-            max_rank=max(model.max_rank, 2 * PROBE_RANK),
+            max_rank=model.max_rank,
             chat=model.chat,
             **section.model_dump(exclude={"kind"}),
         )

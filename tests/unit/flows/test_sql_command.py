@@ -95,8 +95,10 @@ def test_only_its_own_databases_are_replaced(store: Store, tmp_path: Path) -> No
         assert connection.execute("SELECT count(*) FROM scores").fetchall() == [(3,)]
     with duckdb.connect(str(other)) as connection:
         connection.execute("CREATE TABLE t AS SELECT 1 AS x")
+    with duckdb.connect(str(tmp_path / "views")) as connection:
+        connection.execute("CREATE VIEW mine AS SELECT 1 AS x")
     notes.write_text("mine")
-    for file in (other, notes):
+    for file in (other, notes, tmp_path / "views"):
         before = file.read_bytes()
         with pytest.raises(InputError, match="is no file that `seal sql --database` wrote"):
             sql(None, str(store.root), None, None, file, list_views=False)

@@ -13,6 +13,7 @@ from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.minilm import weights_path
 from seal_core.models.loading import load_model
 from seal_core.probe.served_check import check_served, references
+from tests.chat_models import save_chat_model
 from tests.models import save_qwen2
 
 TARGETS = ("all-linear",)
@@ -34,8 +35,10 @@ class Changed:
         self._generator.close()
 
 
-def faults(generator, path: str, folder: Path, dtype: str = "float32") -> dict[str, str]:
-    expected = references(load_model(path, dtype=dtype), TARGETS, folder)
+def faults(
+    generator, path: str, folder: Path, dtype: str = "float32", chats: bool = False
+) -> dict[str, str]:
+    expected = references(load_model(path, dtype=dtype), TARGETS, folder, chats)
     plain = PlainGenerator(load_model(path, dtype=dtype))
     found = check_served(generator, expected, plain.score)
     return {one.name: one.fault for one in found if one.fault is not None}
@@ -59,6 +62,14 @@ def test_a_sound_engine_passes(model_path, tmp_path) -> None:
 def test_an_engine_that_does_something_else_is_found_out(model_path, tmp_path, change) -> None:
     found = faults(Changed(model_path, change), model_path, tmp_path)
     assert "nats per token apart, where rounding" in found["log-probabilities of given texts"]
+
+
+def test_an_engine_that_knows_no_conversations_is_found_out(tmp_path) -> None:
+    path = save_chat_model(tmp_path / "model", "dated")
+    sound = faults(Changed(path, lambda r: r), path, tmp_path / "sound", chats=True)
+    plain = Changed(path, lambda r: replace(r, chat=False))
+    found = faults(plain, path, tmp_path / "plain", chats=True)
+    assert found.keys() - sound.keys() == {"log-probabilities in conversations"}
 
 
 def test_other_weights_are_found_out(model_path, tmp_path) -> None:

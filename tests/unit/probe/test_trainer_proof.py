@@ -14,6 +14,7 @@ from seal_core.models.loading import load_model
 from seal_core.probe.trainer_proof import check_trainer
 from seal_core.training.batched_trainer import BatchedTrainer
 from seal_core.training.peft_trainer import PeftTrainer
+from tests.chat_models import save_chat_model
 
 TARGETS = ("q_proj", "down_proj")
 
@@ -70,6 +71,18 @@ def test_half_precision_passes(model_path) -> None:
 )
 def test_one_that_trains_something_else_is_found_out(model_path, change) -> None:
     assert check_trainer(Changed(model_path, change), load_model(model_path), TARGETS)
+
+
+@pytest.mark.parametrize("kind", ["chat", "is_open"])
+def test_one_that_takes_rows_for_others_is_found_out(tmp_path, kind) -> None:
+    path = save_chat_model(tmp_path / "model", "dated")
+
+    def plain(job: TrainJob) -> TrainJob:
+        return replace(job, rows=tuple(replace(row, **{kind: False}) for row in job.rows))
+
+    for change, is_sound in ((lambda job: job, True), (plain, False)):
+        found = check_trainer(Changed(path, change), load_model(path), TARGETS, chats=True)
+        assert (found is None) == is_sound
 
 
 class Lost(Changed):
