@@ -142,8 +142,8 @@ def test_rows_of_executions_are_written_again(done: Runner, store: Path, kind: s
     done()  # One execution was killed, and one is done again.
     before = executed(store)
     (killed,) = ask(store, f"SELECT identity, started_at FROM stages WHERE error = '{KILLED}'")
-    remade = {r.execution.row["started_at"] for r in results(opened)}
-    superseded = {key for key in before if key[1] not in remade} - {killed}
+    rows = [result.execution.row for result in results(opened)]
+    superseded = before - {(own["identity"], own["started_at"]) for own in rows} - {killed}
     assert len(superseded) == 1
     parts = sorted(store.glob("stages/run=a/round=*/part-*.parquet"))
     assert len(parts) > 10
