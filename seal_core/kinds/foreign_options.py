@@ -1,6 +1,6 @@
 """Options of kinds of other packages: checked by their own model, and recorded as plain JSON.
 
-What is recorded is what a kind gets and what bears identity. So options have to say the same when
+What is recorded is what a kind gets, and what cache keys hold. So options have to say the same when
 they are read again, and at every start.
 """
 
@@ -44,8 +44,8 @@ def recorded(point: str, kind: str, plain: Mapping[str, Any]) -> dict[str, Any]:
     """
     model, title = _model(point, kind), f"{point}.kind = {kind!r}"
     options = _validated(point, kind, model, plain)
-    for key in sorted(_dropped(plain, options)):
-        raise ValueError(f"unknown key '{point}.{key}'")
+    if unknown := sorted(_dropped(plain, options)):
+        raise ValueError(f"unknown key '{point}.{unknown[0]}'")
     if sets := sorted(_sets(options.model_dump(by_alias=True))):
         raise ValueError(f"{title}: {point}.{sets[0]} is a set, which has no order: use a tuple")
     found = _plain(title, options)

@@ -170,7 +170,7 @@ def _groups(
     paths = [path for path in found if not is_compact(path)]
     for i, part in enumerate(_read_all(store.files, paths), 1):
         try:
-            file = part.open()
+            file = part.file
         except StoreError as error:
             note(f"{error}; it is left as it is")
             continue

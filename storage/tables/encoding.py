@@ -57,7 +57,7 @@ class Part:
     def member(self) -> Member:
         """What is known of it; without the Arrow schema, which every writer adds."""
         with readable(self.path):
-            footer = self.open().metadata
+            footer = self.file.metadata
             said = {k.decode(): v.decode() for k, v in (footer.metadata or {}).items()}
             own = {key: value for key, value in said.items() if key.startswith("seal.")}
             return Member(self.path, self.sha256, footer.num_rows, own)
@@ -66,9 +66,10 @@ class Part:
         """Its rows."""
         with readable(self.path):
             # Threads of Arrow's may end the interpreter with an abort (apache/arrow 34314, 50482).
-            return self.open().read(use_threads=False)
+            return self.file.read(use_threads=False)
 
-    def open(self) -> pq.ParquetFile:
+    @cached_property
+    def file(self) -> pq.ParquetFile:
         """The file, of which only the footer is read."""
         with readable(self.path):
             # Not `read_table`, which would take run and round from the path as columns.
