@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import os
@@ -20,6 +21,23 @@ from seal_core.kinds.sections import FOREIGN, Foreign
 from seal_core.places import user_path
 
 _MAX_SHOWN = 200
+_OTHER_NAMES = {
+    **dict.fromkeys(("learning_rate", "alpha_lr"), "lr"),
+    **dict.fromkeys(("r", "lora_r", "lora_rank"), "rank"),
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    **dict.fromkeys(("target_modules", "modules"), "targets"),
+    **dict.fromkeys(("num_epochs", "num_train_epochs", "n_epochs"), "epochs"),
+    **dict.fromkeys(("per_device_train_batch_size", "train_batch_size"), "batch_size"),
+    **dict.fromkeys(("max_seq_length", "max_seq_len"), "max_length"),
+    **dict.fromkeys(("max_grad_norm", "grad_clip"), "clip"),
+    **dict.fromkeys(("lr_scheduler_type", "scheduler"), "schedule"),
+    **dict.fromkeys(("max_new_tokens", "max_output_tokens"), "max_tokens"),
+    **dict.fromkeys(("k", "n", "num_samples", "n_samples"), "edits_per_problem"),
+    **dict.fromkeys(("name_or_path", "model_name", "model_name_or_path"), "path"),
+    "torch_dtype": "dtype",
+}
+"""What the libraries, and the papers, call settings."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -29,9 +47,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         InputError: naming the file, the key and the fix.
     """
     plain = _read_toml(user_path(path))
+    of_file = copy.deepcopy(plain)
     for override in overrides:
         _apply(plain, override)
-    return valid_config(plain, str(path))
+    try:
+        return valid_config(plain, str(path))
+    except InputError:
+        valid_config(of_file, str(path))  # Else it is the file's own mistake, or also.
+    return valid_config(plain, "--set")
 
 
 def valid_config(plain: Mapping[str, Any], source: str) -> Config:
@@ -126,7 +149,9 @@ def _shown(value: Any) -> str:
 def _suggestion(where: str) -> str:
     known = list(_known_keys())
     section, _, name = where.rpartition(".")
-    close = [key for key in known if section and key.startswith(f"{section}.{name}")]
+    other = f"{section}.{_OTHER_NAMES.get(name, '')}"
+    close = [other] if other in known else []
+    close = close or [key for key in known if section and key.startswith(f"{section}.{name}")]
     close = close[:1] or [key for key in known if key.endswith(f".{name}")]
     if not close:
         # By its own name alone: a section that is right makes any key look like its neighbours.

@@ -87,9 +87,10 @@ def plan_run(checked: Preflight, fork: str | None = None) -> RunPlan:
 def _earlier_runs(store: Store, name: str, fork: str | None) -> tuple[RunRow | None, list[RunRow]]:
     """The run of this name, and the runs to compare with: itself, its parent, the latest."""
     rows = list_runs(store)
+    done = [row for row in rows if not is_imported(row)]
     own = next((row for row in rows if row.run == name), None)
     parent = get_run(store, fork) if fork is not None else None
-    return own, [row for row in (own, parent, *rows[-1:]) if row is not None]
+    return own, [row for row in (own, parent, *done[-1:]) if row is not None]
 
 
 @contextmanager

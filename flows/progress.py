@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from seal_core.types import Advice
+
 
 class TimeLeft:
     """Estimates the rest of a run from the shards that are left and what such shards took."""
@@ -88,6 +90,10 @@ class PlainProgress:
     def note(self, message: str) -> None:
         """See `tasks.context.Progress`."""
         self._say(f"note: {message}", style="yellow")
+
+    def advise(self, advice: Advice) -> None:
+        """See `tasks.context.Progress`."""
+        self._say(f"advice: {advice}", style="yellow")
 
     def _say(self, line: str, style: str | None = None) -> None:
         self._console.print(line, style=style, markup=False)

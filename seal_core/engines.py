@@ -18,6 +18,11 @@ from typing import Any, Protocol
 
 from seal_core.types import TrainRow
 
+NEEDS_POLICY = "needs_seal_policy"
+"""Key in the config of an adapter that was trained on a policy's adapter: that policy's id.
+
+PEFT knows no such key, and so warns of it when the adapter is loaded alone, which is wrong."""
+
 Progress = Callable[[int], None]
 """Called with the number of items finished since the last call."""
 

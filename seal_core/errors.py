@@ -29,6 +29,10 @@ class InputError(SealError):
     """Wrong input by the user; the message names the thing and the fix."""
 
 
+class Busy(InputError):
+    """Another process has what the user asked for."""
+
+
 class EngineError(SealError):
     """A generator or trainer died, hung, or could not start; retried, never scored."""
 

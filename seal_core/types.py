@@ -91,6 +91,22 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """Something in a set-up that looks like a mistake, and is none for sure.
+
+    Attributes:
+        setting: The setting to change, e.g. `rows.variant`.
+        text: What looks wrong with it, and what to do.
+    """
+
+    setting: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
 class SelfEdit:
     """What the policy wrote for one problem.
 

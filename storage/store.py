@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -83,9 +84,9 @@ class Store(RowFiles, Locks):
         """Held, on this machine, where weights go and where rows that need them are taken over."""
         return self.lock("weights")
 
-    def put_adapter(self, folder: Path) -> tuple[str, str]:
+    def put_adapter(self, folder: Path, note: Mapping[str, str] | None = None) -> tuple[str, str]:
         """See `storage.weights.adapters.put_adapter`."""
-        uri, sha256 = weights.put_adapter(self.files, folder)
+        uri, sha256 = weights.put_adapter(self.files, folder, note)
         self.files.delete(weights.pruned_mark(uri))
         return uri, sha256
 

@@ -15,7 +15,7 @@ from seal_core.domains.base import Domain
 from seal_core.engines import Generator, LoraSettings, TrainedAdapter, Trainer
 from seal_core.errors import StageError
 from seal_core.models.files.model_digest import ModelFiles
-from seal_core.types import TrainRow
+from seal_core.types import Advice, TrainRow
 from storage.runs.leases import Lease
 from storage.store import Store
 
@@ -41,6 +41,10 @@ class Progress(Protocol):
 
     def note(self, message: str) -> None:
         """Something the user should know, one line."""
+        ...
+
+    def advise(self, advice: Advice) -> None:
+        """Something in the set-up that looks like a mistake."""
         ...
 
 

@@ -12,7 +12,7 @@ from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
 from flows.progress import PlainProgress, StageDone, open_progress
-from flows.views.results import Results, held_out_results, number, span
+from flows.views.results import held_out_results, results_markdown
 from seal_core.errors import SealError
 from storage.sql.catalog import Catalog
 from storage.store import Store
@@ -79,16 +79,3 @@ def _report(run: str, store: str) -> str:
     commands = [f"seal {command} {run} --store {place}" for command in ("results", "status")]
     asked = ["", "Ask the store with", "", *(f"    {command}" for command in commands)]
     return "\n".join([f"# Run {run}", "", *results, "", f"Store: `{place}`", *asked])
-
-
-def results_markdown(results: Results) -> list[str]:
-    """The held-out table as lines of Markdown."""
-    return [
-        "| condition | n | accuracy | 95% interval |",
-        "| --- | ---: | ---: | --- |",
-        *(
-            f"| {row.condition} | {row.accuracy.n} | {number(row.accuracy.mean)} "
-            f"| {span(row.accuracy)} |"
-            for row in results.conditions
-        ),
-    ]

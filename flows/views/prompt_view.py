@@ -10,18 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.views.formats import visible
-from flows.views.recorded import read_recorded, recorded_config
+from flows.views.recorded import read_recorded, recorded_model, recorded_problem
 from seal_core.config import Config
 from seal_core.domains.base import Domain, PromptText
 from seal_core.errors import InputError
-from seal_core.fingerprint import digest
 from seal_core.kinds.chosen import make_domain
-from seal_core.models.files.model_digest import digest_model
-from seal_core.models.files.model_place import find_model
-from seal_core.types import Problem, Question, TrainRow
+from seal_core.types import Problem, TrainRow
 from storage.sql.catalog import Catalog
 from storage.store import Store
-from tasks.opening.preflight import model_memory
 from tasks.stages.chatting import chat_settings
 
 _ANY_LENGTH = 1 << 30
@@ -43,15 +39,14 @@ def view_prompts(store: Store, catalog: Catalog, found: dict[str, Any]) -> dict[
         InputError: Nothing is prompted with it, its run was imported, its model is another one
             now, or the tokenizer or chat template of that cannot be used.
     """
-    if found["kind"] == "adapter":
-        raise InputError("--prompt shows a problem or an edit: an adapter is prompted with neither")
+    if found["kind"] in ("adapter", "policy"):
+        raise InputError(f"--prompt shows a problem or an edit, and not a {found['kind']}")
     run = str(found["problem"]["run"])
     recorded = read_recorded(catalog, run)
-    config = recorded_config(run, recorded)
-    path = find_model(config.model.path, config.model.revision)
-    _check_model(store, run, path, recorded)
-    problem, domain = _problem(catalog, found["problem"]), make_domain(config)
-    viewer = _Viewer(config, path)
+    model = recorded_model(store, run, recorded)
+    config = model.config
+    problem = recorded_problem(catalog, run, found["problem"]["problem_id"])
+    domain, viewer = make_domain(config), _Viewer(config, model.path)
     text = found["edit"]["text"] if found["kind"] == "edit" else ""
     views = [viewer.prompt(what, prompt) for what, prompt in _prompts(domain, problem)]
     rows = domain.train_rows(problem, text)
@@ -158,34 +153,3 @@ class _Viewer:
             {"id": token_id, "token": name, "control": token_id in control}
             for token_id, name in zip(ids, names, strict=True)
         ]
-
-
-def _check_model(store: Store, run: str, path: str, recorded: dict[str, Any]) -> None:
-    """Passes if a run's model is still the one that it was registered with."""
-    contents, model = recorded.get("contents", {}), recorded["model"]
-    precision = contents.get("precision", model["dtype"])
-    now = digest([digest_model(path, model_memory(store)).digest, precision])
-    if contents.get("model", now) != now:
-        raise InputError(
-            f"{path} is not the model of run {run!r} any more, so that its tokens may be others: "
-            "put the run's model back there"
-        )
-
-
-def _problem(catalog: Catalog, row: dict[str, Any]) -> Problem:
-    questions = catalog.records(
-        """SELECT question_id, prompt, gold FROM questions
-        WHERE run = $run AND problem_id = $problem ORDER BY question_index""",
-        run=row["run"],
-        problem=row["problem_id"],
-    )
-    return Problem(
-        problem_id=row["problem_id"],
-        domain=row["domain"],
-        split=row["split"],
-        title=row["title"],
-        context=row["context"],
-        questions=tuple(
-            Question(q["question_id"], q["prompt"], tuple(q["gold"])) for q in questions
-        ),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,9 +11,15 @@ from pydantic import ValidationError
 from seal_core.config import Config
 from seal_core.domains.base import Domain
 from seal_core.errors import InputError
+from seal_core.fingerprint import digest
 from seal_core.kinds.chosen import make_domain
 from seal_core.kinds.foreign import version_note
+from seal_core.models.files.model_digest import digest_model
+from seal_core.models.files.model_place import find_model
+from seal_core.types import Problem, Question
 from storage.sql.catalog import Catalog
+from storage.store import Store
+from tasks.opening.preflight import model_memory
 
 
 def read_recorded(catalog: Catalog, run: str) -> dict[str, Any]:
@@ -54,3 +61,67 @@ def domain_note(run: str, recorded: dict[str, Any]) -> str | None:
         return version_note(recorded_config(run, recorded).domain)
     except InputError:
         return None
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """The base model of a run, as it is still there.
+
+    Attributes:
+        path: Folder of its files.
+        precision: Type of its weights in the run.
+    """
+
+    config: Config
+    path: str
+    precision: str
+
+
+def recorded_model(store: Store, run: str, recorded: dict[str, Any]) -> RecordedModel:
+    """The base model of a run.
+
+    Raises:
+        InputError: as `recorded_config`, or the model is not there, or not the same any more.
+    """
+    config = recorded_config(run, recorded)
+    path = find_model(config.model.path, config.model.revision)
+    contents = recorded.get("contents", {})
+    precision = contents.get("precision", config.model.dtype)
+    now = digest([digest_model(path, model_memory(store)).digest, precision])
+    if contents.get("model", now) != now:
+        raise InputError(
+            f"{path} is not the model of run {run!r} any more, so that its tokens may be others: "
+            "put the run's model back there"
+        )
+    return RecordedModel(config, path, precision)
+
+
+def recorded_problem(catalog: Catalog, run: str, problem_id: str) -> Problem:
+    """A problem of a run with its questions.
+
+    Raises:
+        InputError: the run has none of this id.
+    """
+    rows = catalog.records(
+        """SELECT domain, split, title, context FROM problems
+        WHERE run = $run AND problem_id = $problem""",
+        run=run,
+        problem=problem_id,
+    )
+    if not rows:
+        raise InputError(
+            f"run {run!r} has no problem {problem_id!r}: look for ids with `seal sql problems`"
+        )
+    questions = catalog.records(
+        """SELECT question_id, prompt, gold FROM questions
+        WHERE run = $run AND problem_id = $problem ORDER BY question_index""",
+        run=run,
+        problem=problem_id,
+    )
+    return Problem(
+        problem_id=problem_id,
+        **rows[0],
+        questions=tuple(
+            Question(q["question_id"], q["prompt"], tuple(q["gold"])) for q in questions
+        ),
+    )

@@ -23,7 +23,7 @@ from storage.sql.catalog import Catalog
 
 CROSSED = (LAST_EDITS_ON_BASE, BASE_EDITS_ON_LAST)
 _ACCURACY = """
-SELECT condition, problem_id, avg(correct::DOUBLE) AS accuracy, count(*) FILTER (error IS NOT NULL)
+SELECT condition, problem_id, avg({verdict}) AS accuracy, count(*) FILTER (error IS NOT NULL)
 FROM answers WHERE run = $run AND split = 'heldout' AND ({where})
 GROUP BY condition, problem_id ORDER BY condition, problem_id
 """
@@ -78,8 +78,19 @@ class Results:
         }
 
 
-def held_out_results(catalog: Catalog, run: str) -> Results:
-    """Reads a run's held-out answers and compares the conditions.
+@dataclass(frozen=True)
+class HeldOut:
+    """Accuracy on each held-out problem by condition, and answers lost to errors."""
+
+    accuracy: dict[str, dict[str, float]]
+    errors: dict[str, int]
+
+
+def held_out_accuracy(catalog: Catalog, run: str, grading: str | None = None) -> HeldOut:
+    """Reads a run's held-out answers.
+
+    Args:
+        grading: One of the gradings that are stored with each answer; None for the run's verdict.
 
     Raises:
         InputError: the store has no run of this name, or it has no held-out answer yet.
@@ -87,20 +98,34 @@ def held_out_results(catalog: Catalog, run: str) -> Results:
     if not catalog.fetch("SELECT 1 FROM runs WHERE run = $run", run=run):
         names = [row[0] for row in catalog.fetch("SELECT DISTINCT run FROM runs ORDER BY run")]
         raise InputError(f"no run {run!r} in this store; it has: {', '.join(names) or 'no run'}")
-    accuracy: dict[str, dict[str, float]] = {}
-    errors: dict[str, int] = {}
-    for condition, problem, mean, lost in catalog.fetch(_ACCURACY.format(where=_REPORTED), run=run):
-        errors[condition] = errors.get(condition, 0) + lost
+    found = HeldOut({}, {})
+    verdict = "correct::DOUBLE" if grading is None else "grades[$grading]"
+    named = {} if grading is None else {"grading": grading}
+    query = _ACCURACY.format(verdict=verdict, where=_REPORTED)
+    for condition, problem, mean, lost in catalog.fetch(query, run=run, **named):
+        found.errors[condition] = found.errors.get(condition, 0) + lost
         if mean is not None:
-            accuracy.setdefault(condition, {})[problem] = mean
-    if not accuracy:
+            found.accuracy.setdefault(condition, {})[problem] = mean
+    if not found.accuracy:
+        graded = f" that are graded by {grading!r}" if grading else ""
         raise InputError(
-            f"run {run!r} has no held-out answers: `seal status` shows the stages it has done, "
-            "`seal sql rewards_by_round` its training rewards"
+            f"run {run!r} has no held-out answers{graded}: `seal status` shows the stages it has "
+            "done, `seal sql rewards_by_round` its training rewards"
         )
+    return found
+
+
+def held_out_results(catalog: Catalog, run: str) -> Results:
+    """Reads a run's held-out answers and compares the conditions.
+
+    Raises:
+        InputError: as `held_out_accuracy`.
+    """
+    found = held_out_accuracy(catalog, run)
+    accuracy, errors = found.accuracy, found.errors
     cost = {row[0]: row[1:] for row in catalog.fetch(_COST, run=run)}
     length = {row[0]: row[1:] for row in catalog.fetch(_LENGTH, run=run)}
-    order = sorted(accuracy, key=_place)
+    order = sorted(accuracy, key=place)
     conditions = [
         ConditionResult(
             name,
@@ -135,6 +160,19 @@ def print_results(results: Results, console: Console) -> None:
     lost = sum(row.n_errors for row in results.conditions)
     if lost:
         console.print(f"{lost} answers were lost to errors and are in no mean: see the view errors")
+
+
+def results_markdown(results: Results) -> list[str]:
+    """The held-out table as lines of Markdown."""
+    return [
+        "| condition | n | accuracy | 95% interval |",
+        "| --- | ---: | ---: | --- |",
+        *(
+            f"| {row.condition} | {row.accuracy.n} | {number(row.accuracy.mean)} "
+            f"| {span(row.accuracy)} |"
+            for row in results.conditions
+        ),
+    ]
 
 
 def _print_pairs(results: Results, console: Console) -> None:
@@ -181,7 +219,7 @@ def _paired(
     return [(a, b, paired_difference(accuracy[a], accuracy[b])) for a, b in pairs]
 
 
-def _place(condition: str) -> tuple[int, int]:
+def place(condition: str) -> tuple[int, int]:
     """Order of the table: unadapted, the passage alone, the rounds, the crossed, the ceiling."""
     if _is_round(condition):
         return 3, int(condition.removeprefix("round_"))

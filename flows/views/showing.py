@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.views.formats import visible
+from flows.views.policy_view import about_policy, policy_sections
 from flows.views.recorded import domain_note, read_recorded, recorded_domain
 from seal_core.config import RowsSection
 from seal_core.domains.rows import build_rows, rows_digest
@@ -21,6 +22,7 @@ _KINDS = {
     "edit": ("self_edits", "self_edit_id"),
     "adapter": ("adapters", "adapter_id"),
     "problem": ("problems", "problem_id"),
+    "policy": ("policies", "policy_id"),
 }
 
 
@@ -43,6 +45,8 @@ def explain(catalog: Catalog, item: str, run: str | None = None) -> dict[str, An
         raise InputError(f"{where} has no {kind} {item!r}: look for ids with `seal sql {table}`")
     found: dict[str, Any] = {"kind": kind, kind: row}
     run = str(row["run"])
+    if kind == "policy":
+        return found | about_policy(catalog, row)
     if kind != "problem":
         found["problem"] = _rows(catalog, "problems", "problem_id", row["problem_id"], run)[0]
     found["passage"] = _rendered(catalog, run, found["problem"])
@@ -76,6 +80,7 @@ def _about_edit(catalog: Catalog, edit: dict[str, Any], problem: dict[str, Any])
     adapters = _rows(catalog, "adapters", "self_edit_id", item, run)
     return {
         "training_rows": [row.text for row in built],
+        "training_prompts": [row.prompt for row in built],
         "training_rows_unknown": unknown,
         "trained_on_them": rows_digest(built) in {row["rows_sha256"] for row in adapters},
         "adapters": adapters,
@@ -118,11 +123,14 @@ def _rendered(catalog: Catalog, run: str, problem: dict[str, Any]) -> str:
 def print_explanation(found: dict[str, Any], console: Console) -> None:
     """Prints what `explain` found, section by section."""
     row = found[found["kind"]]
-    problem = found["problem"]
     console.print(f"[bold]{found['kind']} {row[_KINDS[found['kind']][1]]}[/] of run {row['run']}")
     if found.get("note"):
         console.print(escape(visible(found["note"])))
-    _section(console, f"Passage: {problem['title']}", [found["passage"]])
+    if found["kind"] == "policy":
+        for title, lines in policy_sections(found):
+            _section(console, title, lines)
+        return
+    _section(console, f"Passage: {found['problem']['title']}", [found["passage"]])
     if found["kind"] == "problem":
         _section(
             console,
@@ -148,7 +156,8 @@ def _print_edit(console: Console, found: dict[str, Any]) -> None:
     # Nothing may have been trained, and not every imported training tells its rows.
     doubt = "" if found["trained_on_them"] else " (rebuilt; no adapter confirms them)"
     unknown = found["training_rows_unknown"]
-    _section(console, f"Training rows{doubt}", [unknown] if unknown else found["training_rows"])
+    rows = map(_row_line, found["training_prompts"], found["training_rows"])
+    _section(console, f"Training rows{doubt}", [unknown] if unknown else list(rows))
     _section(console, "Adapters", [_adapter_line(row) for row in found["adapters"]])
     if score:
         _section(
@@ -221,6 +230,10 @@ def _section(console: Console, title: str, lines: Sequence[str]) -> None:
     console.print(f"\n[bold]{escape(visible(title))}[/]")
     for line in lines or ["(nothing)"]:
         console.print(f"  {escape(visible(line, keep=_BREAKS))}".replace("\n", "\n  "))
+
+
+def _row_line(prompt: str, text: str) -> str:
+    return f"{text}\n    (after: {prompt})" if prompt else text
 
 
 def _edit_line(edit: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from flows.seal import heldout_evaluation, restem
 from seal_core.config import Config
+from seal_core.errors import StoreError
 from seal_core.probe.verdict import Verdict
 from seal_core.probe.verdict_files import recorded_verdict
 from seal_core.types import Split
@@ -121,6 +122,19 @@ def run_standing(store: Store, name: str) -> RunStanding:
         engines=engines_used(store, name),
         stages=stages,
     )
+
+
+def shards_left(store: Store, name: str) -> int | None:
+    """Shards that a run has yet to do; None if that is not known, or something is damaged."""
+    try:
+        return run_standing(store, name).left
+    except StoreError:
+        return None  # `seal status` says what is damaged.
+
+
+def unfinished(name: str, left: int | None) -> list[str]:
+    """The line that says so, if it is."""
+    return [f"{name} is not finished, shards left: {left} (`seal status {name}`)"] if left else []
 
 
 def _counted(store: Store, row: RunRow) -> list[CountedStage]:

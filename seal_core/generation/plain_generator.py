@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import peft
 import torch
 from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
-from seal_core.engines import GenerateRequest, Generation, Progress, Scored, ScoreRequest
+from seal_core.engines import (
+    NEEDS_POLICY,
+    GenerateRequest,
+    Generation,
+    Progress,
+    Scored,
+    ScoreRequest,
+)
 from seal_core.errors import InputError
 from seal_core.generation.decoding import DecodeRow
 from seal_core.generation.request_rows import decode_row, generation, score_text, scored
 from seal_core.generation.requests import failed_generation as failed
 from seal_core.generation.sampling import Sampler
 from seal_core.generation.stopping import StopFinder
+from seal_core.generation.told import Telling
 from seal_core.models.files.adapter_files import read_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
@@ -30,10 +39,15 @@ from seal_core.models.module_state import clearing_state
 
 
 class PlainGenerator:
-    """See `engines.Generator`."""
+    """See `engines.Generator`.
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    Args:
+        hear: Called with the pieces of each answer's text while it is generated.
+    """
+
+    def __init__(self, loaded: LoadedModel, hear: Callable[[str], object] | None = None) -> None:
         self._loaded = loaded
+        self._hear = hear
         self._finder = StopFinder(loaded.tokenizer)
 
     def generate(
@@ -82,8 +96,14 @@ class PlainGenerator:
         except InputError as error:
             return failed(request, str(error))
         chooser = _Chooser(row, self._loaded.device)
-        run_generate(self._loaded, row, [chooser], [_Ends(row, self._finder)])
-        return generation(self._loaded, row, self._finder)
+        telling = None
+        if self._hear is not None:
+            telling = Telling(row, self._loaded.codec, self._finder, self._hear)
+        run_generate(self._loaded, row, [chooser], [_Ends(row, self._finder, telling)])
+        made = generation(self._loaded, row, self._finder)
+        if telling is not None:
+            telling.end(made.text)
+        return made
 
     @torch.inference_mode()
     def _score(self, request: ScoreRequest) -> Scored:
@@ -135,26 +155,41 @@ def adapted(loaded: LoadedModel, paths: Sequence[str]) -> Iterator[None]:
     if not paths:
         yield
         return
+    wrapped = wrap(loaded, paths)
+    try:
+        yield
+    finally:
+        wrapped.unload()
+
+
+def wrap(loaded: LoadedModel, paths: Sequence[str]) -> Any:
+    """PEFT's model of these adapters, all active: it adds up their deltas.
+
+    Raises:
+        InputError: PEFT cannot put one of them on this model, which stays as it was.
+    """
     for path in paths:
         _check_finite(path)
     wrapped: Any = None
     names = [f"stack-{i}" for i in range(len(paths))]
-    try:
-        for name, path in zip(names, paths, strict=True):
-            try:
+    for name, path in zip(names, paths, strict=True):
+        try:
+            with warnings.catch_warnings():
+                # An adapter on a policy says so; here the policy is below it.
+                warnings.filterwarnings("ignore", f".*{NEEDS_POLICY}")
                 if wrapped is None:
-                    wrapped = peft.PeftModel.from_pretrained(loaded.model, path, adapter_name=name)
+                    model = loaded.model
+                    wrapped = peft.PeftModel.from_pretrained(model, path, adapter_name=name)
                 else:
                     wrapped.load_adapter(path, adapter_name=name)
-            except (ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-                raise InputError(f"PEFT cannot put adapter {path} on the model: {error}") from error
-        # Only the tuner below takes several adapters at once; it adds up their deltas.
-        wrapped.base_model.set_adapter(names, inference_mode=True)
-        wrapped.eval()
-        yield
-    finally:
-        if wrapped is not None:
-            wrapped.unload()
+        except (ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+            if wrapped is not None:
+                wrapped.unload()
+            raise InputError(f"PEFT cannot put adapter {path} on the model: {error}") from error
+    # Only the tuner below takes several adapters at once.
+    wrapped.base_model.set_adapter(names, inference_mode=True)
+    wrapped.eval()
+    return wrapped
 
 
 def _check_finite(path: str) -> None:
@@ -183,13 +218,15 @@ class _Chooser(LogitsProcessor):
 class _Ends(StoppingCriteria):
     """Ends a row where the other generator would."""
 
-    def __init__(self, row: DecodeRow, finder: StopFinder) -> None:
-        self._row, self._finder = row, finder
+    def __init__(self, row: DecodeRow, finder: StopFinder, telling: Telling | None) -> None:
+        self._row, self._finder, self._telling = row, finder, telling
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         """True `[1]` when the row is done."""
         row = self._row
         row.finish(self._finder)
+        if self._telling is not None:
+            self._telling.grow()
         return torch.tensor([bool(row.finish_reason)], device=input_ids.device)
 
 

@@ -15,7 +15,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from seal_core.engines import PLAIN_CHAT, ChatSettings
 from seal_core.errors import InputError, in_one_line
-from seal_core.models.files.model_files import check_model_folder, model_name, refuse_quantized
+from seal_core.models.files.model_files import (
+    adapter_base,
+    check_model_folder,
+    model_name,
+    refuse_quantized,
+)
 from seal_core.models.files.reading import reading
 from seal_core.models.text.context import longest_row
 from seal_core.models.text.tokenizers import (
@@ -40,6 +45,7 @@ class LoadedModel:
 
     Attributes:
         name: Hub id or folder name, without any machine's path.
+        base: What adapters of this model name as their base.
         eos_id: The token that ends a training text.
         stop_ids: Tokens that end any completion; `eos_id` is among them.
         context: Longest sequence in tokens that may share a batch with any other; None if the
@@ -57,6 +63,7 @@ class LoadedModel:
     context: int | None
     device: torch.device
     chat: ChatSettings = PLAIN_CHAT
+    base: str = ""
     codec: Codec = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +93,7 @@ def load_model(
         InputError: Files are missing or cannot be loaded, or an option is unknown.
     """
     check_model_folder(path)
-    place = _device(device)
+    place = check_device(device)
     precision = _dtype(dtype, place)
     _check_kind(path)
     tokenizer = load_tokenizer(path)
@@ -110,6 +117,7 @@ def load_model(
         context=longest_row(model.config.get_text_config()),
         device=place,
         chat=chat,
+        base=adapter_base(path),
     )
 
 
@@ -187,7 +195,12 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _device(name: str) -> torch.device:
+def check_device(name: str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        InputError: There is none that torch could use here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -37,9 +37,11 @@ from seal_core.generation.transformers_generator import TransformersGenerator
 from seal_core.kinds.foreign import make_foreign
 from seal_core.kinds.guarded import Guarded
 from seal_core.kinds.sections import AnyTrainer, ForeignTrainer
-from seal_core.models.loading import LoadedModel, load_model
+from seal_core.models.loading import LoadedModel, check_device, load_model
 from seal_core.models.lora_layers import LinearLayers
-from seal_core.models.text.tokenizers import load_codec
+from seal_core.models.targets import check_targets
+from seal_core.models.text.tokenizers import load_codec, saved_context
+from seal_core.models.text.tokens import encode_prompt
 from seal_core.probe.known_verdict import known_verdict
 from seal_core.probe.model_report import model_report
 from seal_core.probe.reference_scores import References
@@ -69,7 +71,7 @@ class Engines:
             "open": self.open,
             "check": self.check,
             "try_model": self.try_model,
-            "check_chat": self.check_chat,
+            "fit": self.fit,
             "references": self.references,
             "plain_scores": self.plain_scores,
             "generate": self.generate,
@@ -113,16 +115,25 @@ class Engines:
         progress(1)
         return model_report(loaded, self._verdict_of(loaded))
 
-    def check_chat(self, progress: Progress) -> int:
-        """The token that ends a reply in the model's chat template; loads no weights.
+    def fit(
+        self, prompts: Sequence[GenerateRequest], targets: Sequence[str], progress: Progress
+    ) -> dict[str, Any]:
+        """The model's context and the lengths of prompts, in tokens; loads no weights.
 
         Raises:
-            InputError: The template cannot be used, for the reason that is named.
+            InputError: The device is not there, the model lacks a target, or its chat template
+                cannot be used.
         """
         spec = self._spec
-        end_id = load_codec(spec.model_path, chat=spec.chat).chat.end_id
+        check_device(self._device)
+        codec = load_codec(spec.model_path, chat=spec.chat)
+        if spec.chats:
+            _ = codec.chat.end_id
+        if targets:
+            check_targets(spec.model_path, targets)
+        lengths = [len(encode_prompt(codec, own.prompt, own.chat)) for own in prompts]
         progress(1)
-        return end_id
+        return {"context": saved_context(spec.model_path), "lengths": lengths}
 
     def generate(self, requests: Sequence[GenerateRequest], progress: Progress) -> list[Any]:
         """See `engines.Generator.generate`."""
@@ -235,9 +246,7 @@ class Engines:
 
     def _load(self) -> LoadedModel:
         spec = self._spec
-        # The parent made the wanted GPU the only one, which is number 0 here.
-        device = "cuda" if spec.device.startswith("cuda:") else spec.device
-        loaded = load_model(spec.model_path, device=device, dtype=spec.dtype, chat=spec.chat)
+        loaded = load_model(spec.model_path, device=self._device, dtype=spec.dtype, chat=spec.chat)
         if spec.files is not None:
             spec.files.check()
         if spec.server_share and loaded.device.type == "cuda":
@@ -247,6 +256,11 @@ class Engines:
             # The server's memory is not for us, not even while it does not run.
             torch.cuda.set_per_process_memory_fraction(1 - spec.server_share, loaded.device)
         return loaded
+
+    @property
+    def _device(self) -> str:
+        """The parent made the wanted GPU the only one, which is number 0 here."""
+        return "cuda" if self._spec.device.startswith("cuda:") else self._spec.device
 
     def _close(self) -> None:
         for engine in (self._generator, self._trainer):

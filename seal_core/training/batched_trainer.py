@@ -254,7 +254,7 @@ class BatchedTrainer:
                 fault = "the weights are not finite after training: lower the rate"
                 return failed(job, fault, seconds)
             path = out / job.adapter_id
-            write_adapter(path, weights, settings.alpha, settings.dropout, self._loaded.name, names)
+            write_adapter(path, weights, settings.alpha, settings.dropout, self._loaded.base, names)
             return succeeded(job, path, training.rows, training.steps, runner.losses, seconds)
 
         return write

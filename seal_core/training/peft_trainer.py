@@ -95,7 +95,7 @@ class PeftTrainer:
             weights,
             settings.alpha,
             settings.dropout,
-            self._loaded.name,
+            self._loaded.base,
             self._layers.short_names(modules),
         )
         return succeeded(job, path, rows, steps, losses, time.perf_counter() - start)

@@ -89,7 +89,7 @@ def update_policy(
     seconds = time.perf_counter() - start
     if not all(math.isfinite(loss) for loss in losses) or not is_finite(pairs):
         return failed(job, "the update is not finite: lower the learning rate", seconds)
-    write_adapter(out, pairs, settings.alpha, settings.dropout, loaded.name, names)
+    write_adapter(out, pairs, settings.alpha, settings.dropout, loaded.base, names)
     per_epoch = min(len(losses), math.ceil(len(rows) / settings.batch_size))
     return TrainedAdapter(
         adapter_id=out.name,

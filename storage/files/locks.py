@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from seal_core.errors import InputError
+from seal_core.errors import Busy, InputError
 
 
 class Locks:
@@ -32,11 +32,11 @@ class Locks:
             busy: What to tell the user when the time is over.
 
         Raises:
-            InputError: the lock was not free in time.
+            Busy: the lock was not free in time.
         """
         with self.try_lock(name, timeout) as held:
             if not held:
-                raise InputError(busy or f"{name} is in use by another process: try later")
+                raise Busy(busy or f"{name} is in use by another process: try later")
             yield
 
     @contextmanager

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 
-from seal_core.errors import InputError, StoreError
+from seal_core.errors import Busy, StoreError
 from storage.files.base import Files
 from storage.runs.history import append_executions, in_flight
 from storage.runs.leases import hold_run
@@ -57,7 +57,7 @@ def compact(
         note: Told of runs that are skipped, and of files that are left as they are.
 
     Raises:
-        InputError: there is no such run, or it is being executed.
+        InputError: there is no such run, it is being executed, or the store cannot be written.
     """
     names = [get_run(store, run).run] if run is not None else [row.run for row in list_runs(store)]
     done: list[CompactedPartition] = []
@@ -66,7 +66,7 @@ def compact(
             try:
                 busy = f"run {name!r} is being executed: compact it when it has ended"
                 locks.enter_context(hold_run(store, name, busy))
-            except InputError as error:
+            except Busy as error:
                 if run is not None:
                     raise
                 note(f"{error}; skipped")

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from seal_core.errors import InputError, SealError
+from seal_core.errors import Busy, SealError
 from storage.files.base import Files, Objects, in_objects
 from storage.files.local import LocalFiles
 from storage.files.roots import local_state_root
@@ -106,7 +106,7 @@ def hold_run(store: Store, name: str, busy: str) -> Iterator[Lease | None]:
         busy: What to tell the user if another process of this machine holds it.
 
     Raises:
-        InputError: another process holds it.
+        Busy: another process holds it.
     """
     with store.lock(f"run-{name}", timeout=0, busy=busy), run_lease(store.files, name) as lease:
         yield lease
@@ -123,7 +123,7 @@ def run_lease(files: Files, name: str, expiry: float = EXPIRY_SECONDS) -> Iterat
         expiry: Seconds after which a lease that is not renewed is free.
 
     Raises:
-        InputError: another machine executes the run.
+        Busy: another machine executes the run.
     """
     check_run(name)
     if not in_objects(files):
@@ -135,7 +135,7 @@ def run_lease(files: Files, name: str, expiry: float = EXPIRY_SECONDS) -> Iterat
     }  # fmt: skip
     lease = Lease(files, f"_locks/run-{name}.json", content)
     if (holder := lease.acquire(expiry, place)) is not None:
-        raise InputError(
+        raise Busy(
             f"run {name!r} is being executed on {holder.get('host', 'another machine')} (process "
             f"{holder.get('pid', '?')}): wait for it, or choose another --name; if it died, try "
             f"again in {holder.get('seconds_left', round(expiry))} s"

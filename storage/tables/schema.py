@@ -149,6 +149,12 @@ TABLES: dict[str, Table] = {
             ["unit", "place", "text"],
             "Problems and questions of the source that the run does not use.",
         ),
+        _declare(
+            "advice",
+            nouns.Advice,
+            ["setting"],
+            "What looked like a mistake in the set-up before the run.",
+        ),
         _declare("self_edits", nouns.SelfEdit, ["self_edit_id"], "What the policies wrote.", 3),
         _declare(
             "adapters", nouns.Adapter, ["adapter_id"], "LoRA weights trained on self-edits.", 2

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,19 @@ from storage.weights.object_adapters import (
 
 FOLDER = "_adapters"
 _URI = re.compile(rf"{FOLDER}/([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})")
+_CONFIG = "adapter_config.json"
 _NOTES = {"README.md", ".gitattributes"}
 _UNORDERED = ("target_modules", "modules_to_save", "exclude_modules")
 _HEADER_LIMIT = 100_000_000
 
 
-def put_adapter(files: Files, folder: Path) -> tuple[str, str]:
+def put_adapter(
+    files: Files, folder: Path, note: Mapping[str, str] | None = None
+) -> tuple[str, str]:
     """Copies a PEFT folder into the store, once per content.
+
+    Args:
+        note: Entries to add to its config.
 
     Returns:
         The folder's path relative to the store's root, and its digest.
@@ -45,7 +52,7 @@ def put_adapter(files: Files, folder: Path) -> tuple[str, str]:
     staging.mkdir()
     try:
         for source in _sources(folder):
-            _copy(source, staging / source.name)
+            _copy(source, staging / source.name, note or {})
         sha256 = digest(file_digests(staging))
         uri = f"{FOLDER}/{sha256[:2]}/{sha256}"
         if in_objects(files):
@@ -118,7 +125,7 @@ def check_uri(uri: str) -> str:
 
 def _sources(folder: Path) -> list[Path]:
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
+    for name in ("adapter_model.safetensors", _CONFIG):
         if name not in names:
             raise StoreError(f"{folder} has no {name}: it is no PEFT adapter")
     paths = [folder / name for name in sorted(names - _NOTES)]
@@ -142,16 +149,17 @@ def _check_safetensors(path: Path) -> None:
         raise StoreError(f"{path} is not in safetensors format")
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, note: Mapping[str, str]) -> None:
     if source.suffix == ".json":
-        target.write_text(_normal_json(source), encoding="utf-8")
+        own = note if source.name == _CONFIG else {}
+        target.write_text(_normal_json(source, own), encoding="utf-8")
     else:
         shutil.copyfile(source, target)
     with target.open("rb+") as file:
         os.fsync(file.fileno())
 
 
-def _normal_json(source: Path) -> str:
+def _normal_json(source: Path, note: Mapping[str, str]) -> str:
     """PEFT writes sets in an order that changes with each process: equal adapters must be equal."""
     try:
         value: Any = json.loads(source.read_text(encoding="utf-8"))
@@ -161,4 +169,5 @@ def _normal_json(source: Path) -> str:
         for name in _UNORDERED:
             if isinstance(value.get(name), list):
                 value[name] = sorted(value[name])
+        value.update(note)
     return json.dumps(value, indent=2, sort_keys=True) + "\n"

@@ -95,6 +95,8 @@ def open_run(
     store, checked = named.store, named.checked
     for line in left_out_lines(checked.problems.left_out):
         progress.note(line)
+    for advice in checked.advice:
+        progress.advise(advice)
     with (
         ended_once(inside=True),
         hold(store, checked.name) as lease,
@@ -127,7 +129,7 @@ def open_run(
         try:
             with use(context):
                 run = Run(context, checked, row.shard_size)
-                run.keep_left_out()
+                run.keep_notes()
                 yield run
         finally:
             context.stopping.set()

@@ -22,10 +22,12 @@ from seal_core.kinds.chosen import (
 from seal_core.models.files.model_digest import ModelFiles, digest_model
 from seal_core.models.files.model_place import find_model
 from seal_core.models.precision import used_precision
+from seal_core.types import Advice
 from storage.store import Store
 from storage.tables.paths import check_run
+from tasks.opening.advice import advice_before
+from tasks.opening.fitting import check_fit
 from tasks.opening.serving import check_serving
-from tasks.stages.chatting import check_chat
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Preflight:
         engine_version: Of the library that answers.
         evaluates: What the run measures, if that is all it does.
         rehash: The model's files are hashed whatever is remembered of them.
+        advice: What looks like a mistake in the config.
         files: The model's files; None until they are digested, see `digested`.
     """
 
@@ -58,6 +61,7 @@ class Preflight:
     evaluates: Measured | None = None
     rehash: bool = False
     files: ModelFiles | None = None
+    advice: tuple[Advice, ...] = ()
 
     @property
     def model_digest(self) -> str:
@@ -115,12 +119,22 @@ def preflight(config: Config, name: str | None, rehash: bool = False) -> Preflig
     check_run(run)
     model, device = config.model, config.execution.device
     path = find_model(model.path, model.revision)
-    check_chat(config, path)
     precision = used_precision(path, model.dtype, device)
     engine_version = check_serving(config, path, precision)
     problems = load_problems(config, domain)
     prove_rules(config, domain, problems)
-    return Preflight(run, config, path, domain, problems, precision, engine_version, rehash=rehash)
+    check_fit(config, path, domain, problems)
+    return Preflight(
+        run,
+        config,
+        path,
+        domain,
+        problems,
+        precision,
+        engine_version,
+        rehash=rehash,
+        advice=advice_before(config, path, problems),
+    )
 
 
 def model_memory(store: Store) -> Path:

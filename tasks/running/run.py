@@ -48,12 +48,14 @@ class Run(Builder):
         slot = "base policy" if round_index == CONTROL_ROUND else f"policy {policy.policy_id}"
         return given(slot, context.store.adopt(ref, context.name, round_index, slot))
 
-    def keep_left_out(self) -> None:
-        """Writes what the source has beside the run's problems; no stage reads it."""
-        items, store = self._checked.problems.left_out, self._context.store
-        # The source may have lost rows since, where no problem of the run was.
-        if items or store.part_paths("left_out", self._context.name):
-            self._put("left_out", items, "left out")
+    def keep_notes(self) -> None:
+        """Writes what the source has beside the run's problems, and advice; no stage reads it."""
+        checked, store = self._checked, self._context.store
+        notes = (("left_out", checked.problems.left_out, "left out"),)
+        for table, items, slot in (*notes, ("advice", checked.advice, "advice")):
+            # There may have been some when the run was begun.
+            if items or store.part_paths(table, self._context.name):
+                self._put(table, items, slot)
 
     def retain(self, round_index: int) -> None:
         """Removes the weights that the run is not to keep, once nothing in the round needs them."""

@@ -1,15 +1,11 @@
-"""What a run's conversations depend on, and a check, before any work, that they can be had."""
+"""What a run's conversations depend on."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from seal_core.config import Config
 from seal_core.engines import ChatSettings
-from seal_core.process.process import EngineProcess
-from seal_core.process.spec import EngineSpec
 
 _SECONDS = 600.0
 
@@ -31,26 +27,3 @@ def domain_identity(config: Config) -> dict[str, Any]:
     if config.uses_chat:
         plain["chat"] = config.chat.model_dump(mode="json")
     return plain
-
-
-def check_chat(config: Config, model_path: str) -> None:
-    """Passes if the run has no conversations, or the model's chat template can be used for them.
-
-    A process of its own looks, since tokenizers bring torch along.
-
-    Raises:
-        InputError: The template cannot be used, for the reason that is named.
-    """
-    if not config.uses_chat:
-        return
-    spec = EngineSpec(
-        model_path=model_path,
-        device="cpu",
-        chat=chat_settings(config),
-    )
-    with TemporaryDirectory() as folder:
-        process = EngineProcess(spec, Path(folder) / "chat.log")
-        try:
-            process.call("check_chat", {}, _SECONDS)
-        finally:
-            process.close()

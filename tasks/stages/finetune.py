@@ -10,7 +10,7 @@ from pathlib import Path
 
 from seal_core.domains.base import Domain
 from seal_core.domains.rows import rows_digest
-from seal_core.engines import LoraSettings, TrainedAdapter, TrainJob, results_fault
+from seal_core.engines import NEEDS_POLICY, LoraSettings, TrainedAdapter, TrainJob, results_fault
 from seal_core.errors import StageError
 from seal_core.fingerprint import derive_seed, make_id
 from seal_core.stages import Handle, Place
@@ -197,7 +197,8 @@ def _adapter(
         return replace(blank, error=f"not trained: {edit.error}" if edit.error else None)
     uri, sha256 = None, None
     if trained.path is not None:
-        uri, sha256 = context.store.put_adapter(Path(trained.path))
+        note = {NEEDS_POLICY: blank.policy_id} if job.base_adapters else {}
+        uri, sha256 = context.store.put_adapter(Path(trained.path), note)
     told = ("n_rows", "n_steps", "n_tokens", "first_loss", "final_loss", "error")
     return replace(
         blank,

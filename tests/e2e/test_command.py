@@ -7,6 +7,8 @@
 5. Another config under a used run name: one line with the field that differs, exit code 2.
 6. Ctrl-C also ends a run that waits for a shard on which another run works.
 7. Of two starts of a new run at the same moment one works, and the other says so.
+8. Base, policy and self-edits give their stored answers again when they are asked.
+9. What is exported gives them too, to plain transformers and PEFT.
 """
 
 from __future__ import annotations
@@ -18,9 +20,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from peft import AutoPeftModelForCausalLM, PeftConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from flows.asking import open_models
+from storage.store import Store
 from tests.models import save_qwen2
 from tests.waiting import HUNG
 
@@ -133,6 +140,70 @@ def test_another_config_under_a_used_name_is_refused(demo: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "finetune.lr: 0.003 -> 0.5" in done.stderr
     assert tables(demo / "seal-store") == before
+
+
+ANSWERS = """
+SELECT a.self_edit_id AS edit, q.prompt, a.text, a.problem_id AS problem
+FROM answers a JOIN questions q USING (run, question_id)
+WHERE a.condition = '{}' AND a.split = 'heldout' ORDER BY a.problem_id, a.answer_id LIMIT 6
+"""
+
+
+def stored(demo: Path, condition: str) -> list[dict[str, str]]:
+    query = ANSWERS.format(condition)
+    return json.loads(seal("sql", query, "--format", "json", cwd=demo))
+
+
+def test_ask_gives_the_stored_answers(demo: Path) -> None:
+    """8"""
+    store = Store.open(str(demo / "seal-store"), create=False)
+    rows = stored(demo, "round_1")
+    heard: list[str] = []
+    models = open_models(store, "demo", base=True, edits=[rows[0]["edit"]], hear=heard.append)
+    for row in (row for row in rows if row["edit"] == rows[0]["edit"]):
+        heard.clear()
+        base, edit = models.ask(row["prompt"])
+        assert (base.model, edit.model) == ("base", row["edit"])
+        assert edit.answer == row["text"] and "".join(heard) == base.answer + edit.answer
+    row = stored(demo, "in_context")[0]
+    models = open_models(store, "demo", base=True, passage=row["problem"])
+    assert [said.answer for said in models.ask(row["prompt"])] == [row["text"]]
+    question = rows[0]["prompt"]
+    printed = seal("ask", "demo", question, "--base", "--edit", rows[0]["edit"], cwd=demo)
+    lines = printed.splitlines()
+    assert lines[1] == f"{rows[0]['edit']}: {rows[0]['text'].strip()}" and len(lines) == 2
+    for wrong in (["--edit", "edit-0"], ["--policy", "policy-0"], ["--passage", "problem-0"]):
+        seal("ask", "demo", question, *wrong, cwd=demo, code=2)
+
+
+def said(model: Any, tokenizer: Any, question: str) -> str:
+    ids = tokenizer(f"Q: {question} A:", return_tensors="pt")["input_ids"]
+    made = model.generate(input_ids=ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    return tokenizer.decode(made, skip_special_tokens=True).partition("\n")[0]
+
+
+def test_exports_give_the_stored_answers(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """9"""
+    monkeypatch.chdir(demo)
+    rows = stored(demo, "round_1")
+    edit = rows[0]["edit"]
+    made = json.loads(seal("export", "demo", "adapter", "--edit", edit, "--json", cwd=demo))
+    assert (made["rank"], len(made["adapters"])) == (24, 2)
+    seal("export", "demo", "merged", "--edit", edit, "--form", "merged", cwd=demo)
+    tokenizer = AutoTokenizer.from_pretrained("merged")
+    for model in (
+        AutoPeftModelForCausalLM.from_pretrained("adapter"),
+        AutoModelForCausalLM.from_pretrained("merged"),
+    ):
+        for row in (row for row in rows if row["edit"] == edit):
+            assert said(model, tokenizer, row["prompt"]) == row["text"]
+    card = (demo / "merged/README.md").read_text()
+    assert f"# {edit} of run demo" in card and "license: mit" in card and "| round_1 |" in card
+    seal("export", "demo", "merged", cwd=demo, code=2)
+    # What an edit's adapter in the store stands on is not lost on whoever loads it alone.
+    alone = demo / "seal-store" / made["adapters"][1]
+    with pytest.warns(UserWarning, match="needs_seal_policy"):
+        PeftConfig.from_pretrained(str(alone))
 
 
 def _start(folder: Path, *more: str) -> subprocess.Popen[str]:

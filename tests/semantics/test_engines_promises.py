@@ -25,7 +25,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.commands.run import check
+from flows.commands.running.run import check
 from seal_core.engines import GenerateRequest
 from seal_core.errors import InputError, StageError
 from seal_core.fingerprint import canonical_json, digest

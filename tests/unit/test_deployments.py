@@ -4,15 +4,12 @@
    are ones that Prefect knows.
 2. The automation is one, and gives heartbeats time to come.
 3. What docs/deploy.md exports is what the demo sets, and it tells of every deployment.
-4. Prefect is not imported before its settings are made.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -98,9 +95,3 @@ def test_a_name_may_hold_the_date() -> None:
     names = flow(lambda: [dated("a"), dated(None), dated("squad-{date}")], name="test")()
     assert names[:2] == ["a", None]
     assert abs((date.fromisoformat(names[2].removeprefix("squad-")) - date.today()).days) <= 1
-
-
-def test_prefect_is_not_imported_by_the_command_line() -> None:
-    """4"""
-    code = "import sys, flows.cli; sys.exit('prefect' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from seal_core.engines import NEEDS_POLICY
 from seal_core.errors import InputError
 
 CONFIG_FILE = "adapter_config.json"
@@ -33,6 +34,7 @@ _READ_OFF_THE_WEIGHTS = frozenset(
 _WITHOUT_EFFECT = frozenset(
     {
         *("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision"),
+        NEEDS_POLICY,
         *("inference_mode", "lora_dropout", "fan_in_fan_out", "eva_config"),
         *("megatron_core", "qalora_group_size"),  # Defaults of others, which are refused.
     }
@@ -97,6 +99,7 @@ def write_adapter(
     dropout: float,
     base_model: str,
     targets: Sequence[str],
+    revision: str | None = None,
 ) -> None:
     """Writes a folder that PEFT and vLLM load; the same weights give the same bytes.
 
@@ -104,8 +107,9 @@ def write_adapter(
 
     Args:
         weights: `(A [rank, in], B [out, rank])` by module name, all of one rank.
-        base_model: The model's name, without any machine's path.
+        base_model: What is to be loaded below it.
         targets: Names that select the modules in `weights`, full or last parts.
+        revision: Of a base model from the hub.
     """
     rank = next(iter(weights.values()))[0].shape[0]
     config = {
@@ -119,6 +123,8 @@ def write_adapter(
         "target_modules": sorted(targets),
         "task_type": "CAUSAL_LM",
     }
+    if revision is not None:
+        config["revision"] = revision
     tensors = {}
     for module, (a, b) in sorted(weights.items()):
         tensors[f"{_PREFIX}{module}.lora_A.weight"] = a.detach().cpu().contiguous()

@@ -118,6 +118,15 @@ def model_name(path: str) -> str:
     return snapshot[1].replace("--", "/") if snapshot else Path(path).name
 
 
+def adapter_base(path: str) -> str:
+    """What adapters name as their base: as `model_name`, but of a folder nothing like a hub id.
+
+    Without any machine's path, since what a policy's adapter holds is part of the policy's id.
+    """
+    name = model_name(path)
+    return name if name == EMBEDDED or _SNAPSHOT.fullmatch(path) else f"./{name}"
+
+
 def read_names(folder: Path) -> list[str]:
     """Files that the libraries may read, by their path in the folder, in order.
 

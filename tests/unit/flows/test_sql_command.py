@@ -13,7 +13,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from flows.commands.sql import MAX_TABLE_ROWS, sql
+from flows.commands.asking.sql import MAX_TABLE_ROWS, sql
 from seal_core.errors import InputError
 from storage.runs.compaction import compact
 from storage.sql.catalog import Catalog

@@ -237,15 +237,17 @@ def test_best_and_worst_edits(world: tuple[History, Catalog]) -> None:
     history, catalog = world
     for view, sign in (("best_edits", -1), ("worst_edits", 1)):
         for run in RUNS:
-            pairs = [(i, s) for i, part in history.of(run) for s in part.scores]
-            known = [(i, s) for i, s in pairs if s.gain is not None]
-            known.sort(key=lambda pair: (sign * (pair[1].gain or 0), pair[0], pair[1].self_edit_id))
             kept = {s.self_edit_id: s.kept for _, part in history.of(run) for s in part.selections}
             rows = catalog.records(f"SELECT * FROM {view} WHERE run = $run", run=run)
-            assert [(r["round"], r["self_edit_id"], r["kept"]) for r in rows] == [
-                (i, s.self_edit_id, kept.get(s.self_edit_id)) for i, s in known[:20]
-            ]
-            assert len(known) > 20
+            found = [(r["round"], r["self_edit_id"], r["kept"]) for r in rows]
+            expected = []
+            for split in ("train", "heldout"):
+                pairs = [(i, s) for i, part in history.of(run) for s in part.scores]
+                known = [(i, s) for i, s in pairs if s.gain is not None and s.split == split]
+                known.sort(key=lambda own: (sign * own[1].gain, own[0], own[1].self_edit_id))
+                assert len(known) > 20
+                expected += [(i, s.self_edit_id, kept.get(s.self_edit_id)) for i, s in known[:20]]
+            assert found == expected
 
 
 def test_heldout_by_condition(world: tuple[History, Catalog]) -> None:

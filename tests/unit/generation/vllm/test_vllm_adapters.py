@@ -11,9 +11,10 @@ import peft
 import pytest
 import torch
 
-from seal_core.generation.vllm.adapters import AdapterShelf, join
+from seal_core.generation.vllm.adapters import AdapterShelf
 from seal_core.generation.vllm.memory_folder import MemoryFolder
 from seal_core.models.files.adapter_files import write_adapter
+from seal_core.models.files.joined_adapter import join
 from seal_core.models.loading import load_model
 from seal_core.models.model_shapes import linear_shapes, target_names
 

@@ -18,7 +18,9 @@ from storage.store import Store
 
 
 def show(
-    item: Annotated[str, typer.Argument(metavar="ID", help="Id of a problem, edit or adapter.")],
+    item: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of a problem, edit, adapter or policy.")
+    ],
     run: Annotated[str | None, typer.Option(help="Only this run.")] = None,
     prompt: Annotated[
         bool, typer.Option("--prompt", help="What the model reads, token by token.")

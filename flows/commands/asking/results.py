@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from flows.commands.options import STORE, JsonOption, StoreOption
+from flows.hints import complete
 from flows.terminal import table_console
+from flows.views.advice import advice_of
 from flows.views.results import held_out_results, print_results
-from flows.views.standing import run_standing
-from seal_core.errors import StoreError
+from flows.views.standing import shards_left, unfinished
 from storage.sql.catalog import Catalog
 from storage.store import Store
 
@@ -25,14 +27,13 @@ def results(
     opened = Store.open(store, create=False)
     with Catalog(opened) as catalog:
         report = held_out_results(catalog, name)
-    try:
-        left = run_standing(opened, name).left
-    except StoreError:
-        left = None  # `seal status` says what is damaged.
+        advice = advice_of(catalog, name)
+    left = shards_left(opened, name)
     if as_json:
-        typer.echo(json.dumps({**report.to_json(), "left": left}, indent=2))
+        told = {**report.to_json(), "left": left, "advice": [asdict(item) for item in advice]}
+        typer.echo(json.dumps(told, indent=2))
         return
     console = table_console()
     print_results(report, console)
-    if left:
-        console.print(f"not finished, shards left: {left} (`seal status {name}`)")
+    for line in (*(f"advice: {item}" for item in advice), *unfinished(name, left)):
+        console.print(complete(line), markup=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -40,8 +41,10 @@ def plan(
         found = plan_run(checked, fork)
     left_out = left_out_lines(checked.problems.left_out)
     if as_json:
-        typer.echo(json.dumps({**found.to_json(), "left_out": left_out}, indent=2))
+        advice = [asdict(item) for item in checked.advice]
+        told = {**found.to_json(), "left_out": left_out, "advice": advice}
+        typer.echo(json.dumps(told, indent=2))
     else:
-        for line in left_out:
+        for line in (*left_out, *(f"advice: {item}" for item in checked.advice)):
             typer.echo(line)
         print_plan(found, table_console())

@@ -15,6 +15,7 @@ from seal_core.errors import InputError
 from storage.sql.catalog import Catalog
 from storage.sql.views import is_database_of_views, write_database
 from storage.store import Store
+from storage.tables.paths import check_run
 
 MAX_TABLE_ROWS = 10_000
 
@@ -34,6 +35,7 @@ def sql(
         typer.Option("--database", help="Write a DuckDB file with a view per table to here."),
     ] = None,
     list_views: Annotated[bool, typer.Option("--list", help="List tables and views.")] = False,
+    run: Annotated[str | None, typer.Option(help="Of a view, only the rows of this run.")] = None,
 ) -> None:
     """Answers a query; it can neither write nor read outside the store."""
     form = form or _form_of(output)
@@ -41,9 +43,12 @@ def sql(
         raise InputError(f"--format {form!r}: choose one of {', '.join(FORMATS)}")
     if form == "parquet" and output is None:
         raise InputError("--format parquet is not text: add --output FILE")
-    if (database or list_views) and (query or output or (database and list_views)):
+    alone = query or output or run or (database and list_views)
+    if (database or list_views) and alone:
         one = "--database" if database else "--list"
-        raise InputError(f"{one} stands alone: leave out the query, --output and the other one")
+        raise InputError(
+            f"{one} stands alone: leave out the query, --output, --run and the other one"
+        )
     opened = Store.open(store, create=False)
     for file in (output, database):
         if file is not None and opened.holds(file):
@@ -66,7 +71,7 @@ def sql(
             return
         if query is None:
             raise InputError("give a query, or --list to see the tables and views")
-        text = _as_query(query, catalog)
+        text = _as_query(query, catalog, run)
         if form == "table":
             _print(*_short_table(catalog, text), output)
         else:
@@ -115,6 +120,9 @@ def _stream(catalog: Catalog, text: str, form: str, output: Path | None) -> None
                 write_text(reader, form, file)
 
 
-def _as_query(text: str, catalog: Catalog) -> str:
+def _as_query(text: str, catalog: Catalog, run: str | None) -> str:
     names = {name for name, _ in catalog.describe()}
-    return f'SELECT * FROM "{text}"' if text in names else text
+    if run is not None and text not in names:
+        raise InputError("--run is for the name of a view: put WHERE run = … into the query")
+    where = "" if run is None else f" WHERE run = '{check_run(run)}'"
+    return f'SELECT * FROM "{text}"{where}' if text in names else text

@@ -1,0 +1,1 @@
+"""Commands about models, policies and their weights."""

@@ -1,0 +1,1 @@
+"""Commands that run an experiment, plan it, or tell where it stands."""
