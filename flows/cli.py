@@ -20,9 +20,11 @@ _STYLE: Any = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
 _PLACES = {
     "run": "running.run.run",
     "plan": "running.plan.plan",
+    "estimate": "running.estimate.estimate",
     "status": "running.status.status",
     "results": "asking.results.results",
     "compare": "asking.compare.compare",
+    "report": "asking.report.report",
     "sql": "asking.sql.sql",
     "show": "asking.show.show",
     "ask": "models.ask.ask",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prefect import flow
 
+from flows.estimating import check_room, estimate_lines, is_begun
 from flows.loading import load_config, with_store
 from flows.seal import restem
 from flows.views.artifacts import reported
@@ -36,7 +37,11 @@ def seal(
     """
     watch_worker()
     checked = preflight(load_config(config, with_store(overrides)), dated(name), rehash)
-    with reported(checked.name, checked.config.execution.store) as progress:
+    root = checked.config.execution.store
+    found, begun = check_room(checked), is_begun(root, checked.name)
+    with reported(checked.name, root) as progress:
+        for line in () if begun else estimate_lines(found):
+            progress.note(line)
         run_rounds(checked, progress, fork=fork)
     return checked.name
 

@@ -9,16 +9,19 @@
 7. Of two starts of a new run at the same moment one works, and the other says so.
 8. Base, policy and self-edits give their stored answers again when they are asked.
 9. What is exported gives them too, to plain transformers and PEFT.
+10. The report is one page that loads nothing, and a browser shows it without an error.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +207,62 @@ def test_exports_give_the_stored_answers(demo: Path, monkeypatch: pytest.MonkeyP
     alone = demo / "seal-store" / made["adapters"][1]
     with pytest.warns(UserWarning, match="needs_seal_policy"):
         PeftConfig.from_pretrained(str(alone))
+
+
+class Page(HTMLParser):
+    """What a page refers to, its ids and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids += [str(values["id"])] if "id" in values else []
+        self.loaded += [str(values[k]) for k in ("src", "href") if k in values and tag != "use"]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_report_is_one_page(demo: Path) -> None:
+    """10"""
+    seal("report", "demo", "-o", "r.html", cwd=demo)
+    page = Page()
+    page.feed((demo / "r.html").read_text())
+    assert page.loaded == ["data:,"] and len(set(page.ids)) == len(page.ids)
+    for words in ("Run demo", "in_context", "3 held-out problems", "epochs"):
+        assert words in page.text
+    best = json.loads(seal("sql", "best_edits", "--format", "json", cwd=demo))[0]
+    assert best["self_edit_id"] in page.text
+    for wrong in (["demo", "demo"], ["none"], ["demo", "-o", "seal-store/r.html"]):
+        seal("report", *wrong, cwd=demo, code=2)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_shows_the_report(demo: Path, tmp_path: Path) -> None:
+    """10"""
+    seal("report", "demo", "-o", str(tmp_path / "r.html"), cwd=demo)
+    chromium = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+    ]
+    picture = tmp_path / "r.png"
+    done = subprocess.run(
+        [*chromium, f"--user-data-dir={tmp_path}/profile", f"--screenshot={picture}", "r.html"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=HUNG,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10_000
 
 
 def _start(folder: Path, *more: str) -> subprocess.Popen[str]:

@@ -12,6 +12,8 @@
  9. An unknown prompt or grader.
 10. Another config under a used run name: see test_run_promises.py, which needs a run.
 11. vLLM that is not installed or cannot do it, or a vLLM server that is not there.
+12. A passage longer than the model's context, a target that it lacks, a device that is not there.
+13. `seal plan` refuses all of it in the same words.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.commands.running.plan import plan
+from seal_core.errors import InputError
 from tests.models import save_qwen2
 from tests.waiting import HUNG
 
@@ -41,6 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in (base / "mute").glob("tokenizer*"):
         path.unlink()
     (base / "good.json").write_text(json.dumps(SQUAD))
+    long = {**SQUAD[3], "title": "Rivers", "context": "Long. " * 900}
+    (base / "long.json").write_text(json.dumps([*SQUAD[:3], long]))
     (base / "bad.json").write_text(json.dumps([*SQUAD[:2], {**SQUAD[2], "questions": []}]))
     return base
 
@@ -85,6 +91,16 @@ CASES = {
         ["--set", "engine.kind=vllm", "--set", "finetune.rank=500", "--set", "update.rank=500"],
         ["finetune.rank", "1000", "512"],
     ),
+    "12 passage": (
+        ["--set", "data.path=long.json"],
+        [
+            "context of model is 4096 tokens",
+            "a self-edit on 'Rivers' (problem-",
+            "shorten or split",
+        ],
+    ),
+    "12 target": (["--set", 'finetune.targets=["q_prj"]'], ["'q_prj'", "it has down_proj"]),
+    "12 device": (["--set", "execution.device=cuda:7"], ["no cuda", "execution.device=cpu"]),
 }
 
 
@@ -101,3 +117,21 @@ def test_wrong_input_is_one_line_and_writes_nothing(case: str, folder: Path) -> 
     for word in words:
         assert word in done.stderr
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "1 config"])
+def test_a_plan_refuses_it_too(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """13"""
+    extra, words = CASES[case]
+    monkeypatch.chdir(folder)
+    given: dict[str, str | None] = {"--name": None, "--store": None}
+    settings = ["data.path=good.json", "model.path=model"]
+    for option, value in zip(extra[::2], extra[1::2], strict=True):
+        if option == "--set":
+            settings.append(value)
+        else:
+            given[option] = value
+    with pytest.raises(InputError) as caught:
+        plan(str(ROOT / "configs/squad.toml"), given["--name"], settings, given["--store"])
+    for word in words:
+        assert word in str(caught.value)

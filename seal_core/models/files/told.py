@@ -31,14 +31,21 @@ def told_context(model_path: str) -> int | None:
 
 def told_layers(model_path: str) -> set[str]:
     """Names of what has weights, as the files name them, which libraries may do otherwise."""
-    names: set[str] = set()
+    return set(told_shapes(model_path))
+
+
+def told_shapes(model_path: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of what has weights, by these names; nothing if a file cannot be read."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for name in weight_names(Path(model_path)):
         try:
             with safe_open(Path(model_path) / name, framework="numpy") as weights:
-                names.update(key.removesuffix(".weight") for key in weights.keys())  # noqa: SIM118
+                for key in weights.keys():  # noqa: SIM118, it is no mapping
+                    shape = tuple(weights.get_slice(key).get_shape())
+                    shapes[key.removesuffix(".weight")] = shape
         except (OSError, SafetensorError):
-            return set()  # Whoever loads them says what is wrong with them.
-    return names
+            return {}  # Whoever loads them says what is wrong with them.
+    return shapes
 
 
 def has_chat_template(model_path: str) -> bool:

@@ -55,15 +55,25 @@ def test_overrides_are_toml_values_or_plain_text(toml: Path) -> None:
         ("run.name=../evil", ["run.name"]),
         ("nodot=1", ["section.key=value"]),
         ("finetune.lr=nan", ["finetune.lr"]),
+        ("finetune.learning_rate=1", ["'finetune.learning_rate': did you mean 'finetune.lr'?"]),
+        ("update.lora_alpha=1", ["'update.alpha'"]),
+        ("evaluate.max_new_tokens=1", ["'evaluate.max_tokens'"]),
     ],
 )
 def test_wrong_settings_are_named(toml: Path, override: str, words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         load_config(toml, [override])
     message = str(caught.value)
-    assert "\n" not in message
+    assert "\n" not in message and "run.toml" not in message
     for word in words:
         assert word in message
+
+
+def test_a_mistake_of_the_file_is_the_file_s(toml: Path) -> None:
+    toml.write_text('[run]\nname = "a"\n[sample]\nedits = 3\n')
+    for overrides in ([], ["finetune.lr=0.1"], ["finetune.lr=nan"]):
+        with pytest.raises(InputError, match=r"run\.toml: unknown key 'sample\.edits'"):
+            load_config(toml, overrides)
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

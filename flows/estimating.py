@@ -1,0 +1,194 @@
+"""Estimates what a run makes and takes, before it begins: units, disk, memory, time."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from flows.seal import restem
+from seal_core.config import Config
+from seal_core.errors import InputError
+from seal_core.models.files.told import told_shapes
+from storage.sql.catalog import Catalog
+from storage.store import Store
+from storage.tables.paths import run_record
+from tasks.opening.preflight import Preflight
+from tasks.running.amounts import Amounts
+
+Keep = Literal["all", "selected", "none"]
+_KEEPS: tuple[Keep, ...] = ("all", "selected", "none")
+_BYTES = {"float32": 4, "float64": 8}
+_RATES = """
+SELECT stage, sum(seconds) / sum(n_units - coalesce(n_reused, 0)) FROM stages
+WHERE error IS NULL AND host = $host
+    AND run IN (SELECT run FROM policies WHERE model_digest = $model)
+GROUP BY stage HAVING sum(n_units - coalesce(n_reused, 0)) > 0
+"""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run makes and takes; bytes are of weights, beside which rows are small.
+
+    Attributes:
+        edits, adapters, answers: In the whole run; answers are those that are graded.
+        edit_tokens: Upper bound of the tokens of its self-edits.
+        adapter_bytes: Of one adapter; None if the model's files do not tell its layers.
+        disk: Bytes at their most, for each `execution.keep_adapters`; None likewise.
+        model_bytes: The model's weights in the run's precision, which each engine process holds.
+        seconds: With `execution.workers` at work, by what such units took on this machine with
+            this model; None if a stage of it was never timed here.
+    """
+
+    edits: int
+    adapters: int
+    answers: int
+    edit_tokens: int
+    adapter_bytes: int | None
+    disk: dict[Keep, int] | None
+    model_bytes: int
+    seconds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `seal estimate --json` prints."""
+        return asdict(self)
+
+
+def estimate(checked: Preflight) -> Estimate:
+    """Counts a run's units, and what they take; reads the store and changes nothing in it."""
+    amounts = Amounts(checked.problems)
+    restem(amounts, checked.config)
+    shapes = told_shapes(checked.model_path)
+    size = _adapter_bytes(checked.config, shapes)
+    units = amounts.units
+    return Estimate(
+        edits=units["sample"],
+        adapters=units["finetune"],
+        answers=units["evaluate"],
+        edit_tokens=units["sample"] * checked.config.sample.max_tokens,
+        adapter_bytes=size,
+        disk=None if size is None else {k: size * n for k, n in _kept(checked, amounts).items()},
+        model_bytes=sum(map(_size, shapes.values())) * _BYTES.get(checked.precision, 2),
+        seconds=_seconds(checked, units),
+    )
+
+
+def check_room(checked: Preflight) -> Estimate:
+    """The estimate of a run that its disk can hold.
+
+    Raises:
+        InputError: It cannot; names the setting.
+    """
+    found = estimate(checked)
+    config = checked.config
+    root = config.execution.store
+    if found.disk is None or "://" in root:
+        return found
+    free = shutil.disk_usage(_existing(Path(root).expanduser().absolute())).free
+    needed = found.disk[config.execution.keep_adapters] - _there(checked)
+    if needed <= free:
+        return found
+    less = [
+        f"execution.keep_adapters = {keep!r} ({_gb(found.disk[keep])})"
+        for keep in _KEEPS
+        if found.disk[keep] < found.disk[config.execution.keep_adapters]
+    ]
+    raise InputError(
+        f"{found.adapters} adapters of {_gb(found.adapter_bytes or 0)} each come to "
+        f"{_gb(needed)}, and {_gb(free)} are free where the store {root} is: set "
+        f"{', '.join([*less, 'a lower finetune.rank'])}, or give it another disk"
+    )
+
+
+def is_begun(root: str, run: str) -> bool:
+    """Whether a run of this name is in the store."""
+    if Store.is_new(root):
+        return False
+    return Store.open(root, create=False).files.exists(run_record(run))
+
+
+def estimate_lines(found: Estimate) -> list[str]:
+    """The estimate for a person."""
+    lines = [
+        f"{found.edits} self-edits (at most {found.edit_tokens:,} tokens), {found.adapters} "
+        f"adapters, {found.answers} answers"
+    ]
+    if found.disk is not None:
+        kept = ", ".join(f"{keep} {_gb(n)}" for keep, n in found.disk.items())
+        lines.append(f"an adapter {_gb(found.adapter_bytes or 0)}; by keep_adapters: {kept}")
+    lines.append(f"model {_gb(found.model_bytes)} in memory, for each worker")
+    if found.seconds is not None:
+        minutes = found.seconds / 60
+        lines.append(f"about {minutes:.1f} min, by earlier runs of this model on this machine")
+    return lines
+
+
+def _kept(checked: Preflight, amounts: Amounts) -> dict[Keep, int]:
+    """Adapters that are there at the most; policies count as one each."""
+    by_round = dict(amounts.adapters)
+    policies = amounts.units["update"]
+    learnt = len(checked.problems.train) * checked.config.finetune.repeats
+    most = max(by_round.values(), default=0)
+    rounds = sum(index >= 0 for index in by_round)
+    return {
+        "all": sum(by_round.values()) + policies,
+        "selected": most + learnt * max(rounds - 1, 0) + policies,
+        "none": most + policies,
+    }
+
+
+def _adapter_bytes(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Float32 A and B of the layers that are trained."""
+    section = config.finetune
+    targets = ("q_proj", "v_proj") if section.published else section.targets
+    chosen = [
+        shape
+        for name, shape in shapes.items()
+        if len(shape) == 2
+        and any(part.isdecimal() for part in name.split("."))
+        and any(t == "all-linear" or name == t or name.endswith(f".{t}") for t in targets)
+    ]
+    return sum(section.rank * sum(shape) * 4 for shape in chosen) or None
+
+
+def _seconds(checked: Preflight, units: Mapping[str, int]) -> float | None:
+    root = checked.config.execution.store
+    if Store.is_new(root):
+        return None
+    store = Store.open(root, create=False)
+    digested = checked.digested(store)
+    with Catalog(store) as catalog:
+        rates = dict(catalog.fetch(_RATES, host=socket.gethostname(), model=digested.model_digest))
+    if any(stage not in rates for stage, n in units.items() if n):
+        return None
+    return sum(n * rates[stage] for stage, n in units.items()) / checked.config.execution.workers
+
+
+def _there(checked: Preflight) -> int:
+    """Bytes of the run's own weights that are in the store already, at most."""
+    root = checked.config.execution.store
+    if Store.is_new(root):
+        return 0
+    size = _adapter_bytes(checked.config, told_shapes(checked.model_path)) or 0
+    with Catalog(Store.open(root, create=False)) as catalog:
+        sql = "SELECT count(*) FROM adapters WHERE run = $run AND uri IS NOT NULL"
+        return size * catalog.fetch(sql, run=checked.name)[0][0]
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total
+
+
+def _gb(n: float) -> str:
+    return f"{n / 1e9:.1f} GB" if n >= 1e8 else f"{n / 1e6:.1f} MB"

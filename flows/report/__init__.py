@@ -1,0 +1,1 @@
+"""The HTML report: what it holds, its figures and its page."""
