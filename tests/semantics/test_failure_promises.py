@@ -175,7 +175,7 @@ def test_a_full_disk(
 
 def test_a_full_disk_says_what_to_do(run: Runner, disk: Callable[[int], None]) -> None:
     """2"""
-    disk(30)
+    disk(31)  # A write of a shard, and not of the history.
     with pytest.raises(StageError, match=r"No space left.*free some space.*the same command"):
         run()
 

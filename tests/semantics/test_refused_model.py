@@ -74,9 +74,9 @@ def known(
 
 def test_the_name_of_a_refused_run_is_free(run, store) -> None:
     """1"""
-    refused = Engine(InputError("target 'nope' names no linear layer"))
-    with pytest.raises(InputError, match="'nope'"):
-        run(refused, finetune__targets='["nope"]')
+    refused = Engine(InputError("refused"))
+    with pytest.raises(InputError, match="refused"):
+        run(refused, finetune__targets='["q_proj"]')
     assert refused.tried == 1 and refused.generated == []
     assert names(store) == [] and parts(store) == []
     engine = run(Engine())
@@ -87,7 +87,7 @@ def test_so_is_that_of_a_refused_fork(done, store) -> None:
     """2"""
     before = parts(store)
     with pytest.raises(InputError, match="refused"):
-        done(Engine(InputError("refused")), "b", fork="a", finetune__targets='["nope"]')
+        done(Engine(InputError("refused")), "b", fork="a", finetune__targets='["q_proj"]')
     assert names(store) == ["a"] and parts(store) == before
     assert done(Engine(), "b", fork="a", run__rounds=2).updates == 1
     assert names(store) == ["a", "b"]
@@ -131,7 +131,7 @@ def test_nothing_is_left_of_a_refusal(done, store) -> None:
             super().try_model()
 
     with pytest.raises(InputError, match="refused"):
-        done(Recording(InputError("refused")), "b", finetune__targets='["nope"]')
+        done(Recording(InputError("refused")), "b", finetune__targets='["q_proj"]')
     assert recorded_verdict(record) is None
     assert done(Engine(), "b").trained == [] and done.notes == []
 

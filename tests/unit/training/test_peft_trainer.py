@@ -159,7 +159,7 @@ def test_the_folder_loads_with_peft_and_gives_the_same_logits(trainer, model_pat
         wrapped = peft.PeftModel.from_pretrained(load_model(model_path).model, result.path)
         assert torch.equal(wrapped(input_ids=ids).logits, expected)
     config = json.loads((Path(result.path) / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == Path(model_path).name
+    assert config["base_model_name_or_path"] == f"./{Path(model_path).name}"
     assert "q_proj" in config["target_modules"] and config["r"] == 4
 
 
