@@ -1,12 +1,12 @@
-"""Progress: one line per stage; a bar for the current one and the time left on a terminal."""
+"""Progress: one line per stage, and in between how far it is; on a terminal as a bar."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from prefect.logging import get_run_logger
@@ -15,34 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from flows.time_left import TimeLeft
 from seal_core.types import Advice
 
-
-class TimeLeft:
-    """Estimates the rest of a run from the shards that are left and what such shards took."""
-
-    def __init__(self) -> None:
-        self._left: Counter[str] = Counter()
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._done: Counter[str] = Counter()
-
-    def expect(self, shards: Mapping[str, int]) -> None:
-        """Shards of the whole run by stage."""
-        self._left = Counter(shards)
-
-    def record(self, stage: str, shards: int, cached: int, seconds: float) -> None:
-        """A stage ended; only its shards that were not cached say how long one takes."""
-        self._left[stage] -= shards
-        if shards > cached:
-            self._done[stage] += shards - cached
-            self._seconds[stage] += seconds
-
-    def seconds(self) -> float | None:
-        """Seconds left; None as long as a stage that is to come has never been timed."""
-        ahead = {stage: n for stage, n in self._left.items() if n > 0}
-        if any(not self._done[stage] for stage in ahead):
-            return None
-        return sum(n * self._seconds[stage] / self._done[stage] for stage, n in ahead.items())
+TELL_SECONDS = 30.0
+"""The longest silence of a log while a stage is at work."""
+_TURN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,13 +37,44 @@ class StageDone:
     seconds: float
 
 
+@dataclass
+class _Stage:
+    """A stage at work.
+
+    Attributes:
+        units: What its shards make, e.g. `answers`; `begun` and `made` count them.
+    """
+
+    name: str
+    label: str
+    shards: int
+    since: float
+    shards_done: int = 0
+    units: str = ""
+    begun: int = 0
+    made: int = 0
+
+    def told(self, left: float | None) -> str:
+        """How far it is, as a line."""
+        seconds = time.monotonic() - self.since
+        parts = [f"{self.shards_done} of {self.shards} shards"]
+        if self.begun:
+            rate = f" ({self.made / seconds:.3g} per s)" if self.made and seconds else ""
+            parts.append(f"{self.made} of {self.begun} {self.units}{rate}")
+        parts.append(f"{_duration(seconds)} so far")
+        if left is not None:
+            parts.append(f"about {_duration(max(0.0, left - seconds))} left of the run")
+        return f"{self.label}: {', '.join(parts)}"
+
+
 class PlainProgress:
-    """One line when a stage ends: for files and pipes."""
+    """One line when a stage ends, and one whenever `TELL_SECONDS` were silent; for files, pipes."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._clock = time.monotonic()
-        self._stage = ""
+        self._lock = threading.Lock()
+        self._at: _Stage | None = None
+        self._spoke = time.monotonic()
         self.time_left = TimeLeft()
         self.stages: list[StageDone] = []
 
@@ -75,15 +84,35 @@ class PlainProgress:
 
     def stage(self, stage: str, label: str, shards: int) -> None:
         """See `tasks.context.Progress`."""
-        self._clock, self._stage = time.monotonic(), stage
+        self._at = _Stage(stage, label, shards, time.monotonic())
+
+    def begin(self, units: str, n: int) -> Callable[[int], None]:
+        """See `tasks.context.Progress`."""
+        at = self._at
+        if at is None:
+            return lambda n: None
+        with self._lock:
+            at.units = units
+            at.begun += n
+
+        def done(n: int) -> None:
+            with self._lock:
+                at.made += n
+            self._moved()
+
+        return done
 
     def advance(self) -> None:
-        """Says nothing: a log wants no moving bar."""
+        """See `tasks.context.Progress`."""
+        if self._at is not None:
+            self._at.shards_done += 1
+        self._moved()
 
     def finish(self, label: str, cached: int, shards: int) -> None:
         """See `tasks.context.Progress`."""
-        seconds = time.monotonic() - self._clock
-        self.time_left.record(self._stage, shards, cached, seconds)
+        at, self._at = self._at, None
+        seconds = 0.0 if at is None else time.monotonic() - at.since
+        self.time_left.record("" if at is None else at.name, shards, cached, seconds)
         self.stages.append(StageDone(label, cached, shards, seconds))
         self._say(_line(label, cached, shards, seconds))
 
@@ -95,15 +124,32 @@ class PlainProgress:
         """See `tasks.context.Progress`."""
         self._say(f"advice: {advice}", style="yellow")
 
+    def tell(self) -> None:
+        """Says how far the stage is, if nothing was said for a while."""
+        at = self._at
+        if at is not None and time.monotonic() - self._spoke >= TELL_SECONDS:
+            self._say(at.told(self.time_left.seconds()))
+
+    def _moved(self) -> None:
+        """Something was done: a log wants no moving bar."""
+
     def _say(self, line: str, style: str | None = None) -> None:
+        self._spoke = time.monotonic()
+        self._write(line, style)
+
+    def _write(self, line: str, style: str | None) -> None:
         self._console.print(line, style=style, markup=False)
 
 
 class LoggedProgress(PlainProgress):
     """The same lines in the log of the flow run, where the Prefect server shows them."""
 
-    def _say(self, line: str, style: str | None = None) -> None:
-        get_run_logger().info(line)
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._logger = get_run_logger()  # Which other threads have none of.
+
+    def _write(self, line: str, style: str | None) -> None:
+        self._logger.info(line)
 
 
 class BarProgress(PlainProgress):
@@ -112,18 +158,29 @@ class BarProgress(PlainProgress):
     def __init__(self, console: Console, bars: Bars) -> None:
         super().__init__(console)
         self._bars = bars
-        self._task = bars.add_task("starting", total=None, left="")
+        self._task = bars.add_task("starting", total=None, left="", units="")
 
     def stage(self, stage: str, label: str, shards: int) -> None:
         """See `tasks.context.Progress`."""
         super().stage(stage, label, shards)
-        left = self.time_left.seconds()
-        text = "" if left is None else f"about {_duration(left)} left"
-        self._bars.reset(self._task, total=shards, description=label, left=text)
+        self._bars.reset(self._task, total=shards, description=label, left="", units="")
 
-    def advance(self) -> None:
-        """See `tasks.context.Progress`."""
-        self._bars.advance(self._task)
+    def tell(self) -> None:
+        """The bar tells it all the time."""
+        self._moved()
+
+    def _moved(self) -> None:
+        at = self._at
+        if at is None:
+            return
+        left = self.time_left.seconds()
+        rest = None if left is None else max(0.0, left - (time.monotonic() - at.since))
+        self._bars.update(
+            self._task,
+            completed=at.shards_done,
+            units=f"{at.made}/{at.begun} {at.units}" if at.begun else "",
+            left="" if rest is None else f"about {_duration(rest)} left",
+        )
 
 
 @contextmanager
@@ -132,21 +189,41 @@ def open_progress() -> Iterator[PlainProgress]:
     on standard error."""
     # Unbroken lines in a file or pipe, so that a path can be searched for.
     console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-    if deployment.id:
-        yield LoggedProgress(console)
-        return
-    if not sys.stderr.isatty():
-        yield PlainProgress(console)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Bars(*columns, console=console, transient=True) as bars:
-        yield BarProgress(console, bars)
+    with ExitStack() as stack:
+        if deployment.id:
+            progress: PlainProgress = LoggedProgress(console)
+        elif not sys.stderr.isatty():
+            progress = PlainProgress(console)
+        else:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[units]}"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
+            )
+            bars = stack.enter_context(Bars(*columns, console=console, transient=True))
+            progress = BarProgress(console, bars)
+        stack.enter_context(_telling(progress))
+        yield progress
+
+
+@contextmanager
+def _telling(progress: PlainProgress) -> Iterator[None]:
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(_TURN_SECONDS):
+            progress.tell()
+
+    teller = threading.Thread(target=tell, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 def _line(label: str, cached: int, shards: int, seconds: float) -> str:

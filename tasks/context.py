@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -33,6 +33,13 @@ class Progress(Protocol):
 
     def advance(self) -> None:
         """One more shard of the current stage is done."""
+        ...
+
+    def begin(self, units: str, n: int) -> Callable[[int], None]:
+        """`n` units of a shard begin, e.g. `answers`; what is returned is told of those done.
+
+        Threads of several shards call both.
+        """
         ...
 
     def finish(self, label: str, cached: int, shards: int) -> None:

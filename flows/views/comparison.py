@@ -147,7 +147,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
     print_settings(found.settings, console)
     for name, cost in zip((found.a, found.b), found.cost, strict=True):
         console.print(
-            f"{name}: {cost.seconds:.1f} s of stages, {cost.tokens} tokens, {cost.self_edits} "
+            f"{name}: {cost.seconds:.1f} s of workers, {cost.tokens} tokens, {cost.self_edits} "
             f"self-edits, {cost.adapters} adapters",
             markup=False,
         )

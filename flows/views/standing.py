@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -41,7 +42,8 @@ class StageStanding:
         failed: Shards whose every execution failed so far.
         killed: Executions that were stopped or killed; their shards are done again, or left.
         units, errors: Rows, and rows with an error, of the last good execution of each shard.
-        seconds, tokens: Spent by all executions, the failed ones too.
+        seconds, tokens: Spent by all executions, the failed ones too; of all workers together.
+        wall: Seconds in which at least one execution was at work.
         last_error: Of the shards that failed, the last execution's; None if none did.
     """
 
@@ -57,6 +59,7 @@ class StageStanding:
     units: int
     errors: int
     seconds: float
+    wall: float
     tokens: int
     last_error: str | None
 
@@ -157,6 +160,21 @@ def _counted(store: Store, row: RunRow) -> list[CountedStage]:
     return count.stages
 
 
+def wall_seconds(rows: Iterable[StageRow]) -> float:
+    """Seconds in which at least one of these executions was at work; killed ones do not tell."""
+    spans = sorted(
+        (datetime.fromisoformat(row.started_at), datetime.fromisoformat(row.ended_at))
+        for row in rows
+        if row.ended_at is not None
+    )
+    total, last = 0.0, None
+    for start, end in spans:
+        begin = start if last is None else max(start, last)
+        total += max(0.0, (end - begin).total_seconds())
+        last = end if last is None else max(last, end)
+    return total
+
+
 def _present(
     store: Store,
     run: str,
@@ -191,6 +209,7 @@ def _standing(item: CountedStage, rows: Sequence[StageRow], present: int | None)
         units=sum(row.n_units for row in good.values()),
         errors=sum(row.n_errors for row in good.values()),
         seconds=sum(row.seconds or 0.0 for row in rows),
+        wall=wall_seconds(rows),
         tokens=sum(row.n_tokens for row in rows),
         last_error=errors[-1] if errors else None,
     )

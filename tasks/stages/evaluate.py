@@ -58,7 +58,9 @@ def _evaluate(context: RunContext, work: Work) -> StageOutput:
     wanted = [ask for ask in asks if ask.answer_id not in made]
     answerable = [ask for ask in wanted if ask.adapter is None or ask.adapter.error is None]
     requests = [_requests(context, work, policy, ask) for ask in answerable]
-    generations = iter(context.generator.generate([own for group in requests for own in group]))
+    asked = [own for group in requests for own in group]
+    done = context.progress.begin("answers", len(asked))
+    generations = iter(context.generator.generate(asked, done))
     said = {
         ask.answer_id: [next(generations) for _ in group]
         for ask, group in zip(answerable, requests, strict=True)
@@ -141,7 +143,8 @@ def _references(
         ScoreRequest(ask.answer_id, first.prompt, ask.question.gold[0], first.adapters, first.chat)
         for ask, (first, *_) in zip(asks, requests, strict=True)
     ]
-    return {found.request_id: found for found in context.generator.score(wanted)}
+    done = context.progress.begin("reference answers", len(wanted))
+    return {found.request_id: found for found in context.generator.score(wanted, done)}
 
 
 def _answer(

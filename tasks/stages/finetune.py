@@ -80,7 +80,8 @@ def _finetune(context: RunContext, work: Work) -> StageOutput:
         )
     }
     with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
-        trained = context.trainer.train(list(jobs.values()), Path(folder))
+        done = context.progress.begin("adapters", len(jobs))
+        trained = context.trainer.train(list(jobs.values()), Path(folder), done)
         if fault := results_fault(jobs, trained):
             raise StageError(f"trainer.kind = {context.config.trainer.kind!r} {fault}")
         by_id = {result.adapter_id: result for result in trained}

@@ -73,9 +73,11 @@ def _sample(context: RunContext, work: Work) -> StageOutput:
     made = {edit.self_edit_id: edit for edit in find_earlier(context, work).rows}
     wanted = [blank for blank in blank_E if blank.self_edit_id not in made]
     requests = [_request(context, problems[e.problem_id], policy, work, e) for e in wanted]
+    done = context.progress.begin("self-edits", len(requests))
+    generated = context.generator.generate(requests, done)
     fresh = [
         _edit(context.domain, problems[blank.problem_id], blank, generation)
-        for blank, generation in zip(wanted, context.generator.generate(requests), strict=True)
+        for blank, generation in zip(wanted, generated, strict=True)
     ]
     made.update((edit.self_edit_id, edit) for edit in fresh)
     return StageOutput(

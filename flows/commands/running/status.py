@@ -18,7 +18,7 @@ from storage.store import Store
 from tasks.running.engines_used import mixtures
 
 _COLUMNS = ("stage", "shards", "done", "cached", "failed", "killed", "left")
-_COLUMNS += ("units", "errors", "seconds", "tokens")
+_COLUMNS += ("units", "errors", "wall s", "worker s", "tokens")
 
 
 def status(
@@ -54,7 +54,8 @@ def _table(run: RunStanding) -> Table:
         table.add_column(column, justify="left" if column == "stage" else "right")
     for line in run.stages:
         counts = (line.shards, line.done, line.cached, line.failed, line.killed, line.left)
-        spent = (str(line.units), str(line.errors), f"{line.seconds:.1f}", str(line.tokens))
+        times = (f"{line.wall:.1f}", f"{line.seconds:.1f}")
+        spent = (str(line.units), str(line.errors), *times, str(line.tokens))
         table.add_row(line.label, *("–" if n is None else str(n) for n in counts), *spent)
     return table
 
@@ -77,10 +78,13 @@ def _summary(run: RunStanding) -> str:
         return "imported from a file; nothing was executed"
     fork = f"fork of {run.parent_run}; " if run.parent_run else ""
     seconds = sum(line.seconds for line in run.stages)
+    wall = sum(line.wall for line in run.stages)
     tokens = sum(line.tokens for line in run.stages)
     flight = f"; {run.in_flight} in flight or killed since" if run.in_flight else ""
     if run.left is None:
         state = "what is left is not known" if run.stages else "registered, nothing executed yet"
     else:
         state = f"{run.left} shards left" if run.left else "complete"
-    return f"{fork}{state}{flight}; {seconds:.1f} s of stages, {tokens} tokens"
+    return (
+        f"{fork}{state}{flight}; {wall:.1f} s of stages, {seconds:.1f} of workers, {tokens} tokens"
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.views.standing import run_standing
+from flows.views.standing import run_standing, wall_seconds
 from seal_core.errors import InputError
 from seal_core.fingerprint import digest
 from storage.runs.registry import register_run
@@ -36,6 +36,22 @@ def test_a_stage_of_which_the_config_does_not_tell(store: Store) -> None:
     assert (line.shards, line.done, line.cached, line.left) == (None, 1, 0, 0)
     assert (line.failed, line.units, line.errors) == (1, 4, 1)
     assert (line.seconds, line.tokens, line.label) == (6.0, 300, "round_0")
+
+
+def test_wall_time_counts_what_was_at_work_at_once_only_once() -> None:
+    spans = ((0, 4), (2, 6), (3, 5), (8, 9), (20, None))
+    rows = many(
+        STAGE,
+        [
+            {
+                "started_at": f"2026-01-01T00:00:{start:02}.000+00:00",
+                "ended_at": end and f"2026-01-01T00:00:{end:02}.000+00:00",
+            }
+            for start, end in spans
+        ],
+    )
+    assert wall_seconds(rows) == 7.0
+    assert wall_seconds([]) == 0.0
 
 
 def test_an_unknown_run(store: Store) -> None:
