@@ -18,6 +18,7 @@ from seal_core.errors import InputError, SealError, what_next
 _STYLE: Any = {"pretty_exceptions_enable": False, "rich_markup_mode": None}
 
 _PLACES = {
+    "demo": "running.demo.demo",
     "run": "running.run.run",
     "plan": "running.plan.plan",
     "estimate": "running.estimate.estimate",

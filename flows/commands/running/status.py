@@ -35,7 +35,7 @@ def status(
         return
     console = table_console()
     if not runs:
-        console.print("no runs yet: start one with `seal run configs/demo.toml`")
+        console.print("no runs yet: start one with `seal demo`")
     for run in runs:
         console.print(_table(run))
         for line in run.stages:
