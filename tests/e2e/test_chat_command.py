@@ -16,6 +16,7 @@ import pytest
 
 from tests.chat_models import chat_tokenizer, save_chat_model
 from tests.e2e.test_command import DEMO, seal
+from tests.typed import ask
 
 INSTRUCT = ["--set", "rows.variant=instruct", "--set", "run.rounds=0"]
 SHORT = ["--set", "sample.max_tokens=8", "--set", "evaluate.max_tokens=4"]
@@ -32,16 +33,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_of_a_chat_model_trains_and_answers(folder: Path) -> None:
     """1"""
     sql = "SELECT count(*) n, count(error) errors FROM adapters"
-    (found,) = json.loads(seal("sql", sql, "--format", "json", cwd=folder))
+    (found,) = json.loads(ask("sql", sql, "--format", "json", cwd=folder))
     assert found["n"] > 0 and found["errors"] == 0
 
 
 def test_what_the_model_reads_can_be_seen(folder: Path) -> None:
     """2"""
     sql = "SELECT problem_id FROM problems ORDER BY problem_id LIMIT 1"
-    (problem,) = json.loads(seal("sql", sql, "--format", "json", cwd=folder))
+    (problem,) = json.loads(ask("sql", sql, "--format", "json", cwd=folder))
     command = ["show", problem["problem_id"], "--prompt"]
-    found = json.loads(seal(*command, "--json", cwd=folder))
+    found = json.loads(ask(*command, "--json", cwd=folder))
     assert (found["run"], found["model"]) == ("demo", str(folder / "model"))
     views = found["prompts"]
     assert [view["what"].split(" ")[0] for view in views] == [
@@ -64,30 +65,30 @@ def test_what_the_model_reads_can_be_seen(folder: Path) -> None:
         "control": True,
     }
     assert "<|head|>user<|/head|>\n\nTell me " in row["text"]
-    shown = seal(*command, cwd=folder)
+    shown = ask(*command, cwd=folder)
     assert shown.startswith(f"run demo, model {folder / 'model'}\n")
     assert "⟦<|head|>⟧" in shown and "ends at: ⟦</s>⟧ ⟦<|eot|>⟧" in shown
     edits = "SELECT self_edit_id FROM self_edits WHERE condition = 'round_0' LIMIT 1"
-    (edit,) = json.loads(seal("sql", edits, "--format", "json", cwd=folder))
-    of_edit = json.loads(seal("show", edit["self_edit_id"], "--prompt", "--json", cwd=folder))
+    (edit,) = json.loads(ask("sql", edits, "--format", "json", cwd=folder))
+    of_edit = json.loads(ask("show", edit["self_edit_id"], "--prompt", "--json", cwd=folder))
     assert [view["what"] for view in of_edit["prompts"]][-1].startswith("training row")
     (adapter,) = json.loads(
-        seal("sql", "SELECT adapter_id FROM adapters LIMIT 1", "--format", "json", cwd=folder)
+        ask("sql", "SELECT adapter_id FROM adapters LIMIT 1", "--format", "json", cwd=folder)
     )
-    seal("show", adapter["adapter_id"], "--prompt", cwd=folder, code=2)
+    ask("show", adapter["adapter_id"], "--prompt", cwd=folder, code=2)
 
 
 def test_another_model_than_the_runs_is_not_shown(folder: Path) -> None:
     """2"""
     sql = "SELECT problem_id FROM problems LIMIT 1"
-    (problem,) = json.loads(seal("sql", sql, "--format", "json", cwd=folder))
+    (problem,) = json.loads(ask("sql", sql, "--format", "json", cwd=folder))
     command = ["show", problem["problem_id"], "--prompt"]
     file = folder / "model" / "tokenizer_config.json"
     saved = file.read_bytes()
     file.write_bytes(saved + b"\n")
-    seal(*command, cwd=folder, code=2)
+    ask(*command, cwd=folder, code=2)
     file.write_bytes(saved)
-    seal(*command, cwd=folder)
+    ask(*command, cwd=folder)
 
 
 def test_a_template_that_cannot_be_used_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_a_template_that_cannot_be_used_is_refused_before_any_work(tmp_path: Pat
 def test_what_the_template_is_told_is_a_part_of_the_run(folder: Path) -> None:
     """4"""
     command = ["plan", *DEMO[1:], *INSTRUCT, *SHORT, "--set", f"model.path={folder / 'model'}"]
-    same = json.loads(seal(*command, "--json", cwd=folder))
+    same = json.loads(ask(*command, "--json", cwd=folder))
     other = [*command, "--set", "chat.date=2025-01-01", "--name", "other", "--fork", "demo"]
     changed = json.loads(seal(*other, "--json", cwd=folder))
 

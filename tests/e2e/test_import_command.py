@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,26 +24,19 @@ from tests.published_files import (
     statistics_file,
     train_file,
 )
-from tests.waiting import HUNG
+from tests.typed import typed
 
 ROOT = Path(__file__).parents[2]
-SEAL = [sys.executable, "-c", "from flows.cli import main; main()"]
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SEAL, *arguments], cwd=cwd, capture_output=True, text=True, timeout=HUNG, check=False
-    )
 
 
 def seal(*arguments: str, cwd: Path) -> str:
-    done = run(*arguments, cwd=cwd)
+    done = typed(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def refused(*arguments: str, cwd: Path) -> str:
-    done = run(*arguments, cwd=cwd)
+    done = typed(*arguments, cwd=cwd)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     return done.stderr
 

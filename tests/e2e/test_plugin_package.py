@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_command import ROOT, seal
+from tests.typed import ask
 
 EXAMPLE = ROOT / "tests" / "plugin_example"
 KINDS = ["--set", "engine.kind=library", "--set", "trainer.kind=one_by_one"]
@@ -39,7 +40,7 @@ def test_the_commands_of_the_page(folder: Path) -> None:
     page = (ROOT / "docs/plugins.md").read_text()
     block = page.split("<!-- commands -->")[1].split("```")[1]
     (edit, *_) = json.loads(
-        seal("sql", "SELECT self_edit_id FROM best_edits", "--format", "json", cwd=folder)
+        ask("sql", "SELECT self_edit_id FROM best_edits", "--format", "json", cwd=folder)
     )
     typed = [shlex.split(line, comments=True) for line in block.strip().splitlines()]
     assert ["seal", "run", "example.toml"] in typed
@@ -60,15 +61,15 @@ def test_what_the_package_has_is_used(folder: Path) -> None:
         "trainer.one_by_one",
     ]
     score = json.loads(
-        seal("sql", "SELECT * FROM scores WHERE split = 'train'", "--format", "json", cwd=folder)
+        ask("sql", "SELECT * FROM scores WHERE split = 'train'", "--format", "json", cwd=folder)
     )[0]
     assert score["reward_name"] == "concise" and set(score["components"]) == {"accuracy", "cost"}
     answers = "SELECT DISTINCT map_keys(grades) AS names FROM answers"
-    assert json.loads(seal("sql", answers, "--format", "json", cwd=folder)) == [
+    assert json.loads(ask("sql", answers, "--format", "json", cwd=folder)) == [
         {"names": ["agreement", "exact"]}
     ]
     rows = json.loads(
-        seal("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
+        ask("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
     )
     shown = seal("show", rows[0]["self_edit_id"], cwd=folder)
     assert "[1 " in shown and "Shelf " in shown and "cost" in shown
@@ -82,7 +83,7 @@ def test_its_engine_and_trainer_are_proven_and_recorded(folder: Path) -> None:
         "SELECT run, stage, engine, engine_version FROM stages WHERE run IN ('same', 'other') "
         "AND engine IS NOT NULL GROUP BY ALL ORDER BY ALL"
     )
-    rows = json.loads(seal("sql", made, "--format", "json", cwd=folder))
+    rows = json.loads(ask("sql", made, "--format", "json", cwd=folder))
     here = version("transformers")
     assert [tuple(row.values()) for row in rows] == [
         ("other", "evaluate", "library", here),
@@ -109,7 +110,7 @@ def test_without_the_package_the_history_stays(folder: Path, monkeypatch) -> Non
     )
     assert "example" in seal("status", cwd=folder)
     rows = json.loads(
-        seal("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
+        ask("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
     )
     assert "'inventory' is not known" in seal("show", rows[0]["self_edit_id"], cwd=folder)
     seal("run", "example.toml", cwd=folder, code=2)
@@ -124,7 +125,7 @@ def test_another_version_is_named_and_carries_nothing_out(
     metadata.write_text(metadata.read_text().replace("Version: 1.0", "Version: 1.1"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(newer), *others]))
     rows = json.loads(
-        seal("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
+        ask("sql", "FROM self_edits WHERE condition = 'round_0'", "--format", "json", cwd=folder)
     )
     shown = json.loads(seal("show", rows[0]["self_edit_id"], "--json", cwd=folder))
     assert "of seal-example==1.0 is seal-example==1.1 here" in shown["note"]
