@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from flows.hints import complete
-from flows.leaving import leave
+from flows.prefect_server.leaving import leave
 from seal_core import __version__
 from seal_core.errors import InputError, SealError, what_next
 

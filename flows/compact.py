@@ -7,7 +7,7 @@ import os
 from prefect import flow
 
 from flows.commands.options import STORE
-from flows.worker import watch_worker
+from flows.prefect_server.worker import watch_worker
 from storage.runs.compaction import compact
 from storage.store import Store
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from prefect import flow
 
 from flows.loading import load_config, with_store
+from flows.prefect_server.worker import watch_worker
 from flows.seal import heldout_evaluation
 from flows.views.artifacts import reported
 from flows.views.results import held_out_results, number, span
-from flows.worker import watch_worker
 from seal_core.types import TableRef
 from storage.runs.policy_lookup import find_policy
 from storage.sql.catalog import Catalog

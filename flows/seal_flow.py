@@ -8,9 +8,9 @@ from prefect import flow
 
 from flows.estimating import check_room, estimate_lines, is_begun
 from flows.loading import load_config, with_store
+from flows.prefect_server.worker import dated, watch_worker
 from flows.seal import restem
 from flows.views.artifacts import reported
-from flows.worker import dated, watch_worker
 from tasks.context import Progress
 from tasks.opening.open_run import OpenEngines, engine_processes, open_run
 from tasks.opening.preflight import Preflight, preflight

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from flows.server import answers
+from flows.prefect_server.server import answers
 from seal_core.guard import free_port, guarded
 
 _START_SECONDS = 180.0

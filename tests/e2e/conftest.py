@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import Server
+from flows.prefect_server.server import Server
 
 OWN_SERVERS = {"test_command", "test_full_disk", "test_odd_places"}
 

@@ -29,7 +29,7 @@ import pytest
 from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flows.asking import open_models
+from flows.run_models.asking import open_models
 from storage.store import Store
 from tests.models import save_qwen2
 from tests.waiting import HUNG

@@ -25,7 +25,7 @@ from prefect.utilities.templating import apply_values
 from prefect.workers.process import ProcessVariables
 
 from flows.loading import load_config, with_store
-from flows.worker import dated
+from flows.prefect_server.worker import dated
 from tests.deploy.demo import settings
 from tests.deploy.postgres import Postgres
 

@@ -21,8 +21,8 @@ import pytest
 from datasets import Dataset
 from sqlalchemy.engine import make_url
 
-from flows.environment import prepare_prefect
 from flows.loading import load_config, store_setting, with_store
+from flows.prefect_server.environment import prepare_prefect
 from seal_core.domains.hub import read_dataset
 from seal_core.domains.squad import read_squad
 from seal_core.errors import InputError

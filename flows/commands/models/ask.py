@@ -11,8 +11,8 @@ from typing import IO, Annotated
 
 import typer
 
-from flows.asking import Answered, open_models
 from flows.commands.options import STORE, JsonOption, StoreOption
+from flows.run_models.asking import Answered, open_models
 from flows.views.formats import visible
 from seal_core.errors import InputError
 from storage.store import Store

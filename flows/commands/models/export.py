@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import STORE, JsonOption, StoreOption
-from flows.exporting import export as write_export
+from flows.run_models.exporting import export as write_export
 from seal_core.places import user_path
 from storage.store import Store
 

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 
 from flows.commands.options import JsonOption, RehashOption
-from flows.environment import prepare_prefect
 from flows.loading import load_config, store_setting
-from flows.server import check_named_server, start_server
+from flows.prefect_server.environment import prepare_prefect
+from flows.prefect_server.server import check_named_server, start_server
 from tasks.opening.claiming import check_free, check_name
 from tasks.opening.preflight import preflight
 from tasks.opening.signals import ended_once

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 import flows.execute
-import flows.server
+import flows.prefect_server.server
 from seal_core.errors import EngineError, InputError, StageError
 from seal_core.guard import free_port
 from tests.chaos.processes import children, descendants
@@ -34,18 +34,22 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Fine).serve_for
 WAITS_FOR_EVER = """
 import sys, threading
 sys.modules["prefect"] = sys
-from flows.leaving import leave
+from flows.prefect_server.leaving import leave
 threading.Thread(target=threading.Event().wait).start()
 leave(3)
 """
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[flows.server.Server]:
+def server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[flows.prefect_server.server.Server]:
     monkeypatch.setattr(
-        flows.server, "_command", lambda port: [sys.executable, "-c", HTTP, str(port)]
+        flows.prefect_server.server,
+        "_command",
+        lambda port: [sys.executable, "-c", HTTP, str(port)],
     )
-    server = flows.server.Server(tmp_path / "server.log")
+    server = flows.prefect_server.server.Server(tmp_path / "server.log")
     server.start()
     yield server
     server.close()
@@ -53,38 +57,38 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[flows.se
 
 @pytest.mark.parametrize("what", ["server", "guard"])
 def test_a_server_that_dies_is_started_again_at_the_same_address(
-    server: flows.server.Server, what: str
+    server: flows.prefect_server.server.Server, what: str
 ) -> None:
     assert server._guard is not None
     guard = server._guard.pid
     before = [guard, *children(guard)]
     os.kill(before[what == "server"], signal.SIGKILL)
     assert eventually(lambda: server._guard is not None and server._guard.pid != guard)
-    assert eventually(lambda: flows.server.answers(server.url))
+    assert eventually(lambda: flows.prefect_server.server.answers(server.url))
     assert not set(before) & set(descendants(os.getpid()))
 
 
-def test_a_server_that_was_closed_stays_away(server: flows.server.Server) -> None:
+def test_a_server_that_was_closed_stays_away(server: flows.prefect_server.server.Server) -> None:
     server.close()
-    assert eventually(lambda: not flows.server.answers(server.url))
+    assert eventually(lambda: not flows.prefect_server.server.answers(server.url))
     # Nobody is left who would start it again.
     keeper = f"prefect-server-{server._port}"
     assert eventually(lambda: keeper not in {t.name for t in threading.enumerate()})
-    assert not flows.server.answers(server.url)
+    assert not flows.prefect_server.server.answers(server.url)
 
 
 def test_a_named_server_that_is_not_there_is_wrong_input(monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"http://127.0.0.1:{free_port()}/api"
     monkeypatch.setenv("PREFECT_API_URL", url)
     with pytest.raises(InputError, match=rf"{url} does not answer.*prefect server start"):
-        flows.server.check_named_server()
+        flows.prefect_server.server.check_named_server()
 
 
 def test_a_named_server_that_says_no_is_there(
-    server: flows.server.Server, monkeypatch: pytest.MonkeyPatch
+    server: flows.prefect_server.server.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", server.url)
-    flows.server.check_named_server()
+    flows.prefect_server.server.check_named_server()
 
 
 def test_the_process_ends_although_something_waits_for_the_server() -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from flows.worker import _may_be_worker
+from flows.prefect_server.worker import _may_be_worker
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/cmdline"), reason="this system does not tell")

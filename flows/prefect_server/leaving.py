@@ -8,7 +8,7 @@ import threading
 import time
 from typing import NoReturn
 
-from flows.server import answers
+from flows.prefect_server.server import answers
 
 _PATIENCE_SECONDS = 5.0
 _POLL_SECONDS = 1.0

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.views.model_card import model_card
+from flows.run_models.model_card import model_card
 from flows.views.recorded import RecordedModel, read_recorded, recorded_model
 from seal_core.config import EMBEDDED
 from seal_core.errors import InputError

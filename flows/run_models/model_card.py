@@ -20,7 +20,7 @@ SELECT versions FROM stages WHERE run = $run AND error IS NULL ORDER BY started_
 
 
 class Described(Protocol):
-    """An export; see `flows.exporting.Exported`."""
+    """An export; see `flows.run_models.exporting.Exported`."""
 
     @property
     def run(self) -> str: ...

@@ -1,0 +1,1 @@
+"""Prefect around a run: its settings, a server for one command, workers of deployments."""
