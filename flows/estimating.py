@@ -13,6 +13,7 @@ from flows.seal import restem
 from seal_core.config import Config
 from seal_core.errors import InputError
 from seal_core.models.files.told import told_shapes
+from seal_core.types import CONTROL_ROUND
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from storage.tables.paths import run_record
@@ -78,7 +79,10 @@ def estimate(checked: Preflight) -> Estimate:
 
 
 def check_room(checked: Preflight) -> Estimate:
-    """The estimate of a run that its disk can hold.
+    """The estimate of a run that its disk can hold, as far as that is known.
+
+    What a run takes over from others needs no room, so that where the store has work of this
+    model nothing is refused.
 
     Raises:
         InputError: It cannot; names the setting.
@@ -86,10 +90,10 @@ def check_room(checked: Preflight) -> Estimate:
     found = estimate(checked)
     config = checked.config
     root = config.execution.store
-    if found.disk is None or "://" in root:
+    if found.disk is None or "://" in root or _has_some(checked):
         return found
     free = shutil.disk_usage(_existing(Path(root).expanduser().absolute())).free
-    needed = found.disk[config.execution.keep_adapters] - _there(checked)
+    needed = found.disk[config.execution.keep_adapters]
     if needed <= free:
         return found
     less = [
@@ -132,7 +136,9 @@ def _kept(checked: Preflight, amounts: Amounts) -> dict[Keep, int]:
     by_round = dict(amounts.adapters)
     policies = amounts.units["update"]
     learnt = len(checked.problems.train) * checked.config.finetune.repeats
-    most = max(by_round.values(), default=0)
+    # The last round's weights stay until the controls are through.
+    last = by_round.get(checked.config.run.rounds, 0) + by_round.get(CONTROL_ROUND, 0)
+    most = max(last, *by_round.values(), 0)
     rounds = sum(index >= 0 for index in by_round)
     return {
         "all": sum(by_round.values()) + policies,
@@ -142,7 +148,12 @@ def _kept(checked: Preflight, amounts: Amounts) -> dict[Keep, int]:
 
 
 def _adapter_bytes(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Float32 A and B of the layers that are trained."""
+    """Float32 A and B of the layers that are trained; None for a mixture of experts.
+
+    Its experts are matrices in the files, and no layers that adapters are trained on.
+    """
+    if any(".experts." in name for name in shapes):
+        return None
     section = config.finetune
     targets = ("q_proj", "v_proj") if section.published else section.targets
     chosen = [
@@ -168,15 +179,15 @@ def _seconds(checked: Preflight, units: Mapping[str, int]) -> float | None:
     return sum(n * rates[stage] for stage, n in units.items()) / checked.config.execution.workers
 
 
-def _there(checked: Preflight) -> int:
-    """Bytes of the run's own weights that are in the store already, at most."""
+def _has_some(checked: Preflight) -> bool:
+    """Whether the store has work of the run's model."""
     root = checked.config.execution.store
     if Store.is_new(root):
-        return 0
-    size = _adapter_bytes(checked.config, told_shapes(checked.model_path)) or 0
-    with Catalog(Store.open(root, create=False)) as catalog:
-        sql = "SELECT count(*) FROM adapters WHERE run = $run AND uri IS NOT NULL"
-        return size * catalog.fetch(sql, run=checked.name)[0][0]
+        return False
+    store = Store.open(root, create=False)
+    with Catalog(store) as catalog:
+        sql = "SELECT count(*) FROM policies WHERE model_digest = $model"
+        return bool(catalog.fetch(sql, model=checked.digested(store).model_digest)[0][0])
 
 
 def _existing(path: Path) -> Path:

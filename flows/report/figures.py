@@ -6,6 +6,7 @@ matplotlib draws them: its SVG needs no script and no network, so the page opens
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -60,7 +61,7 @@ def curve_figure(conditions: Sequence[ConditionResult], name: str) -> str:
         for place, row in zip(x, rounds, strict=True):
             axes.plot([place, place], [row.accuracy.low, row.accuracy.high], color=_COLOURS[0])
         others = [row for row in conditions if not row.condition.startswith("round_")]
-        for colour, row in zip(_COLOURS[1:], others, strict=False):
+        for colour, row in zip(itertools.cycle(_COLOURS[1:]), others, strict=False):
             axes.axhline(row.accuracy.mean, color=colour, linestyle="--", label=row.condition)
         axes.set_xticks(x)
         axes.set_xlabel("round")

@@ -63,6 +63,8 @@ def export(
     """
     if out.exists():
         raise InputError(f"{out} exists: name a new folder")
+    if store.holds(out):
+        raise InputError(f"{out} is inside the store, where only runs write: name another folder")
     chosen = choose_models(store, run, policies=policies, edits=edits)
     uris = _together(chosen)
     if not uris:

@@ -42,8 +42,12 @@ class Telling:
         self._tell(text[: len(text) - held].rstrip(_UNFINISHED))
 
     def end(self, text: str | None) -> None:
-        """Tells the rest of the row's text."""
-        self._tell(text or "")
+        """Tells the rest of the row's text; all of it, if it turned out to be another."""
+        whole = text or ""
+        if not whole.startswith(self._told):
+            self._hear("\n")
+            self._told = ""
+        self._tell(whole)
 
     def _tell(self, text: str) -> None:
         if len(text) > len(self._told) and text.startswith(self._told):

@@ -125,7 +125,9 @@ class Engines:
                 cannot be used.
         """
         spec = self._spec
-        check_device(self._device)
+        # A GPU that another run has filled is there all the same.
+        if not (self._device == "cuda" and torch.cuda.is_available()):
+            check_device(self._device)
         codec = load_codec(spec.model_path, chat=spec.chat)
         if spec.chats:
             _ = codec.chat.end_id

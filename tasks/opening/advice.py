@@ -22,7 +22,7 @@ def advice_before(config: Config, model_path: str, problems: ProblemSet) -> tupl
             )
         )
     context = told_context(model_path)
-    if context is not None and config.sample.max_tokens >= context:
+    if context is not None and config.sample.max_tokens > context:
         found.append(
             Advice(
                 "sample.max_tokens",

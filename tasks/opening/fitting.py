@@ -91,7 +91,8 @@ def _prompts(
 ) -> Iterator[tuple[str, PromptText]]:
     """The prompts that a run asks, and what they are."""
     views = (False, True) if config.heldout.controls else (False,)
-    for problem in (*problems.train, *problems.heldout):
+    asked = problems.train if config.run.rounds else ()
+    for problem in (*asked, *problems.heldout):
         name = f"{problem.title[:60]!r} ({problem.problem_id})"
         yield f"the prompt for a self-edit on {name}", domain.edit_prompt(problem)
         for question in problem.questions:

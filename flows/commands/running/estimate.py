@@ -31,11 +31,11 @@ def estimate(
         loaded = load_config(config, settings)
         checked = preflight(loaded, loaded.run.name or "estimate")
         # Prefect, which the stages import, takes seconds; wrong input is answered before.
-        from flows.estimating import check_room, estimate_lines  # noqa: PLC0415
+        from flows import estimating  # noqa: PLC0415
 
-        found = check_room(checked)
+        found = estimating.estimate(checked)
     if as_json:
         typer.echo(json.dumps(found.to_json(), indent=2))
     else:
-        for line in estimate_lines(found):
+        for line in estimating.estimate_lines(found):
             typer.echo(line)
