@@ -7,7 +7,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-_ASK_A_STORE = "run|plan|estimate|report|results|status|compare|sql|show|ask|export|compact|verify|import|policy"
+_ASK_A_STORE = "|".join(
+    ("run", "plan", "estimate", "report", "results", "status", "compare", "sql", "show", "ask")
+    + ("export", "compact", "verify", "import", "policy")
+)
 _COMMAND = re.compile(rf"`(seal (?:{_ASK_A_STORE})(?: [^`]*)?)`")
 
 
