@@ -7,11 +7,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-_ASK_A_STORE = "|".join(
-    ("run", "plan", "estimate", "report", "results", "status", "compare", "sql", "show", "ask")
-    + ("export", "compact", "verify", "import", "policy")
-)
-_COMMAND = re.compile(rf"`(seal (?:{_ASK_A_STORE})(?: [^`]*)?)`")
+_OF_RUNS = "run|plan|estimate|report|results|status|compare|sql|show|ask|export"
+_OF_STORES = "compact|verify|import|policy"
+_COMMAND = re.compile(rf"`(seal (?:{_OF_RUNS}|{_OF_STORES})(?: [^`]*)?)`")
 
 
 def complete(message: str, arguments: Sequence[str] | None = None) -> str:
