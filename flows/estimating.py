@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from flows.seal import restem
-from seal_core.config import Config
 from seal_core.errors import InputError
-from seal_core.models.files.told import told_shapes
+from seal_core.models.files.model_facts import told_shapes
+from seal_core.models.model_shapes import has_experts, is_in_block
 from seal_core.types import CONTROL_ROUND
 from storage.sql.catalog import Catalog
 from storage.store import Store
@@ -26,6 +27,7 @@ _BYTES = {"float32": 4, "float64": 8}
 _RATES = """
 SELECT stage, sum(seconds) / sum(n_units - coalesce(n_reused, 0)) FROM stages
 WHERE error IS NULL AND host = $host
+    AND (stage <> 'sample' OR n_tokens > 0)  -- Controls and copies are not sampled.
     AND run IN (SELECT run FROM policies WHERE model_digest = $model)
 GROUP BY stage HAVING sum(n_units - coalesce(n_reused, 0)) > 0
 """
@@ -61,19 +63,26 @@ class Estimate:
 
 def estimate(checked: Preflight) -> Estimate:
     """Counts a run's units, and what they take; reads the store and changes nothing in it."""
+    config = checked.config
     amounts = Amounts(checked.problems)
-    restem(amounts, checked.config)
+    restem(amounts, config)
     shapes = told_shapes(checked.model_path)
-    size = _adapter_bytes(checked.config, shapes)
+    targets = ("q_proj", "v_proj") if config.finetune.published else config.finetune.targets
+    size = _adapter_bytes(config.finetune.rank, targets, shapes)
+    policy = _adapter_bytes(config.update.rank, config.update.targets, shapes)
     units = amounts.units
     return Estimate(
         edits=units["sample"],
         adapters=units["finetune"],
         answers=units["evaluate"],
-        edit_tokens=units["sample"] * checked.config.sample.max_tokens,
+        edit_tokens=units["sample"] * config.sample.max_tokens,
         adapter_bytes=size,
-        disk=None if size is None else {k: size * n for k, n in _kept(checked, amounts).items()},
-        model_bytes=sum(map(_size, shapes.values())) * _BYTES.get(checked.precision, 2),
+        disk=None
+        if size is None or policy is None
+        else {
+            keep: size * n + policy * units["update"] for keep, n in _kept(checked, amounts).items()
+        },
+        model_bytes=sum(map(math.prod, shapes.values())) * _BYTES.get(checked.precision, 2),
         seconds=_seconds(checked, units),
     )
 
@@ -132,38 +141,37 @@ def estimate_lines(found: Estimate) -> list[str]:
 
 
 def _kept(checked: Preflight, amounts: Amounts) -> dict[Keep, int]:
-    """Adapters that are there at the most; policies count as one each."""
+    """Adapters of self-edits that are there at the most."""
     by_round = dict(amounts.adapters)
-    policies = amounts.units["update"]
     learnt = len(checked.problems.train) * checked.config.finetune.repeats
     # The last round's weights stay until the controls are through.
     last = by_round.get(checked.config.run.rounds, 0) + by_round.get(CONTROL_ROUND, 0)
     most = max(last, *by_round.values(), 0)
     rounds = sum(index >= 0 for index in by_round)
     return {
-        "all": sum(by_round.values()) + policies,
-        "selected": most + learnt * max(rounds - 1, 0) + policies,
-        "none": most + policies,
+        "all": sum(by_round.values()),
+        "selected": most + learnt * max(rounds - 1, 0),
+        "none": most,
     }
 
 
-def _adapter_bytes(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+def _adapter_bytes(
+    rank: int, targets: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
+) -> int | None:
     """Float32 A and B of the layers that are trained; None for a mixture of experts.
 
     Its experts are matrices in the files, and no layers that adapters are trained on.
     """
-    if any(".experts." in name for name in shapes):
+    if has_experts(shapes):
         return None
-    section = config.finetune
-    targets = ("q_proj", "v_proj") if section.published else section.targets
     chosen = [
         shape
         for name, shape in shapes.items()
         if len(shape) == 2
-        and any(part.isdecimal() for part in name.split("."))
+        and is_in_block(name)
         and any(t == "all-linear" or name == t or name.endswith(f".{t}") for t in targets)
     ]
-    return sum(section.rank * sum(shape) * 4 for shape in chosen) or None
+    return sum(rank * sum(shape) * 4 for shape in chosen) or None
 
 
 def _seconds(checked: Preflight, units: Mapping[str, int]) -> float | None:
@@ -192,13 +200,6 @@ def _has_some(checked: Preflight) -> bool:
 
 def _existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    total = 1
-    for side in shape:
-        total *= side
-    return total
 
 
 def _gb(n: float) -> str:

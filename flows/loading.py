@@ -52,8 +52,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         _apply(plain, override)
     try:
         return valid_config(plain, str(path))
-    except InputError:
-        valid_config(of_file, str(path))  # Else it is the file's own mistake, or also.
+    except InputError as error:
+        try:
+            valid_config(of_file, str(path))
+        except InputError as own:
+            if str(own) in str(error):  # The file's mistake, whatever was set besides.
+                raise
     return valid_config(plain, "--set")
 
 

@@ -23,6 +23,7 @@ from seal_core.config_changes import config_identity
 from storage.sql.catalog import Catalog
 
 _SHOWN_EDITS = 10
+"""Of each split."""
 _MOST_POINTS = 2_000
 _REWARDS = """
 SELECT s.round, s.reward, s.gain, e.n_tokens FROM scores s
@@ -38,8 +39,9 @@ GROUP BY ALL ORDER BY min(round), 1
 _NOISE = "SELECT * EXCLUDE (run) FROM noise WHERE run = $run ORDER BY round, split"
 _COST = "SELECT * EXCLUDE (run) FROM cost_by_stage WHERE run = $run"
 _IDS = """
-SELECT self_edit_id FROM {view} WHERE run = $run ORDER BY split DESC, gain {order}, self_edit_id
-LIMIT $n
+SELECT self_edit_id FROM {view} WHERE run = $run
+QUALIFY row_number() OVER (PARTITION BY split ORDER BY gain {order}, self_edit_id) <= $n
+ORDER BY split DESC, gain {order}, self_edit_id
 """
 _TEXTS = """
 SELECT e.text, x.kept FROM self_edits e JOIN selections x USING (run, round, self_edit_id)

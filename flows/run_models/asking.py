@@ -13,7 +13,7 @@ from seal_core.engines import GenerateRequest
 from seal_core.errors import EngineError, InputError
 from seal_core.kinds.chosen import make_domain
 from seal_core.types import Problem, Question
-from storage.runs.chosen import ChosenModel, choose_models
+from storage.runs.chosen_models import ChosenModel, choose_models
 from storage.sql.catalog import Catalog
 from storage.store import Store
 from tasks.stages.chatting import chat_settings

@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from flows.run_models.model_card import model_card
+from safetensors import SafetensorError
+
+from flows.run_models.model_card import Exported, Form, model_card
 from flows.views.recorded import RecordedModel, read_recorded, recorded_model
 from seal_core.config import EMBEDDED
-from seal_core.errors import InputError
+from seal_core.errors import InputError, StageError
 from seal_core.places import user_path
-from storage.runs.chosen import ChosenModel, choose_models
+from storage.runs.chosen_models import ChosenModel, choose_models
 from storage.sql.catalog import Catalog
 from storage.store import Store
-
-Form = Literal["peft", "merged"]
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written.
-
-    Attributes:
-        adapters: Of the store, that are in it, the policy's first.
-        rank: Of the adapter; None if it is merged.
-        lost: Share of the adapters' change in the logits that rounding took; None for an adapter.
-    """
-
-    run: str
-    models: tuple[str, ...]
-    form: Form
-    path: str
-    base: str
-    adapters: tuple[str, ...]
-    rank: int | None
-    lost: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """What `seal export --json` prints."""
-        return asdict(self)
 
 
 def export(
@@ -65,7 +41,7 @@ def export(
         raise InputError(f"{out} exists: name a new folder")
     if store.holds(out):
         raise InputError(f"{out} is inside the store, where only runs write: name another folder")
-    chosen = choose_models(store, run, policies=policies, edits=edits)
+    chosen = choose_models(store, run, policies=policies, edits=dict.fromkeys(edits))
     uris = _together(chosen)
     if not uris:
         raise InputError(
@@ -86,7 +62,11 @@ def export(
             adapters=uris,
             **done,
         )
-        (out / "README.md").write_text(model_card(catalog, made, model), encoding="utf-8")
+        try:
+            (out / "README.md").write_text(model_card(catalog, made, model), encoding="utf-8")
+        except BaseException:
+            shutil.rmtree(out)  # An export has its card, or is not there.
+            raise
     return made
 
 
@@ -116,20 +96,14 @@ def _adapter(model: RecordedModel, paths: Sequence[str], out: Path) -> dict[str,
     files = importlib.import_module("seal_core.models.files.adapter_files")
     weights = join(tuple(paths))
     rank = next(iter(weights.values()))[0].shape[0]
-    files.write_adapter(
-        out,
-        weights,
-        float(rank),
-        0.0,
-        base_name(model),
-        sorted(weights),
-        model.config.model.revision,
-    )
+    place = (base_name(model), sorted(weights), model.config.model.revision)
+    try:
+        files.write_adapter(out, weights, float(rank), 0.0, *place)
+    except (SafetensorError, OSError) as error:
+        raise StageError(f"cannot write the weights to {out}: {error}") from error
     return {"rank": rank, "lost": None}
 
 
 def _merged(model: RecordedModel, paths: Sequence[str], out: Path) -> dict[str, Any]:
-    loading = importlib.import_module("seal_core.models.loading")
     write = importlib.import_module("seal_core.generation.merged_model").write_merged
-    loaded = loading.load_model(model.path, device="cpu", dtype=model.precision)
-    return {"rank": None, "lost": write(loaded, Path(model.path), paths, model.precision, out)}
+    return {"rank": None, "lost": write(Path(model.path), paths, model.precision, out)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal
 
 from flows.views.recorded import RecordedModel
 from flows.views.results import held_out_results, results_markdown
@@ -19,26 +20,34 @@ SELECT versions FROM stages WHERE run = $run AND error IS NULL ORDER BY started_
 """
 
 
-class Described(Protocol):
-    """An export; see `flows.run_models.exporting.Exported`."""
-
-    @property
-    def run(self) -> str: ...
-    @property
-    def models(self) -> tuple[str, ...]: ...
-    @property
-    def form(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def base(self) -> str: ...
-    @property
-    def rank(self) -> int | None: ...
-    @property
-    def lost(self) -> float | None: ...
+Form = Literal["peft", "merged"]
 
 
-def model_card(catalog: Catalog, made: Described, model: RecordedModel) -> str:
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        adapters: Of the store, that are in it, the policy's first.
+        rank: Of the adapter; None if it is merged.
+        lost: Share of the adapters' change in the logits that rounding took; None for an adapter.
+    """
+
+    run: str
+    models: tuple[str, ...]
+    form: Form
+    path: str
+    base: str
+    adapters: tuple[str, ...]
+    rank: int | None
+    lost: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `seal export --json` prints."""
+        return asdict(self)
+
+
+def model_card(catalog: Catalog, made: Exported, model: RecordedModel) -> str:
     """Markdown, with the front matter that the hub reads."""
     licence = base_licence(Path(model.path))
     config = model.config
@@ -86,10 +95,10 @@ def base_licence(folder: Path) -> str | None:
     return None
 
 
-def _what(made: Described) -> str:
+def _what(made: Exported) -> str:
     parts = "LoRA adapters" if made.form == "peft" else "weights"
     text = f"The {parts} of {' and '.join(made.models)}, written by `seal export`. "
-    if len(made.models) > 1:
+    if len([name for name in made.models if not name.startswith("policy-")]) > 1:
         text += (
             "Several self-edits are added up that were trained apart: no answer of theirs "
             "together was measured. "
@@ -115,7 +124,7 @@ def _results(catalog: Catalog, run: str) -> list[str]:
         return [str(error)]
 
 
-def _use(made: Described) -> list[str]:
+def _use(made: Exported) -> list[str]:
     if made.form == "peft":
         return [
             "from peft import AutoPeftModelForCausalLM",

@@ -27,6 +27,7 @@ WHERE e.run = $run AND starts_with(e.condition, 'round_') AND e.error IS NULL
 _KEPT = """
 SELECT count(*), count(*) FILTER (s.reward = 0 AND s.reward_name = 'accuracy')
 FROM selections x JOIN scores s USING (run, round, self_edit_id) WHERE x.run = $run AND x.kept
+    AND starts_with(x.rule, 'best_of_k')
 """
 _LONG_ANSWERS = """
 SELECT count(*), count(*) FILTER (

@@ -30,7 +30,7 @@ SELECT
     (SELECT coalesce(sum(seconds), 0) FROM stages WHERE run = $run),
     (SELECT coalesce(sum(n_tokens), 0)::BIGINT FROM stages WHERE run = $run),
     (SELECT count(*) FROM self_edits WHERE run = $run AND starts_with(condition, 'round_')),
-    (SELECT count(*) FROM adapters WHERE run = $run)
+    (SELECT count(*) FROM adapters WHERE run = $run AND error IS NULL AND n_steps > 0)
 """
 
 

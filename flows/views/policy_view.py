@@ -23,6 +23,18 @@ GROUP BY e.split ORDER BY e.split DESC
 """
 
 
+def own_first(catalog: Catalog, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of one policy, those first of runs that made it, and did not only measure it."""
+    sql = "SELECT 1 FROM policies WHERE run = $run AND policy_id = $parent"
+    return sorted(
+        rows,
+        key=lambda row: (
+            row["parent"] is not None
+            and not catalog.fetch(sql, run=row["run"], parent=row["parent"])
+        ),
+    )
+
+
 def about_policy(catalog: Catalog, policy: dict[str, Any]) -> dict[str, Any]:
     """Lineage, the self-edits that it was trained on, and what it wrote, as plain JSON types."""
     run, item = policy["run"], policy["policy_id"]

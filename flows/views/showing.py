@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.views.formats import visible
-from flows.views.policy_view import about_policy, policy_sections
+from flows.views.policy_view import about_policy, own_first, policy_sections
 from flows.views.recorded import domain_note, read_recorded, recorded_domain
 from seal_core.config import RowsSection
 from seal_core.domains.rows import build_rows, rows_digest
@@ -37,7 +37,10 @@ def explain(catalog: Catalog, item: str, run: str | None = None) -> dict[str, An
         kinds = ", ".join(f"{name}-…" for name in _KINDS)
         raise InputError(f"{item!r} is no id that can be shown: ids look like {kinds}")
     table, key = _KINDS[kind]
-    (row,) = _rows(catalog, table, key, item, run)[:1] or (None,)
+    rows = _rows(catalog, table, key, item, run)
+    if kind == "policy":
+        rows = own_first(catalog, rows)
+    (row,) = rows[:1] or (None,)
     if row is None:
         if run and not catalog.fetch("SELECT 1 FROM runs WHERE run = $run", run=run):
             raise InputError(f"no run {run!r} in this store: `seal status` lists those there are")

@@ -30,7 +30,7 @@ from seal_core.generation.request_rows import decode_row, generation, score_text
 from seal_core.generation.requests import failed_generation as failed
 from seal_core.generation.sampling import Sampler
 from seal_core.generation.stopping import StopFinder
-from seal_core.generation.told import Telling
+from seal_core.generation.streaming import Telling
 from seal_core.models.files.adapter_files import read_adapter
 from seal_core.models.loading import LoadedModel
 from seal_core.models.logits import next_logits
@@ -172,23 +172,26 @@ def wrap(loaded: LoadedModel, paths: Sequence[str]) -> Any:
         _check_finite(path)
     wrapped: Any = None
     names = [f"stack-{i}" for i in range(len(paths))]
-    for name, path in zip(names, paths, strict=True):
-        try:
-            with warnings.catch_warnings():
-                # An adapter on a policy says so; here the policy is below it.
-                warnings.filterwarnings("ignore", f".*{NEEDS_POLICY}")
-                if wrapped is None:
-                    model = loaded.model
-                    wrapped = peft.PeftModel.from_pretrained(model, path, adapter_name=name)
-                else:
-                    wrapped.load_adapter(path, adapter_name=name)
-        except (ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
-            if wrapped is not None:
-                wrapped.unload()
-            raise InputError(f"PEFT cannot put adapter {path} on the model: {error}") from error
-    # Only the tuner below takes several adapters at once.
-    wrapped.base_model.set_adapter(names, inference_mode=True)
-    wrapped.eval()
+    try:
+        for name, path in zip(names, paths, strict=True):
+            try:
+                with warnings.catch_warnings():
+                    # An adapter on a policy says so; here the policy is below it.
+                    warnings.filterwarnings("ignore", f".*{NEEDS_POLICY}")
+                    if wrapped is None:
+                        model = loaded.model
+                        wrapped = peft.PeftModel.from_pretrained(model, path, adapter_name=name)
+                    else:
+                        wrapped.load_adapter(path, adapter_name=name)
+            except (ValueError, RuntimeError, KeyError, AttributeError, TypeError) as error:
+                raise InputError(f"PEFT cannot put adapter {path} on the model: {error}") from error
+        # Only the tuner below takes several adapters at once.
+        wrapped.base_model.set_adapter(names, inference_mode=True)
+        wrapped.eval()
+    except BaseException:
+        if wrapped is not None:
+            wrapped.unload()
+        raise
     return wrapped
 
 

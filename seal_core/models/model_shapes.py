@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from safetensors import safe_open
@@ -24,12 +24,19 @@ def linear_shapes(model_path: str) -> dict[str, tuple[int, ...]]:
     """
     with reading("the weights", model_path, "copy them again"):
         files = weight_files(Path(model_path))
-        shapes = {name: shape for file in files for name, shape in _read(file).items()}
-    return {n: s for n, s in shapes.items() if len(s) == 2 and _is_in_block(n)}
+        shapes = {name: shape for file in files for name, shape in read_shapes(file).items()}
+    found = {n.removesuffix(".weight"): s for n, s in shapes.items() if n.endswith(".weight")}
+    return {n: s for n, s in found.items() if len(s) == 2 and is_in_block(n)}
 
 
-def _is_in_block(name: str) -> bool:
+def is_in_block(name: str) -> bool:
+    """Whether a module is in one of a model's numbered blocks, by its name."""
     return any(part.isdecimal() for part in name.split("."))
+
+
+def has_experts(names: Iterable[str]) -> bool:
+    """Whether these are names of a mixture of experts, whose layers libraries name otherwise."""
+    return any(_EXPERTS in name for name in names)
 
 
 def target_names(shapes: Shapes) -> list[str]:
@@ -37,15 +44,15 @@ def target_names(shapes: Shapes) -> list[str]:
 
     Empty for a mixture of experts, whose layers have other names in other libraries.
     """
-    if any(_EXPERTS in name for name in shapes):
+    if has_experts(shapes):
         return []
     return sorted({name.rpartition(".")[2] for name in shapes})
 
 
-def _read(file: Path) -> dict[str, tuple[int, ...]]:
+def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of a file of weights, by their full names."""
     with safe_open(file, framework="numpy") as weights:
         return {
-            key.removesuffix(".weight"): tuple(weights.get_slice(key).get_shape())
+            key: tuple(weights.get_slice(key).get_shape())
             for key in weights.keys()  # noqa: SIM118, it is no mapping
-            if key.endswith(".weight")
         }

@@ -14,7 +14,7 @@ from seal_core.config import Config
 from seal_core.domains.base import Domain, ProblemSet, PromptText
 from seal_core.engines import GenerateRequest
 from seal_core.errors import InputError
-from seal_core.models.files.told import told_context, told_layers
+from seal_core.models.files.model_facts import told_context, told_layers
 from seal_core.process.process import EngineProcess
 from seal_core.process.spec import EngineSpec
 from tasks.stages.chatting import chat_settings

@@ -25,9 +25,9 @@ from seal_core.models.precision import used_precision
 from seal_core.types import Advice
 from storage.store import Store
 from storage.tables.paths import check_run
-from tasks.opening.advice import advice_before
 from tasks.opening.fitting import check_fit
 from tasks.opening.serving import check_serving
+from tasks.opening.setup_advice import advice_before
 
 
 @dataclass(frozen=True)

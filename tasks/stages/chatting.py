@@ -7,8 +7,6 @@ from typing import Any
 from seal_core.config import Config
 from seal_core.engines import ChatSettings
 
-_SECONDS = 600.0
-
 
 def chat_settings(config: Config) -> ChatSettings:
     """`[chat]` as engines take it."""

@@ -14,7 +14,7 @@ import typer
 from flows.commands.options import STORE, JsonOption, StoreOption
 from flows.run_models.asking import Answered, open_models
 from flows.views.formats import visible
-from seal_core.errors import InputError
+from seal_core.errors import EngineError, InputError
 from storage.store import Store
 
 
@@ -69,8 +69,14 @@ def ask(
                 found = [asdict(answer) for answer in models.ask(text, max_tokens)]
                 print(json.dumps(found, ensure_ascii=False), file=output, flush=True)
                 continue
-            for answer in models.ask(text, max_tokens, screen.begin if len(models) > 1 else None):
-                screen.end(answer)
+            try:
+                begin = screen.begin if len(models) > 1 else None
+                for answer in models.ask(text, max_tokens, begin):
+                    screen.end(answer)
+            except EngineError as error:
+                if not chat:
+                    raise
+                typer.echo(f"seal: {error}", err=True)  # The next question may do.
 
 
 class Screen:

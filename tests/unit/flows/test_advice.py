@@ -22,7 +22,7 @@ from seal_core.types import IN_CONTEXT, Advice
 from storage.runs.registry import register_run
 from storage.sql.catalog import Catalog
 from storage.store import Store
-from tasks.opening.advice import advice_before
+from tasks.opening.setup_advice import advice_before
 from tests.unit.storage.rows import ANSWER, EDIT, PICK, PROBLEM, QUESTION, SCORE, many, put
 
 FEW = tuple(new_problem("d", "heldout", f"T{i}", "C", [("Q?", ["A"])]) for i in range(19))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.estimating import check_room, estimate, estimate_lines
+from flows.estimating import _adapter_bytes, check_room, estimate, estimate_lines
 from flows.loading import load_config
 from seal_core.engines import TrainJob
 from seal_core.errors import InputError
@@ -52,15 +52,24 @@ def test_units_and_bytes(tmp_path: Path) -> None:
     # The baseline and in context on held-out problems, and the baseline of each round.
     assert found.answers == n_questions * (adapters + 2 * 4 + 2 * 6)
     assert found.edit_tokens == 128 * found.edits and found.seconds is None
-    largest = 4 * 2 * (2 + 2)  # Of the controls; a round has 36 + 8 adapters.
+    largest = 4 * 2 * (2 + 2)  # Of the controls; another round has 36 + 8 adapters.
     assert found.disk is not None and found.adapter_bytes is not None
-    most = max(largest, 36 + 8)
+    last = 4 * 2  # Of the last round: they and those of the controls are there together.
+    most = max(largest + last, 36 + 8)
+    policies = 2 * 2 * found.adapter_bytes  # Twice the rank.
     assert found.disk == {
-        "all": found.adapter_bytes * (adapters + 2),
-        "selected": found.adapter_bytes * (most + 6 * 2 * 2 + 2),
-        "none": found.adapter_bytes * (most + 2),
+        "all": found.adapter_bytes * adapters + policies,
+        "selected": found.adapter_bytes * (most + 6 * 2 * 2) + policies,
+        "none": found.adapter_bytes * most + policies,
     }
     assert f"{adapters} adapters" in estimate_lines(found)[0]
+
+
+def test_experts_are_not_taken_for_layers() -> None:
+    """2"""
+    layer, expert = "model.layers.0.self_attn.q_proj", "model.layers.0.mlp.experts.3.up_proj"
+    assert _adapter_bytes(2, ("all-linear",), {layer: (8, 4)}) == 2 * 12 * 4
+    assert _adapter_bytes(2, ("all-linear",), {layer: (8, 4), expert: (8, 4)}) is None
 
 
 def test_an_adapter_is_as_large_as_said(tmp_path: Path) -> None:

@@ -76,6 +76,12 @@ def test_a_mistake_of_the_file_is_the_file_s(toml: Path) -> None:
             load_config(toml, overrides)
 
 
+def test_a_setting_that_the_file_needs_may_come_later(toml: Path) -> None:
+    toml.write_text('[data]\nsource = "squad"\n')
+    with pytest.raises(InputError, match=r"^--set: finetune\.lr"):
+        load_config(toml, ["data.path=a.json", "finetune.lr=nan"])
+
+
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.toml: no such config file"):
         load_config(tmp_path / "none.toml")

@@ -8,7 +8,7 @@ import pytest
 
 from seal_core.engines import GenerateRequest
 from seal_core.generation.plain_generator import PlainGenerator
-from seal_core.generation.told import Telling
+from seal_core.generation.streaming import Telling
 
 
 class Letters:

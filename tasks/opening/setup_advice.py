@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seal_core.config import Config
 from seal_core.domains.base import ProblemSet
-from seal_core.models.files.told import has_chat_template, told_context
+from seal_core.models.files.model_facts import has_chat_template, told_context
 from seal_core.types import Advice
 
 _FEW = 20

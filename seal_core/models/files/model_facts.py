@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from seal_core.models.files.model_files import weight_names
+from seal_core.models.model_shapes import read_shapes
 
 _CONTEXTS = (
     "max_position_embeddings",
@@ -39,12 +40,10 @@ def told_shapes(model_path: str) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for name in weight_names(Path(model_path)):
         try:
-            with safe_open(Path(model_path) / name, framework="numpy") as weights:
-                for key in weights.keys():  # noqa: SIM118, it is no mapping
-                    shape = tuple(weights.get_slice(key).get_shape())
-                    shapes[key.removesuffix(".weight")] = shape
+            found = read_shapes(Path(model_path) / name)
         except (OSError, SafetensorError):
             return {}  # Whoever loads them says what is wrong with them.
+        shapes.update({key.removesuffix(".weight"): shape for key, shape in found.items()})
     return shapes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from seal_core.errors import InputError
@@ -41,7 +41,7 @@ def choose_models(
     run: str,
     base: bool = False,
     policies: Sequence[str] = (),
-    edits: Sequence[str] = (),
+    edits: Iterable[str] = (),
 ) -> list[ChosenModel]:
     """The models that are named, or else the run's last policy.
 
@@ -55,6 +55,7 @@ def choose_models(
     if is_imported(get_run(store, run)):
         raise InputError(f"run {run!r} was imported: the store has no weights of its models")
     chosen = [ChosenModel("base", None, ())] if base else []
+    edits = list(edits)
     if not (base or policies or edits):
         policies = (LAST,)
     chosen += [_policy(store, run, None if item == LAST else item) for item in policies]
